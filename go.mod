@@ -1,0 +1,3 @@
+module github.com/aovlb/aovlb
+
+go 1.26

@@ -1,0 +1,108 @@
+package lb
+
+import (
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// A Backend is one server, such as an RRAS gateway or an NPS server. It has no
+// port: the listener through which a client came adds the port, so that all
+// ports of one client lead to the same server.
+type Backend struct {
+	// Name identifies the backend; it is unique within a Pool.
+	Name string
+	// Addr is where it is reached.
+	Addr netip.Addr
+	// Weight is its share of new clients relative to the others of the same
+	// Priority, 0 to 65535. It gets none if it is negative; zero means 1.
+	Weight int
+	// Priority orders active and passive backends: those with the lowest
+	// number serve, the others stand by.
+	Priority int
+	// MaxClients is how many clients it takes; 0 means no limit. Clients it
+	// already has are kept if the limit is lowered.
+	MaxClients int
+}
+
+func (b Backend) validate() error {
+	switch {
+	case b.Name == "":
+		return fmt.Errorf("lb: backend at %v has no name", b.Addr)
+	case !b.Addr.IsValid():
+		return fmt.Errorf("lb: backend %q has no valid address", b.Name)
+	case b.Weight > 65535:
+		return fmt.Errorf("lb: backend %q: weight %d is over 65535", b.Name, b.Weight)
+	case b.MaxClients < 0:
+		return fmt.Errorf("lb: backend %q: max clients %d is negative", b.Name, b.MaxClients)
+	}
+	return nil
+}
+
+// A State says what a backend may be given.
+type State uint8
+
+const (
+	// Up takes new clients.
+	Up State = iota
+	// Draining keeps the clients it has and takes no new ones.
+	Draining
+	// Down takes nothing; its clients are moved at their next packet.
+	Down
+)
+
+func (s State) String() string {
+	switch s {
+	case Up:
+		return "up"
+	case Draining:
+		return "draining"
+	case Down:
+		return "down"
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// MarshalText returns the State as String does.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// ID identifies a backend within its Pool by a small number: the same for the
+// same name as long as the Pool lives.
+type ID uint32
+
+// A Member is a Backend as a [View] shows it. It is immutable but for its
+// counters, which all views share.
+type Member struct {
+	Backend
+	// ID is the backend's number in its Pool.
+	ID ID
+	// State is what the backend may be given now.
+	State State
+	// Cause says why it is in that State; empty if nothing special happened.
+	Cause string
+	// Since is when it came into that State.
+	Since time.Time
+	// Share is the weight in force: Weight, less while it starts slowly.
+	Share int
+
+	load *load
+}
+
+// load is what is counted of one backend, whatever View shows it.
+type load struct {
+	clients atomic.Int64 // of the Table
+	streams atomic.Int64 // of stream engines, without a name in the Table
+	picked  atomic.Uint64
+	errors  atomic.Uint64
+}
+
+// Clients is how many clients the backend has now: those in the Table, and
+// streams without one.
+func (m *Member) Clients() int { return int(m.load.clients.Load() + m.load.streams.Load()) }
+
+// Full reports whether the backend has as many clients as it may have.
+func (m *Member) Full() bool { return m.MaxClients > 0 && m.Clients() >= m.MaxClients }
+
+// Usable reports whether clients that it has may stay.
+func (m *Member) Usable() bool { return m.State != Down }

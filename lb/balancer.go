@@ -1,0 +1,447 @@
+package lb
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// What Route says when it has no backend. These are values, not wrapped, so
+// that refusing a packet allocates nothing.
+var (
+	// ErrNoBackend says that no backend takes new clients.
+	ErrNoBackend = errors.New("lb: no backend takes new clients")
+	// ErrBackendDown says that the client's backend is down, and that no
+	// other could continue what it began.
+	ErrBackendDown = errors.New("lb: the client's backend is down")
+	// ErrUnknownClient says that a packet continues a client that isn't
+	// known, and that no backend may be asked.
+	ErrUnknownClient = errors.New("lb: unknown client")
+	// ErrAskLimit says that too many packets of unknown clients came for all
+	// backends to be asked about each.
+	ErrAskLimit = errors.New("lb: too many unknown clients")
+)
+
+// The defaults of a Balancer.
+const (
+	// DefaultMaxHinted lets the tunnels of one computer find each other, and
+	// still spreads a network of computers behind one address.
+	DefaultMaxHinted = 4
+	// DefaultAskRate is how many packets a second may be sent to all
+	// backends.
+	DefaultAskRate = 200
+)
+
+// A Why says how a client came to its backend.
+type Why uint8
+
+const (
+	// WhyKnown: one of its names was known.
+	WhyKnown Why = iota
+	// WhyHint: a hint led to another client's backend.
+	WhyHint
+	// WhyPicked: the Picker chose.
+	WhyPicked
+	// WhyMoved: its backend was down or gone, and the Picker chose another.
+	WhyMoved
+	// WhyAsked: all backends were asked, and this one answered.
+	WhyAsked
+	// WhyRestored: it was read from a snapshot.
+	WhyRestored
+)
+
+var whyText = [...]string{"known", "hint", "picked", "moved", "asked", "restored"}
+
+func (w Why) String() string {
+	if int(w) < len(whyText) {
+		return whyText[w]
+	}
+	return "unknown"
+}
+
+// MarshalText returns the Why as String does.
+func (w Why) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// MarshalText returns the Stage as String does.
+func (s Stage) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// A Route says where the bytes of a Verdict go: to Member, or, if that is nil,
+// to every backend in Ask.
+type Route struct {
+	Member *Member
+	// Ask is shared and must not be changed.
+	Ask []*Member
+	Why Why
+}
+
+// A Balancer decides for one affinity group: the ports that agree where a
+// client lives.
+type Balancer struct {
+	// Pool holds the backends. It must not be nil.
+	Pool *Pool
+	// Picker chooses for new clients; nil means Maglev.
+	Picker Picker
+	// Table remembers clients. It must not be nil, and must not be shared by
+	// balancers with other Pools.
+	Table *Table
+	// MaxHinted is how many clients at one address a new client at that
+	// address follows: 0 means DefaultMaxHinted, less than 0 none.
+	MaxHinted int
+	// AskRate is how many packets a second may be sent to all backends: 0
+	// means DefaultAskRate, less than 0 none.
+	AskRate int
+	// Trace, if not nil, hears of rare events.
+	Trace *Trace
+
+	maglev Maglev
+	stats  [len(whyText)]atomic.Uint64
+	refuse struct{ noBackend, down, unknown, askLimit atomic.Uint64 }
+}
+
+// Stats counts the decisions of a Balancer since it was made.
+type Stats struct {
+	// Known to Asked count routes by how they were found.
+	Known, Hint, Picked, Moved, Asked uint64
+	// NoBackend to AskLimit count what was refused, by its error.
+	NoBackend, BackendDown, UnknownClient, AskLimit uint64
+	// Table is what the Table holds.
+	Table TableStats
+}
+
+// Stats returns what has been counted.
+func (b *Balancer) Stats() Stats {
+	return Stats{
+		Known: b.stats[WhyKnown].Load(), Hint: b.stats[WhyHint].Load(), Picked: b.stats[WhyPicked].Load(),
+		Moved: b.stats[WhyMoved].Load(), Asked: b.stats[WhyAsked].Load(),
+		NoBackend: b.refuse.noBackend.Load(), BackendDown: b.refuse.down.Load(),
+		UnknownClient: b.refuse.unknown.Load(), AskLimit: b.refuse.askLimit.Load(),
+		Table: b.Table.Stats(),
+	}
+}
+
+// Route decides where the bytes of v go, without recording anything. The
+// backends in avoid aren't chosen: those a stream could not reach, say. The
+// error is one of this package's own, unwrapped. Route doesn't allocate.
+//
+// The first name that is known decides, if its backend may still have clients.
+// Otherwise a client that begins follows a hint, or is picked for; one that
+// continues is treated as v.Miss says.
+func (b *Balancer) Route(v *Verdict, f Flow, avoid ...ID) (Route, error) {
+	r, err := b.route(v, f, b.Pool.View(), avoid)
+	if err == nil {
+		b.stats[r.Why].Add(1)
+		return r, nil
+	}
+	switch err {
+	case ErrNoBackend:
+		b.refuse.noBackend.Add(1)
+	case ErrBackendDown:
+		b.refuse.down.Add(1)
+	case ErrAskLimit:
+		b.refuse.askLimit.Add(1)
+	default:
+		b.refuse.unknown.Add(1)
+	}
+	b.Trace.refused(v.pickKey(f), err)
+	return Route{}, err
+}
+
+func (b *Balancer) route(v *Verdict, f Flow, view *View, avoid []ID) (Route, error) {
+	m, why, lost := b.known(v, view, avoid)
+	if m != nil {
+		return Route{Member: m, Why: why}, nil
+	}
+	key := v.pickKey(f)
+	if v.Begin || v.Miss == MissPick {
+		if m = b.pick(key, view, avoid); m == nil {
+			return Route{}, ErrNoBackend
+		}
+		if lost {
+			return Route{Member: m, Why: WhyMoved}, nil
+		}
+		return Route{Member: m, Why: WhyPicked}, nil
+	}
+	switch {
+	case lost:
+		return Route{}, ErrBackendDown
+	case v.Miss == MissDrop || b.AskRate < 0:
+		return Route{}, ErrUnknownClient
+	case len(view.Usable) == 0:
+		return Route{}, ErrNoBackend
+	case len(view.Usable) == 1:
+		return Route{Member: view.Usable[0], Why: WhyPicked}, nil
+	case !b.Table.mayAsk(defaultTo(b.AskRate, DefaultAskRate)):
+		return Route{}, ErrAskLimit
+	}
+	b.Trace.asked(key, len(view.Usable))
+	return Route{Ask: view.Usable, Why: WhyAsked}, nil
+}
+
+// known returns the backend of the first known name, else, for a client that
+// begins, of a hint. It says whether a name was known whose backend is lost.
+func (b *Balancer) known(v *Verdict, view *View, avoid []ID) (m *Member, why Why, lost bool) {
+	t := b.Table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, k := range v.Keys {
+		c := t.client(k, now)
+		if c == 0 {
+			continue
+		}
+		id := t.clients.items[c].backend
+		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) {
+			t.touch(c, now)
+			return m, WhyKnown, false
+		}
+		lost = true
+	}
+	if !v.Begin {
+		return nil, 0, lost
+	}
+	for _, k := range v.Hints {
+		if m := b.hinted(k, view, now); m != nil && !slices.Contains(avoid, m.ID) {
+			return m, WhyHint, lost
+		}
+	}
+	return nil, 0, lost
+}
+
+// hinted returns where hint k leads. The flow of a client is as good as the
+// client: its backend may even be draining. An address is shared by strangers,
+// so it counts only while they are few, and for what takes new clients.
+func (b *Balancer) hinted(k Key, view *View, now tick) *Member {
+	t := b.Table
+	if k.space != SpaceAddr {
+		if c := t.client(k, now); c != 0 {
+			return view.usable(t.clients.items[c].backend)
+		}
+		return nil
+	}
+	k.space = spaceSource
+	n := t.find(k)
+	if n == 0 {
+		return nil
+	}
+	s := &t.sources.items[t.names.items[n].owner]
+	if s.last == 0 || int(s.clients) >= defaultTo(b.MaxHinted, DefaultMaxHinted) {
+		return nil
+	}
+	m := view.usable(t.clients.items[s.last].backend)
+	if m == nil || m.Full() || !slices.Contains(view.Ready, m) {
+		return nil
+	}
+	return m
+}
+
+// pickKey is what a Picker hashes for v.
+func (v *Verdict) pickKey(f Flow) Key {
+	if !v.Pick.IsZero() {
+		return v.Pick
+	}
+	for _, k := range v.Keys {
+		if !k.IsZero() {
+			return k
+		}
+	}
+	return FlowKey(f)
+}
+
+// pick asks the Picker. If what it returns is full or to be avoided, it is asked
+// again with another key made from the first, so that the clients of a full
+// backend are spread over all others; then whatever is left is taken.
+func (b *Balancer) pick(k Key, view *View, avoid []ID) *Member {
+	p := b.Picker
+	if p == nil {
+		p = &b.maglev
+	}
+	if len(view.Ready) > 0 {
+		const tries = 4
+		again := k
+		for range tries {
+			m := p.Pick(again, view)
+			if m != nil && !m.Full() && !slices.Contains(avoid, m.ID) {
+				m.load.picked.Add(1)
+				return m
+			}
+			again.hi = mix(again.hi + 1)
+		}
+	}
+	for _, list := range [2][]*Member{view.Ready, view.Spare} {
+		at := int(k.hash(0) % uint64(max(len(list), 1)))
+		for i := range list {
+			m := list[(at+i)%len(list)]
+			if !m.Full() && !slices.Contains(avoid, m.ID) {
+				m.load.picked.Add(1)
+				return m
+			}
+		}
+	}
+	return nil
+}
+
+// Answered records that backend m answered a client: the client at f is known by
+// keys from now on, and is at m. why is what Route said. The first key counts
+// most: if it is known at another backend, that client is moved with all its
+// names; of the other keys only the name itself is. Answered with [StageNone]
+// records nothing. It reports whether the client is recorded: a limit of the
+// Table may forbid it, which harms nothing but the client's affinity.
+func (b *Balancer) Answered(m *Member, f Flow, stage Stage, why Why, keys ...Key) bool {
+	if stage == StageNone {
+		return false
+	}
+	t := b.Table
+	t.mu.Lock()
+	c, fresh, was, moved := t.bind(m, AddrKey(f.Client.Addr()), stage, why, keys)
+	var out Client
+	if fresh && b.Trace != nil && b.Trace.Bound != nil {
+		out = t.export(c)
+	}
+	t.mu.Unlock()
+	if fresh {
+		b.Trace.bound(out, m)
+	}
+	if moved {
+		b.Trace.moved(firstKey(keys), b.Pool.View().Member(was), m)
+	}
+	return c != 0
+}
+
+// Learn gives the client that is known by one of keys the others as names too,
+// if its backend is m. Unlike Answered it never makes a client.
+func (b *Balancer) Learn(m *Member, keys ...Key) bool {
+	t := b.Table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, k := range keys {
+		c := t.client(k, now)
+		if c == 0 || t.clients.items[c].backend != m.ID {
+			continue
+		}
+		t.touch(c, now)
+		for _, k := range keys {
+			t.addName(c, k)
+		}
+		return true
+	}
+	return false
+}
+
+// Touch says that the client with name k is alive, and reports whether it is
+// known. Engines call it now and then for flows whose packets they don't Route.
+func (b *Balancer) Touch(k Key) bool {
+	t := b.Table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	c := t.client(k, now)
+	if c != 0 {
+		t.touch(c, now)
+	}
+	return c != 0
+}
+
+// A Stream is the claim of an open stream on its backend; see
+// [Balancer.Attach].
+type Stream struct {
+	b    *Balancer
+	m    *Member
+	key  Key // of the client it keeps
+	done atomic.Bool
+}
+
+// Attach records a stream to m that has been opened for the client at f. If v
+// names the client, it is recorded as established, and lasts at least as long as
+// the stream. Otherwise only the load of m counts it. The caller must Close the
+// Stream when it ends.
+func (b *Balancer) Attach(m *Member, v *Verdict, f Flow, why Why) *Stream {
+	s := &Stream{b: b, m: m}
+	if k := firstKey(v.Keys[:]); !k.IsZero() && b.Answered(m, f, StageEstablished, why, v.Keys[:]...) {
+		if b.Table.hold(k, 1) {
+			s.key = k
+			return s
+		}
+	}
+	m.load.streams.Add(1)
+	return s
+}
+
+// Member returns the backend as it is now, or nil if it isn't in the Pool any
+// more.
+func (s *Stream) Member() *Member {
+	now := s.b.Pool.View().Member(s.m.ID)
+	return now
+}
+
+// Close ends the claim. Only the first call counts.
+func (s *Stream) Close() {
+	if s.done.Swap(true) {
+		return
+	}
+	if s.key.IsZero() {
+		s.m.load.streams.Add(-1)
+		return
+	}
+	s.b.Table.hold(s.key, -1)
+}
+
+// hold adds d to the streams that keep the client with name k.
+func (t *Table) hold(k Key, d int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	c := t.client(k, now)
+	if c == 0 {
+		return false
+	}
+	r := &t.clients.items[c]
+	was := t.list(r)
+	r.streams = uint16(max(int(r.streams)+d, 0))
+	is := t.list(r)
+	if was != is {
+		if was != nil {
+			t.unlink(was, c)
+		}
+		if is != nil {
+			r.seen = now
+			t.link(is, c)
+			t.arm()
+		}
+	}
+	return true
+}
+
+func firstKey(keys []Key) Key {
+	for _, k := range keys {
+		if !k.IsZero() {
+			return k
+		}
+	}
+	return Key{}
+}
+
+// bucket is a token bucket.
+type bucket struct {
+	tokens float64
+	at     time.Time
+}
+
+// mayAsk takes a token, of which rate come each second.
+func (t *Table) mayAsk(rate int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := time.Now()
+	if t.ask.at.IsZero() {
+		t.ask.tokens = float64(rate)
+	} else {
+		t.ask.tokens = min(t.ask.tokens+now.Sub(t.ask.at).Seconds()*float64(rate), float64(rate))
+	}
+	t.ask.at = now
+	if t.ask.tokens < 1 {
+		return false
+	}
+	t.ask.tokens--
+	return true
+}
