@@ -43,14 +43,31 @@ func (m *model) expire() {
 	})
 }
 
-func (m *model) bind(id ID, src Key, stage Stage, keys []Key) {
-	var c *modelClient
+// answeredFor follows the rules of Table.answeredFor.
+func (m *model) answeredFor(id ID, stage Stage, keys []Key) (c *modelClient) {
 	for i, k := range keys {
-		if known := m.client(k); known != nil && (i == 0 || known.backend == id) {
+		known := m.client(k)
+		if known == nil || known == c {
+			continue
+		}
+		here := known.backend == id
+		switch {
+		case c != nil && here && known.stage == StageEstablished:
+			c.names = nil
+			return known
+		case c != nil:
+		case here && (i == 0 || stage >= known.stage), i == 0 && k.space != SpaceFlow:
 			c = known
-			break
+			if !here || known.stage >= stage {
+				return c
+			}
 		}
 	}
+	return c
+}
+
+func (m *model) bind(id ID, src Key, stage Stage, why Why, keys []Key) {
+	c := m.answeredFor(id, stage, keys)
 	if c == nil {
 		c = &modelClient{source: src}
 		defer func() { m.clients = append(m.clients, c) }()
@@ -58,6 +75,9 @@ func (m *model) bind(id ID, src Key, stage Stage, keys []Key) {
 	c.backend, c.source, c.seen, c.stage = id, src, time.Now(), max(c.stage, stage)
 	for _, k := range keys {
 		other := m.client(k)
+		if other != nil && stage != StageEstablished && why == WhyKnown && other.stage == StageEstablished {
+			continue
+		}
 		if other != nil && (other == c || other.backend == id) {
 			continue
 		}
@@ -107,8 +127,12 @@ func TestTableModel(t *testing.T) {
 					c.seen = time.Now()
 				}
 			default:
-				b.Answered(mem, f, stage, WhyPicked, keys...)
-				m.bind(mem.ID, AddrKey(f.Client.Addr()), stage, keys)
+				why := []Why{WhyKnown, WhyPicked}[rng.IntN(2)]
+				if rng.IntN(2) == 0 {
+					keys[0].space = SpaceFlow
+				}
+				b.Answered(mem, f, stage, why, keys...)
+				m.bind(mem.ID, AddrKey(f.Client.Addr()), stage, why, keys)
 			}
 			if err := b.Table.check(); err != nil {
 				t.Fatalf("step %d: %v", step, err)
