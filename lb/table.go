@@ -64,6 +64,7 @@ type Table struct {
 	full    list // established
 	loads   []*load
 	ask     bucket
+	serial  uint32
 	timer   *time.Timer
 	stats   TableStats
 }
@@ -124,7 +125,8 @@ type client struct {
 	backend    ID
 	seen       tick
 	since      tick
-	streams    uint16
+	streams    uint32
+	serial     uint32 // tells it from others that have had its number
 	names      uint8
 	stage      Stage
 	why        Why
@@ -263,18 +265,7 @@ func (t *Table) unlink(l *list, c uint32) {
 // the backend it was at before, if that was another.
 func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c uint32, fresh bool, was ID, moved bool) {
 	now := t.now()
-	strongest := true
-	for _, k := range keys {
-		if k.IsZero() {
-			continue
-		}
-		known := t.client(k, now)
-		if known != 0 && (t.clients.items[known].backend == m.ID || strongest) {
-			c = known
-			break
-		}
-		strongest = false
-	}
+	c = t.answeredFor(m, stage, keys, now)
 	if c == 0 {
 		if c = t.add(m, src, stage, why, now); c == 0 {
 			return 0, false, 0, false
@@ -295,10 +286,59 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 	t.resource(c, src)
 	t.touch(c, now)
 	for _, k := range keys {
-		t.addName(c, k)
+		if stage != StageEstablished && why == WhyKnown && t.proven(k, now) {
+			// Sent from another client's flow, but not led here by it.
+			continue
+		}
+		t.addName(c, k, now)
+	}
+	if r = &t.clients.items[c]; r.names == 0 && r.streams == 0 {
+		t.remove(c) // none of the names was to be had
+		return 0, false, 0, false
 	}
 	t.arm()
 	return c, fresh, was, moved
+}
+
+// answeredFor returns the client that an answer of backend m with these names is
+// about, or 0 if it is about a new one. Anybody can start a handshake in a
+// client's name without ever seeing an answer, so:
+//   - a half-open answer doesn't join an established client by a weaker name;
+//   - a flow alone never moves a client: it may have changed hands, and the
+//     backend that had it may still send. The flow's own name goes over.
+//
+// A client that becomes established on the flow of another one at the same
+// backend is the same computer: one that reconnects, or starts a second tunnel.
+func (t *Table) answeredFor(m *Member, stage Stage, keys []Key, now tick) (c uint32) {
+	strongest := true
+	for _, k := range keys {
+		if k.IsZero() {
+			continue
+		}
+		known := t.client(k, now)
+		if known != 0 && known != c {
+			r := &t.clients.items[known]
+			here := r.backend == m.ID
+			switch {
+			case c != 0 && here && r.stage == StageEstablished:
+				t.remove(c)
+				return known
+			case c == 0 && (here && (strongest || stage >= r.stage) || strongest && k.space != SpaceFlow):
+				c = known
+				if !here || r.stage >= stage {
+					return c
+				}
+			}
+		}
+		strongest = false
+	}
+	return c
+}
+
+// proven reports whether k is the name of an established client.
+func (t *Table) proven(k Key, now tick) bool {
+	c := t.client(k, now)
+	return c != 0 && t.clients.items[c].stage == StageEstablished
 }
 
 // add makes a client, if the limits allow it.
@@ -310,7 +350,10 @@ func (t *Table) add(m *Member, src Key, stage Stage, why Why, now tick) uint32 {
 		return 0
 	}
 	c := t.clients.alloc()
-	t.clients.items[c] = client{backend: m.ID, seen: now, since: now, stage: stage, why: why, source: s}
+	t.serial++
+	t.clients.items[c] = client{
+		backend: m.ID, seen: now, since: now, stage: stage, why: why, source: s, serial: t.serial,
+	}
 	r := &t.clients.items[c]
 	so := &t.sources.items[s]
 	so.clients++
@@ -320,6 +363,7 @@ func (t *Table) add(m *Member, src Key, stage Stage, why Why, now tick) uint32 {
 	}
 	t.link(t.list(r), c)
 	t.countAt(m, 1)
+	m.load.answered()
 	return c
 }
 
@@ -367,17 +411,19 @@ func (t *Table) promote(c uint32, stage Stage) {
 
 // addName gives client c the name k. A name that another client has at the same
 // backend stays where it is: a device tunnel and a user tunnel share one flow.
-func (t *Table) addName(c uint32, k Key) {
+func (t *Table) addName(c uint32, k Key, now tick) {
 	if k.IsZero() {
 		return
 	}
 	r := &t.clients.items[c]
-	if n := t.find(k); n != 0 {
-		other := t.names.items[n].owner
+	if other := t.client(k, now); other != 0 {
 		if other == c || t.clients.items[other].backend == r.backend {
 			return
 		}
-		t.dropName(n)
+		t.dropName(t.find(k))
+		if o := &t.clients.items[other]; o.names == 0 && o.streams == 0 {
+			t.remove(other)
+		}
 	}
 	if int(r.names) >= min(defaultTo(t.MaxNames, DefaultMaxNames), 255) {
 		oldest := r.first
