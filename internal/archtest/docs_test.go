@@ -150,12 +150,14 @@ func undocumentedType(d *ast.GenDecl, s *ast.TypeSpec) []named {
 	return all
 }
 
-// undocumentedFields looks at fields and at methods of interfaces. A field
-// without a comment is explained by a comment on the line before, for the
-// fields up to an empty line; by the comment of its type, if that names it; or
-// by being named as its own type.
+// undocumentedFields looks at fields and at methods of interfaces. One without
+// a comment is explained by the comment of its type, or of a field beside it,
+// that names it, or by having the name of its own type.
 func undocumentedFields(typ, text string, l *ast.FieldList) []named {
 	var all []named
+	for _, f := range l.List {
+		text += f.Doc.Text() + f.Comment.Text()
+	}
 	for _, f := range l.List {
 		if says(f.Doc) || says(f.Comment) {
 			continue
@@ -271,6 +273,7 @@ func TestNameRuleBites(t *testing.T) {
 		{"type", one("type T int"), "T is exported"},
 		{"field", one("// T is.\ntype T struct { Field int }"), "T.Field is exported"},
 		{"field named by the type", one("// T is Field.\ntype T struct { Field int }"), ""},
+		{"field named by another", one("// T is.\ntype T struct {\n\t// Field and Other are.\n\tField int\n\tOther int\n}"), ""},
 		{"field named as its type", one("// T is.\ntype T struct { Duration time.Duration }"), ""},
 		{"field with a comment", one("// T is.\ntype T struct { Field int // in bytes\n}"), ""},
 		{"one method", one("// T is.\ntype T interface { M() }"), ""},
