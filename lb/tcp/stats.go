@@ -33,9 +33,10 @@ const (
 )
 
 var refusalText = [refusals]string{
-	"limit", "proxy header", "bytes", "no backend", "unreachable", "local", "gone", "closing",
+	"limit", "proxy_header", "bytes", "no_backend", "unreachable", "local", "gone", "closing",
 }
 
+// String returns one word, joined by underscores, as metrics use it.
 func (r Refusal) String() string {
 	if r < refusals {
 		return refusalText[r]
@@ -65,8 +66,9 @@ const (
 	ends
 )
 
-var endText = [ends]string{"done", "reset", "idle", "backend down", "closing"}
+var endText = [ends]string{"done", "reset", "idle", "backend_down", "closing"}
 
+// String returns one word, joined by underscores, as metrics use it.
 func (e End) String() string {
 	if e < ends {
 		return endText[e]
