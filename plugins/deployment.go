@@ -152,11 +152,12 @@ type Check struct {
 	// Host is the name CheckSSTP asks for, in TLS and in HTTP; empty means
 	// the backend's address.
 	Host string `json:"host,omitempty"`
-	// Path is what CheckSSTP asks for; empty means the SSTP resource.
-	Path string `json:"path,omitempty"`
-	// Expect are the HTTP status codes that CheckSSTP takes as proof; empty
-	// means exactly 401.
-	Expect []int `json:"expect,omitempty"`
+	// Expect is the one HTTP status that CheckSSTP takes as proof; 0 means
+	// 401.
+	Expect int `json:"expect,omitempty"`
+	// PlainHTTP has CheckSSTP ask without TLS, for gateways whose TLS is ended
+	// before them.
+	PlainHTTP bool `json:"plain_http,omitempty"`
 	// VerifyTLS has CheckSSTP refuse a certificate that isn't valid for Host.
 	VerifyTLS bool `json:"verify_tls,omitempty"`
 
@@ -187,9 +188,9 @@ type Group struct {
 	Name string `json:"name"`
 	// Pool names the pool that serves it.
 	Pool string `json:"pool"`
-	// Affinity says what makes a client; empty means the best each listener's
-	// protocol has: AffinitySPI for ikev2, AffinityUser for radius,
-	// AffinitySource for all others.
+	// Affinity says what makes a client; empty means the finest its
+	// listeners' protocols have: AffinitySPI for ikev2 and sstp, AffinityUser
+	// for radius, AffinitySource for udp and tcp.
 	Affinity Affinity `json:"affinity,omitempty"`
 	// ClientAddress says which address a backend sees; empty means
 	// ClientAddressNAT.
@@ -209,9 +210,9 @@ type Group struct {
 type Affinity string
 
 const (
-	// AffinitySPI has each IKE SA be a client. It spreads clients behind one
-	// NAT and survives a change of address. Listeners other than ikev2 in the
-	// group go by source address.
+	// AffinitySPI has each IKE SA and each SSTP connection be a client. It
+	// spreads clients behind one NAT and survives a change of address; what
+	// little comes from one address still stays together.
 	AffinitySPI Affinity = "spi"
 	// AffinitySource has each source address be a client.
 	AffinitySource Affinity = "source"
@@ -289,8 +290,8 @@ type Listener struct {
 	// ProxyProtocol has TCP backends told the client's address in a PROXY
 	// header; empty means no header.
 	ProxyProtocol ProxyProtocol `json:"proxy_protocol,omitempty"`
-	// IdleTimeout is how long a TCP connection, or the socket of a UDP flow,
-	// may be silent; 0 means 5 minutes. SSTP needs more than 2 minutes.
+	// IdleTimeout is how long a TCP connection may be silent; 0 means 10
+	// minutes. SSTP needs more than 2. For UDP there is Group.Idle.
 	IdleTimeout Duration `json:"idle_timeout,omitempty"`
 }
 

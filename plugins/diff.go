@@ -159,9 +159,6 @@ func (p Pool) clone() Pool {
 		p.Backends[i].Weight = clonePointer(p.Backends[i].Weight)
 	}
 	p.Checks = slices.Clone(p.Checks)
-	for i := range p.Checks {
-		p.Checks[i].Expect = slices.Clone(p.Checks[i].Expect)
-	}
 	return p
 }
 

@@ -64,7 +64,7 @@ func TestCloneAndRevision(t *testing.T) {
 	*c.Sites[0].Pools[0].Panic = true
 	*c.Sites[0].Pools[0].Backends[0].Weight = 5
 	c.Sites[0].Pools[0].Backends[1].Name = "x"
-	c.Sites[0].Pools[0].Checks[1].Expect[0] = 200
+	c.Sites[0].Pools[0].Checks[1].Expect = 200
 	c.Sites[0].Groups[0].Listeners[0].Name = "x"
 	if d.Revision() != before {
 		t.Error("a clone shares something")

@@ -197,8 +197,8 @@ var checkFields = []struct {
 	set   func(*Check) bool
 }{
 	{"host", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Host != "" }},
-	{"path", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Path != "" }},
-	{"expect", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Expect != nil }},
+	{"expect", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Expect != 0 }},
+	{"plain_http", []CheckType{CheckSSTP}, func(c *Check) bool { return c.PlainHTTP }},
 	{"verify_tls", []CheckType{CheckSSTP}, func(c *Check) bool { return c.VerifyTLS }},
 	{"user", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.User != "" }},
 	{"secret_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretFile != "" }},
@@ -245,13 +245,9 @@ func (v *validator) check(at string, c *Check) {
 }
 
 func (v *validator) checkSSTP(at string, c *Check) {
-	for i, code := range c.Expect {
-		if code < 100 || code > 599 {
-			v.add(index(at, ".expect", i), "%d is not between 100 and 599", code)
-		}
-	}
-	if c.Path != "" && (c.Path[0] != '/' || strings.ContainsAny(c.Path, " \r\n\t")) {
-		v.add(at+".path", "%q is not a path: it begins with / and holds no white space", c.Path)
+	v.between(at+".expect", c.Expect, 100, 599)
+	if c.PlainHTTP && c.VerifyTLS {
+		v.add(at+".verify_tls", "plain_http has no TLS to verify")
 	}
 	if strings.ContainsAny(c.Host, " /:\r\n\t") {
 		v.add(at+".host", "%q is not a host name", c.Host)
@@ -353,6 +349,9 @@ func (v *validator) listener(at string, l *Listener, g *Group) {
 		v.add(at+".proxy_protocol", "%s is over UDP, the PROXY protocol is for TCP", l.Protocol)
 	case l.ProxyProtocol != "" && g.ClientAddress == ClientAddressTransparent:
 		v.add(at+".proxy_protocol", "client_address: transparent shows the backend the client's address already")
+	}
+	if udp && l.IdleTimeout != 0 {
+		v.add(at+".idle_timeout", "%s is over UDP: its clients last as long as idle of the group says", l.Protocol)
 	}
 	if l.Workers != 0 && !udp && l.Protocol.Network() != "" {
 		v.add(at+".workers", "%s is over TCP, workers are for UDP", l.Protocol)

@@ -16,7 +16,7 @@ func good() *Deployment {
 			{Name: "ras", Backends: []Backend{
 				{Name: "ras1", Address: netip.MustParseAddr("10.0.1.11")},
 				{Name: "ras2", Address: netip.MustParseAddr("10.0.1.12")},
-			}, Checks: []Check{{Type: CheckIKEv2}, {Type: CheckSSTP, Expect: []int{401}}}},
+			}, Checks: []Check{{Type: CheckIKEv2}, {Type: CheckSSTP, Expect: 401}}},
 			{Name: "nps", Backends: []Backend{{Name: "nps1", Address: netip.MustParseAddr("10.0.2.11")}},
 				Checks: []Check{{Type: CheckRADIUS, User: "ping", SecretFile: "/etc/secret"}}},
 		},
@@ -72,7 +72,7 @@ func TestValidateFaults(t *testing.T) {
 		{"slow start", func(s *Site) { s.Pools[0].SlowStart = -1 }, "pools[0].slow_start", "between 1s and 24h"},
 		{"check type", func(s *Site) { s.Pools[0].Checks[0].Type = "ikve2" }, "pools[0].checks[0].type", `"ikve2" is unknown, it can be ikev2, sstp, radius or tcp`},
 		{"no check type", func(s *Site) { s.Pools[0].Checks[0].Type = "" }, "pools[0].checks[0].type", "needs a type"},
-		{"check twice", func(s *Site) { s.Pools[0].Checks[1].Type = CheckIKEv2; s.Pools[0].Checks[1].Expect = nil }, "pools[0].checks[1].name", "taken"},
+		{"check twice", func(s *Site) { s.Pools[0].Checks[1].Type = CheckIKEv2; s.Pools[0].Checks[1].Expect = 0 }, "pools[0].checks[1].name", "taken"},
 		{"check port", func(s *Site) { s.Pools[0].Checks[0].Port = 65536 }, "pools[0].checks[0].port", "65536"},
 		{"tcp port", func(s *Site) { s.Pools[0].Checks[0].Type = CheckTCP }, "pools[0].checks[0].port", "needs it"},
 		{"interval", func(s *Site) { s.Pools[0].Checks[0].Interval = 1 }, "pools[0].checks[0].interval", "1ns is not between"},
@@ -80,8 +80,8 @@ func TestValidateFaults(t *testing.T) {
 		{"rise", func(s *Site) { s.Pools[0].Checks[0].Rise = 101 }, "pools[0].checks[0].rise", "101"},
 		{"fall", func(s *Site) { s.Pools[0].Checks[0].Fall = -1 }, "pools[0].checks[0].fall", "-1"},
 		{"useless field", func(s *Site) { s.Pools[0].Checks[0].User = "x" }, "pools[0].checks[0].user", "type ikev2 has no use for it, radius has"},
-		{"expect", func(s *Site) { s.Pools[0].Checks[1].Expect = []int{401, 4010} }, "pools[0].checks[1].expect[1]", "4010"},
-		{"sstp path", func(s *Site) { s.Pools[0].Checks[1].Path = "sra" }, "pools[0].checks[1].path", "begins with /"},
+		{"expect", func(s *Site) { s.Pools[0].Checks[1].Expect = 4010 }, "pools[0].checks[1].expect", "4010"},
+		{"plain verify", func(s *Site) { c := &s.Pools[0].Checks[1]; c.PlainHTTP, c.VerifyTLS, c.Host = true, true, "vpn.example.com" }, "pools[0].checks[1].verify_tls", "no TLS"},
 		{"sstp host", func(s *Site) { s.Pools[0].Checks[1].Host = "a/b" }, "pools[0].checks[1].host", "host name"},
 		{"verify", func(s *Site) { s.Pools[0].Checks[1].VerifyTLS = true }, "pools[0].checks[1].host", "verify_tls"},
 		{"all advisory", func(s *Site) { s.Pools[1].Checks[0].Advisory = true }, "pools[1].checks", "advisory"},
@@ -125,6 +125,7 @@ func TestValidateFaults(t *testing.T) {
 			s.Groups[0].Listeners[2].ProxyProtocol = ProxyV2
 		}, "groups[0].listeners[2].proxy_protocol", "already"},
 		{"sstp idle", func(s *Site) { s.Groups[0].Listeners[2].IdleTimeout = Duration(time.Minute) }, "groups[0].listeners[2].idle_timeout", "more than 2m"},
+		{"udp idle", func(s *Site) { s.Groups[0].Listeners[0].IdleTimeout = Duration(time.Minute) }, "groups[0].listeners[0].idle_timeout", "over UDP"},
 		{"family", func(s *Site) {
 			s.Groups[1].ClientAddress = ClientAddressTransparent
 			s.Groups[1].Listeners[0].Address = ap("[2001:db8::1]:1812")
