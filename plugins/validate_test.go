@@ -81,7 +81,10 @@ func TestValidateFaults(t *testing.T) {
 		{"fall", func(s *Site) { s.Pools[0].Checks[0].Fall = -1 }, "pools[0].checks[0].fall", "-1"},
 		{"useless field", func(s *Site) { s.Pools[0].Checks[0].User = "x" }, "pools[0].checks[0].user", "type ikev2 has no use for it, radius has"},
 		{"expect", func(s *Site) { s.Pools[0].Checks[1].Expect = 4010 }, "pools[0].checks[1].expect", "4010"},
-		{"plain verify", func(s *Site) { c := &s.Pools[0].Checks[1]; c.PlainHTTP, c.VerifyTLS, c.Host = true, true, "vpn.example.com" }, "pools[0].checks[1].verify_tls", "no TLS"},
+		{"plain verify", func(s *Site) {
+			c := &s.Pools[0].Checks[1]
+			c.PlainHTTP, c.VerifyTLS, c.Host = true, true, "vpn.example.com"
+		}, "pools[0].checks[1].verify_tls", "no TLS"},
 		{"sstp host", func(s *Site) { s.Pools[0].Checks[1].Host = "a/b" }, "pools[0].checks[1].host", "host name"},
 		{"verify", func(s *Site) { s.Pools[0].Checks[1].VerifyTLS = true }, "pools[0].checks[1].host", "verify_tls"},
 		{"all advisory", func(s *Site) { s.Pools[1].Checks[0].Advisory = true }, "pools[1].checks", "advisory"},
