@@ -71,7 +71,9 @@ type backend struct {
 	name string
 }
 
-func (b backend) ref() plugins.BackendRef { return plugins.BackendRef{Pool: b.pool.name, Backend: b.name} }
+func (b backend) ref() plugins.BackendRef {
+	return plugins.BackendRef{Pool: b.pool.name, Backend: b.name}
+}
 
 // find returns the backends that ref means.
 func (r *running) find(ref plugins.BackendRef) ([]backend, error) {

@@ -56,13 +56,12 @@ type Driver struct {
 	fronts   fronts
 	loaded   bool // the state directory has been read
 
-	now     atomic.Pointer[running]
-	events  hub
-	drains  drains
-	wg      sync.WaitGroup // engines, monitors and lingering listeners
-	closed  atomic.Bool
-	startMu sync.Mutex
-	start   time.Time
+	now    atomic.Pointer[running]
+	events hub
+	drains drains
+	wg     sync.WaitGroup // engines, monitors and lingering listeners
+	closed bool           // under applying
+	since  atomic.Pointer[time.Time]
 }
 
 var _ plugins.Driver = (*Driver)(nil)
@@ -208,7 +207,7 @@ func (d *Driver) plan(dep *plugins.Deployment) *plugins.Plan {
 	if err != nil {
 		return p // among the diagnostics already
 	}
-	p.Changes = effects(now.site, site, plugins.Diff(now.site, site))
+	p.Changes = effects(site, plugins.Diff(now.site, site))
 	return p
 }
 
@@ -221,7 +220,9 @@ func (d *Driver) Read(context.Context) (*plugins.State, error) {
 }
 
 // Watch calls f for each event.
-func (d *Driver) Watch(ctx context.Context, f func(plugins.Event)) error { return d.events.watch(ctx, f) }
+func (d *Driver) Watch(ctx context.Context, f func(plugins.Event)) error {
+	return d.events.watch(ctx, f)
+}
 
 // invalid returns the errors among list as one error.
 func invalid(list []plugins.Diagnostic) error {
