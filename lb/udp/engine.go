@@ -192,7 +192,9 @@ func (e *Engine) Serve(ctx context.Context, conns ...net.PacketConn) error {
 	d, err := e.prepare(conns)
 	if err != nil {
 		for _, c := range conns {
-			err = errors.Join(err, c.Close())
+			if cerr := c.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+				err = errors.Join(err, cerr)
+			}
 		}
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/aovlb/aovlb/lb"
 )
 
 // portable is the driver for everything that is no real socket on Linux: a
@@ -293,6 +295,8 @@ func (p *portable) shut(u *upstream) { _ = u.conn.Close() }
 func (p *portable) greet(f *flow) { f.addr = net.UDPAddrFromAddrPort(f.flow.Client) }
 
 func (p *portable) part(*flow) {}
+
+func (p *portable) inherit(*flowKey, lb.Flow, *endpoint) bool { return false }
 
 func (p *portable) drain() {
 	p.mu.Lock()
