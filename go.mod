@@ -8,3 +8,5 @@ require (
 	golang.org/x/sys v0.49.0
 	layeh.com/radius v0.0.0-20231213012653-1006025d24f8
 )
+
+require github.com/goccy/go-yaml v1.19.2 // indirect
