@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -21,28 +22,34 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
 )
 
 // childEnv makes the test binary an engine in a process of its own: its value is
-// the port of the backend at 127.0.0.1. It prints where it listens.
+// where it listens and where its backend is, both an address and port, and perhaps
+// "transparent" or "impatient", separated by spaces. It prints where it listens.
 const childEnv = "AOVLB_TCP_CHILD"
 
-func child(backend string) error {
-	p, err := strconv.ParseUint(backend, 10, 16)
-	if err != nil {
-		return err
-	}
-	l, err := (&tcp.ListenConfig{}).Listen(context.Background(), netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		return err
-	}
-	b, err := singleBackend()
-	if err != nil {
+func child(spec string) error {
+	words := strings.Fields(spec)
+	at, err1 := netip.ParseAddrPort(words[0])
+	backend, err2 := netip.ParseAddrPort(words[1])
+	l, err3 := (&tcp.ListenConfig{}).Listen(context.Background(), at)
+	pool := new(lb.Pool)
+	err4 := pool.Set(lb.Backend{Name: "b1", Addr: backend.Addr()})
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	fmt.Println(l.Addr())
-	e := &tcp.Engine{Balancer: b, Port: uint16(p)}
+	e := &tcp.Engine{
+		Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.Port(),
+		Transparent: slices.Contains(words, "transparent"),
+		Logger:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}
+	if slices.Contains(words, "impatient") {
+		e.UserTimeout = time.Second
+	}
 	go func() {
 		io.Copy(io.Discard, os.Stdin) // ends with the parent
 		e.Shutdown(context.Background())
@@ -60,11 +67,12 @@ type proxy struct {
 	pid  int // 0: there is none
 }
 
-// startEngine starts the child.
-func startEngine(t *testing.T, backend uint16) proxy {
+// startEngine starts the child, by a command in front of it if there is one.
+func startEngine(t *testing.T, spec string, by ...string) proxy {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", childEnv, backend))
+	args := append(by, os.Args[0])
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), childEnv+"="+spec)
 	cmd.Stderr = os.Stderr
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
@@ -219,7 +227,7 @@ func TestThroughputAgainstHAProxy(t *testing.T) {
 	const rounds, d = 7, 600 * time.Millisecond
 	back := loopback(t)
 	defer back.Close()
-	engine := startEngine(t, port(back))
+	engine := startEngine(t, "127.0.0.1:0 "+back.Addr().String())
 	plain := startHAProxy(t, "haproxy", port(back), "")
 	splicing := startHAProxy(t, "haproxy splice-auto", port(back), "option splice-auto")
 	drop(t, back, 2) // the connections that have shown that HAProxy is up

@@ -25,8 +25,8 @@ import (
 // TestMain runs the tests and then looks for goroutines that were left behind; or
 // it is an engine for another process.
 func TestMain(m *testing.M) {
-	if backend := os.Getenv(childEnv); backend != "" {
-		if err := child(backend); err != nil {
+	if spec := os.Getenv(childEnv); spec != "" {
+		if err := child(spec); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
