@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
 )
 
 var (
@@ -71,14 +73,14 @@ func TestTunnelVariants(t *testing.T) {
 	}{
 		"P-256, AES-GCM":  {},
 		"AES-CBC":         {tunnel: &Tunnel{CBC: true}},
-		"MODP-2048":       {gateway: func(g *IKEGateway) { g.Groups = []uint16{GroupMODP2048} }, check: func(c IKECounts) bool { return c.InvalidKE == 1 }},
-		"x25519":          {tunnel: &Tunnel{Group: GroupX25519}, gateway: func(g *IKEGateway) { g.Groups = []uint16{GroupX25519} }, check: func(c IKECounts) bool { return c.InvalidKE == 0 }},
-		"P-384":           {tunnel: &Tunnel{Group: GroupP384, CBC: true}, gateway: func(g *IKEGateway) { g.Groups = []uint16{GroupP384} }},
+		"MODP-2048":       {gateway: func(g *IKEGateway) { g.Groups = []ikev2.Group{ikev2.GroupMODP2048} }, check: func(c IKECounts) bool { return c.InvalidKE == 1 }},
+		"x25519":          {tunnel: &Tunnel{Group: ikev2.GroupX25519}, gateway: func(g *IKEGateway) { g.Groups = []ikev2.Group{ikev2.GroupX25519} }, check: func(c IKECounts) bool { return c.InvalidKE == 0 }},
+		"P-384":           {tunnel: &Tunnel{Group: ikev2.GroupECP384, CBC: true}, gateway: func(g *IKEGateway) { g.Groups = []ikev2.Group{ikev2.GroupECP384} }},
 		"cookie":          {gateway: func(g *IKEGateway) { g.CookieAt = -1 }, check: func(c IKECounts) bool { return c.Cookies == 1 }},
-		"cookie and KE":   {gateway: func(g *IKEGateway) { g.CookieAt = -1; g.Groups = []uint16{GroupMODP2048} }, check: func(c IKECounts) bool { return c.Cookies == 1 && c.InvalidKE == 1 }},
+		"cookie and KE":   {gateway: func(g *IKEGateway) { g.CookieAt = -1; g.Groups = []ikev2.Group{ikev2.GroupMODP2048} }, check: func(c IKECounts) bool { return c.Cookies == 1 && c.InvalidKE == 1 }},
 		"fragments":       {tunnel: &Tunnel{Fragment: 300}, check: func(c IKECounts) bool { return c.Fragments == 4 }},
 		"fragments, CBC":  {tunnel: &Tunnel{Fragment: 500, CBC: true}, check: func(c IKECounts) bool { return c.Fragments == 2 }},
-		"no group shared": {tunnel: &Tunnel{Name: "refused"}, gateway: func(g *IKEGateway) { g.Groups = []uint16{GroupP384} }, check: func(c IKECounts) bool { return c.NoProposal > 0 }},
+		"no group shared": {tunnel: &Tunnel{Name: "refused"}, gateway: func(g *IKEGateway) { g.Groups = []ikev2.Group{ikev2.GroupECP384} }, check: func(c IKECounts) bool { return c.NoProposal > 0 }},
 		"wrong secret":    {tunnel: &Tunnel{Name: "refused", Secret: []byte("guess")}, check: func(c IKECounts) bool { return c.AuthFailed > 0 }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -191,12 +193,12 @@ func TestGatewayIsSilentToStrangers(t *testing.T) {
 	g := &IKEGateway{Name: "ras1", Secret: testSecret}
 	g.begin()
 	from := netip.MustParseAddrPort("192.0.2.9:4500")
-	stray := func(exchange uint8) []byte {
-		h := ikeHeader{spiI: 1, spiR: 2, exchange: exchange, flags: flagInitiator, id: 1}
-		return append(make([]byte, 4), plainMessage(h, []payload{{plSK, make([]byte, 40)}})...)
+	stray := func(x ikev2.ExchangeType) []byte {
+		h := ikev2.Header{SPIi: 1, SPIr: 2, Exchange: x, Flags: ikev2.FlagInitiator, MessageID: 1}
+		return ikev2.AppendMessage(make([]byte, 4), h, part(ikev2.PayloadSK, make([]byte, 40)))
 	}
 	esp := binary.BigEndian.AppendUint32(nil, 0xc0ffee00)
-	for _, b := range [][]byte{stray(exAuth), stray(exInform), append(esp, make([]byte, 60)...), {0xff}, make([]byte, 12)} {
+	for _, b := range [][]byte{stray(ikev2.ExchangeAuth), stray(ikev2.ExchangeInformational), append(esp, make([]byte, 60)...), {0xff}, make([]byte, 12)} {
 		if a := g.handle(b, from, true); a != nil {
 			t.Errorf("answered %x to %x", a, b)
 		}
@@ -207,21 +209,19 @@ func TestGatewayIsSilentToStrangers(t *testing.T) {
 }
 
 func FuzzGateway(f *testing.F) {
-	h := ikeHeader{spiI: 1, exchange: exInit, flags: flagInitiator}
-	own, err := newDH(GroupP256)
+	h := ikev2.Header{SPIi: 1, Exchange: ikev2.ExchangeSAInit, Flags: ikev2.FlagInitiator}
+	own, err := newDH(ikev2.GroupECP256)
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(plainMessage(h, []payload{
-		{plSA, appendSA(new(Tunnel).offer(GroupP256, nil))}, {plKE, keBody(GroupP256, own.public)}, {plNonce, make([]byte, 32)},
-	}))
+	f.Add(ikev2.AppendMessage(nil, h, new(Tunnel).exchange(ikev2.GroupECP256, own.public, nil, make([]byte, 32)).payloads()...))
 	f.Add([]byte{0, 0, 0, 0, 1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		g := &IKEGateway{Name: "ras1", Secret: testSecret}
 		g.begin()
 		from := netip.MustParseAddrPort("192.0.2.9:4500")
 		for _, a := range append(g.handle(b, from, false), g.handle(b, from, true)...) {
-			if len(a) < ikeHeaderLen {
+			if len(a) < ikev2.HeaderLen {
 				t.Errorf("answer %x is no IKE message", a)
 			}
 		}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
 )
 
 // A Machine is a client computer: one pair of UDP sockets that all its tunnels
@@ -31,8 +33,8 @@ type Machine struct {
 
 	mu        sync.Mutex
 	ike, natt Conn
-	bySPI     map[uint64]*Tunnel // by the client's IKE SPI
-	byESP     map[uint32]*Tunnel // by the client's ESP SPI
+	bySPI     map[ikev2.SPI]*Tunnel // by the client's IKE SPI
+	byESP     map[uint32]*Tunnel    // by the client's ESP SPI
 }
 
 // A Tunnel is an IKE SA with one child SA through which it sends numbered
@@ -46,7 +48,7 @@ type Tunnel struct {
 	Secret []byte
 	// Group is the key exchange group it guesses first: 0 means P-256. It offers
 	// MODP-2048 too.
-	Group uint16
+	Group ikev2.Group
 	// CBC makes it offer AES-CBC with HMAC instead of AES-GCM.
 	CBC bool
 	// Fragment, if not 0, is into how many bytes IKE_AUTH is cut, which then
@@ -128,7 +130,7 @@ type arrival struct {
 func (m *Machine) init() {
 	m.once.Do(func() {
 		m.moved = make(chan struct{}, 1)
-		m.bySPI, m.byESP = make(map[uint64]*Tunnel), make(map[uint32]*Tunnel)
+		m.bySPI, m.byESP = make(map[ikev2.SPI]*Tunnel), make(map[uint32]*Tunnel)
 		for _, t := range m.Tunnels {
 			t.machine = m
 			t.inbox = make(chan arrival, 32)
@@ -253,11 +255,11 @@ func (m *Machine) dispatch(b []byte, natt bool) {
 		if natt {
 			a.b = b[4:]
 		}
-		h, _, err := parseIKEHeader(a.b)
+		h, err := ikev2.ParseHeader(a.b)
 		if err != nil {
 			return
 		}
-		t = m.bySPI[h.ownSPI()]
+		t = m.bySPI[ownSPI(h)]
 	}
 	if t == nil {
 		return
@@ -268,14 +270,14 @@ func (m *Machine) dispatch(b []byte, natt bool) {
 	}
 }
 
-func (m *Machine) listen(t *Tunnel, spi uint64, esp uint32) {
+func (m *Machine) listen(t *Tunnel, spi ikev2.SPI, esp uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bySPI[spi] = t
 	m.byESP[esp] = t
 }
 
-func (m *Machine) unlisten(spi uint64, esp uint32) {
+func (m *Machine) unlisten(spi ikev2.SPI, esp uint32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.bySPI, spi)

@@ -10,28 +10,19 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	"math/big"
 	"slices"
-)
 
-// Key exchange groups (IANA, transform type 4).
-const (
-	GroupMODP2048 = 14
-	GroupP256     = 19
-	GroupP384     = 20
-	GroupX25519   = 31
-)
-
-const (
-	encrCBC = 12
-	encrGCM = 20
+	"github.com/aovlb/aovlb/ikev2"
 )
 
 // A suite is what a proposal was narrowed to.
 type suite struct {
-	encr, bits, prf, integ, group uint16
+	encr, bits, prf, integ uint16
+	group                  ikev2.Group
 }
 
 var prfs = map[uint16]func() hash.Hash{2: sha1.New, 5: sha256.New, 6: sha512.New384, 7: sha512.New}
@@ -50,55 +41,48 @@ var integs = map[uint16]struct {
 
 // choose narrows the first proposal of the offer that can be met: one transform
 // of each kind it has. groups are those accepted, preferred ones first.
-func choose(offer []proposal, groups []uint16) (suite, proposal, bool) {
+func choose(offer []ikev2.Proposal, groups []ikev2.Group) (suite, ikev2.Proposal, bool) {
 	for _, p := range offer {
-		if p.protocol != protoIKE {
+		if p.Protocol != ikev2.ProtocolIKE {
 			continue
 		}
 		if s, chosen, ok := narrow(p, groups); ok {
 			return s, chosen, true
 		}
 	}
-	return suite{}, proposal{}, false
+	return suite{}, ikev2.Proposal{}, false
 }
 
-func narrow(p proposal, groups []uint16) (suite, proposal, bool) {
-	encr, okE := pick(p, trEncr, func(t transform) bool {
-		return (t.id == encrGCM || t.id == encrCBC) && (t.bits == 128 || t.bits == 192 || t.bits == 256)
-	})
-	prf, okP := pick(p, trPRF, func(t transform) bool { return prfs[t.id] != nil })
-	integ, okI := pick(p, trInteg, func(t transform) bool { return integs[t.id].hash != nil })
-	out := proposal{number: p.number, protocol: p.protocol, transforms: []transform{encr, prf}}
-	s := suite{encr: encr.id, bits: encr.bits, prf: prf.id}
-	if encr.id == encrCBC {
-		out.transforms = append(out.transforms, integ)
-		s.integ = integ.id
-	} else {
-		okI = true
-	}
-	for _, t := range p.transforms {
-		if t.kind > trESN && t.id != 0 {
-			return suite{}, proposal{}, false // more key exchanges (RFC 9370)
+func narrow(p ikev2.Proposal, groups []ikev2.Group) (s suite, out ikev2.Proposal, ok bool) {
+	out = ikev2.Proposal{Number: p.Number, Protocol: p.Protocol}
+	pick := func(kind ikev2.TransformType, ok func(ikev2.Transform) bool) ikev2.Transform {
+		for _, t := range p.Transforms {
+			if t.Type == kind && ok(t) {
+				out.Transforms = append(out.Transforms, t)
+				return t
+			}
 		}
+		return ikev2.Transform{}
+	}
+	encr := pick(ikev2.TransformEncr, func(t ikev2.Transform) bool {
+		return (t.ID == ikev2.EncrAESGCM16 || t.ID == ikev2.EncrAESCBC) && (t.KeyBits == 128 || t.KeyBits == 192 || t.KeyBits == 256)
+	})
+	prf := pick(ikev2.TransformPRF, func(t ikev2.Transform) bool { return prfs[t.ID] != nil })
+	s = suite{encr: encr.ID, bits: encr.KeyBits, prf: prf.ID}
+	if encr.ID == ikev2.EncrAESCBC {
+		s.integ = pick(ikev2.TransformInteg, func(t ikev2.Transform) bool { return integs[t.ID].hash != nil }).ID
 	}
 	for _, g := range groups {
-		ke, ok := pick(p, trKE, func(t transform) bool { return t.id == g })
-		if ok {
-			out.transforms = append(out.transforms, ke)
-			s.group = g
-			return s, out, okE && okP && okI
+		if s.group == 0 {
+			s.group = ikev2.Group(pick(ikev2.TransformKE, func(t ikev2.Transform) bool { return t.ID == uint16(g) }).ID)
 		}
 	}
-	return suite{}, proposal{}, false
-}
-
-func pick(p proposal, kind uint8, ok func(transform) bool) (transform, bool) {
-	for _, t := range p.transforms {
-		if t.kind == kind && ok(t) {
-			return t, true
+	for _, t := range p.Transforms {
+		if t.Type > ikev2.TransformESN && t.ID != 0 {
+			return s, out, false // more key exchanges (RFC 9370)
 		}
 	}
-	return transform{}, false
+	return s, out, s.encr != 0 && s.prf != 0 && s.group != 0 && (s.integ != 0) == (s.encr == ikev2.EncrAESCBC)
 }
 
 // A dh is one side of a key exchange.
@@ -119,18 +103,18 @@ var modp2048, _ = new(big.Int).SetString(
 		"E39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52C9DE2BCBF695581718"+
 		"3995497CEA956AE515D2261898FA051015728E5A8AACAA68FFFFFFFFFFFFFFFF", 16)
 
-func newDH(group uint16) (dh, error) {
+func newDH(group ikev2.Group) (dh, error) {
 	switch group {
-	case GroupMODP2048:
+	case ikev2.GroupMODP2048:
 		return newMODP(modp2048, 256)
-	case GroupP256:
+	case ikev2.GroupECP256:
 		return newECDH(ecdh.P256(), true)
-	case GroupP384:
+	case ikev2.GroupECP384:
 		return newECDH(ecdh.P384(), true)
-	case GroupX25519:
+	case ikev2.GroupX25519:
 		return newECDH(ecdh.X25519(), false)
 	}
-	return dh{}, fmt.Errorf("standin: no key exchange group %d", group)
+	return dh{}, fmt.Errorf("standin: no key exchange group %v", group)
 }
 
 // newECDH: on the wire, a point of a NIST curve is x and y without the leading
@@ -199,7 +183,7 @@ type ikeKeys struct {
 
 // deriveKeys makes the keys of an SA. oldD is SK_d of the SA that is rekeyed
 // (section 2.18), or nil.
-func deriveKeys(s suite, oldD, shared, ni, nr []byte, spiI, spiR uint64) ikeKeys {
+func deriveKeys(s suite, oldD, shared, ni, nr []byte, spiI, spiR ikev2.SPI) ikeKeys {
 	h := prfs[s.prf]
 	nonces := slices.Concat(ni, nr)
 	var seed []byte
@@ -211,14 +195,12 @@ func deriveKeys(s suite, oldD, shared, ni, nr []byte, spiI, spiR uint64) ikeKeys
 	length := h().Size()
 	ik := 0
 	ek := int(s.bits) / 8
-	if s.encr == encrGCM {
+	if s.encr == ikev2.EncrAESGCM16 {
 		ek += 4 // the salt (RFC 5282 section 7.1)
 	} else {
 		ik = integs[s.integ].key
 	}
-	stream := nonces
-	stream = binary.BigEndian.AppendUint64(stream, spiI)
-	stream = binary.BigEndian.AppendUint64(stream, spiR)
+	stream := slices.Concat(nonces, appendSPI(spiI), appendSPI(spiR))
 	b := prfPlus(h, seed, stream, 3*length+2*ik+2*ek)
 	cut := func(n int) []byte {
 		k := b[:n:n]
@@ -251,87 +233,76 @@ func (k *ikeKeys) sign(secret, message, nonce, id []byte, initiator bool) []byte
 }
 
 func (k *ikeKeys) sizes() (iv, tag, block int) {
-	if k.encr == encrGCM {
+	if k.encr == ikev2.EncrAESGCM16 {
 		return 8, 16, 1
 	}
 	return aes.BlockSize, integs[k.integ].tag, aes.BlockSize
 }
 
-// seal builds one message with one SK payload.
-func (k *ikeKeys) seal(h ikeHeader, list []payload, initiator bool) []byte {
-	return k.sealPart(h, plSK, firstKind(list), nil, appendPayloads(nil, list), initiator)
-}
-
-// sealFragments builds one message for each size bytes of payloads, as SKF
-// payloads (RFC 7383), or a single SK payload if all fits.
-func (k *ikeKeys) sealFragments(h ikeHeader, list []payload, initiator bool, size int) [][]byte {
-	plain := appendPayloads(nil, list)
+// seal builds messages of SK payloads, or of SKF payloads (RFC 7383) with size
+// bytes each if size isn't 0 and one is too short.
+func (k *ikeKeys) seal(h ikev2.Header, list []ikev2.Payload, initiator bool, size int) [][]byte {
+	inner := ikev2.AppendMessage(nil, h, list...)
+	first, plain := ikev2.PayloadType(inner[16]), inner[ikev2.HeaderLen:]
 	if size <= 0 || len(plain) <= size {
-		return [][]byte{k.seal(h, list, initiator)}
+		return [][]byte{k.sealPart(h, ikev2.Payload{Type: ikev2.PayloadSK, Inner: first}, plain, initiator)}
 	}
 	parts := slices.Collect(slices.Chunk(plain, size))
 	out := make([][]byte, 0, len(parts))
-	first := firstKind(list)
-	for i, p := range parts {
+	for i, part := range parts {
 		n := binary.BigEndian.AppendUint16(nil, uint16(i+1))
 		n = binary.BigEndian.AppendUint16(n, uint16(len(parts)))
-		out = append(out, k.sealPart(h, plSKF, first, n, p, initiator))
-		first = plNone
+		out = append(out, k.sealPart(h, ikev2.Payload{Type: ikev2.PayloadSKF, Inner: first, Body: n}, part, initiator))
+		first = ikev2.PayloadNone
 	}
 	return out
 }
 
-func (k *ikeKeys) sealPart(h ikeHeader, kind, inner uint8, number, plain []byte, initiator bool) []byte {
+// sealPart builds a message of one payload: p, whose body is what isn't
+// encrypted, then IV, ciphertext and tag.
+func (k *ikeKeys) sealPart(h ikev2.Header, p ikev2.Payload, plain []byte, initiator bool) []byte {
 	enc, integ := k.half(initiator)
 	ivLen, tag, block := k.sizes()
 	pad := (block - (len(plain)+1)%block) % block
-	plain = append(slices.Clip(plain), make([]byte, pad+1)...)
-	plain[len(plain)-1] = byte(pad)
-	body := 4 + len(number) + ivLen + len(plain) + tag
-	b := h.append(make([]byte, 0, ikeHeaderLen+body), kind, ikeHeaderLen+body)
-	b = append(b, inner, 0)
-	b = binary.BigEndian.AppendUint16(b, uint16(body))
-	b = append(b, number...)
-	iv := make([]byte, ivLen)
-	rand.Read(iv)
-	if k.encr == encrGCM {
-		aad := slices.Clone(b)
-		b = append(b, iv...)
+	iv := randomBytes(ivLen)
+	p.Body = slices.Concat(p.Body, iv, plain, make([]byte, pad), []byte{byte(pad)}, make([]byte, tag))
+	b := ikev2.AppendMessage(nil, h, p)
+	sum := len(b) - tag
+	at := sum - len(plain) - pad - 1
+	if k.encr == ikev2.EncrAESGCM16 {
 		key, salt := enc[:len(enc)-4], enc[len(enc)-4:]
-		return newGCM(key).Seal(b, slices.Concat(salt, iv), plain, aad)
+		newGCM(key).Seal(b[:at], slices.Concat(salt, iv), b[at:sum], b[:at-ivLen])
+		return b
 	}
-	b = append(b, iv...)
-	cipher.NewCBCEncrypter(newAES(enc), iv).CryptBlocks(plain, plain)
-	b = append(b, plain...)
-	return append(b, mac(integs[k.integ].hash, integ, b)[:tag]...)
+	cipher.NewCBCEncrypter(newAES(enc), iv).CryptBlocks(b[at:sum], b[at:sum])
+	copy(b[sum:], mac(integs[k.integ].hash, integ, b[:sum]))
+	return b
 }
 
-// open checks and decrypts the SK or SKF payload that ends message b and whose
-// body is p; initiator says who sent it. It returns what was inside.
-func (k *ikeKeys) open(b []byte, p payload, initiator bool) ([]byte, error) {
+// open checks and decrypts the SK or SKF payload p that ends message b;
+// initiator says who sent it. It returns what was inside.
+func (k *ikeKeys) open(b []byte, p ikev2.Payload, initiator bool) ([]byte, error) {
 	enc, integ := k.half(initiator)
 	ivLen, tag, block := k.sizes()
-	body := p.body
-	if p.kind == plSKF {
-		if len(body) < 4 {
-			return nil, errMalformed
-		}
-		body = body[4:]
+	body := p.Body
+	if p.Type == ikev2.PayloadSKF {
+		body = body[min(4, len(body)):]
 	}
 	if len(body) < ivLen+tag+1 {
 		return nil, errMalformed
 	}
 	iv, sealed := body[:ivLen], body[ivLen:]
 	var plain []byte
-	if k.encr == encrGCM {
+	if k.encr == ikev2.EncrAESGCM16 {
 		key, salt := enc[:len(enc)-4], enc[len(enc)-4:]
 		var err error
 		if plain, err = newGCM(key).Open(nil, slices.Concat(salt, iv), sealed, b[:len(b)-len(body)]); err != nil {
 			return nil, err
 		}
 	} else {
-		if !hmac.Equal(mac(integs[k.integ].hash, integ, b[:len(b)-tag])[:tag], b[len(b)-tag:]) {
-			return nil, fmt.Errorf("standin: wrong integrity checksum")
+		sum := len(b) - tag
+		if !hmac.Equal(mac(integs[k.integ].hash, integ, b[:sum])[:tag], b[sum:]) {
+			return nil, errors.New("standin: wrong integrity checksum")
 		}
 		plain = slices.Clone(sealed[:len(sealed)-tag])
 		if len(plain) == 0 || len(plain)%block != 0 {
@@ -364,10 +335,8 @@ func newGCM(key []byte) cipher.AEAD {
 }
 
 // natHash is the content of a NAT_DETECTION notification (section 2.23).
-func natHash(h ikeHeader, addr []byte, port uint16) []byte {
-	b := binary.BigEndian.AppendUint64(nil, h.spiI)
-	b = binary.BigEndian.AppendUint64(b, h.spiR)
-	b = append(b, addr...)
+func natHash(h ikev2.Header, addr []byte, port uint16) []byte {
+	b := slices.Concat(appendSPI(h.SPIi), appendSPI(h.SPIr), addr)
 	b = binary.BigEndian.AppendUint16(b, port)
 	sum := sha1.Sum(b)
 	return sum[:]
@@ -379,4 +348,4 @@ func randomBytes(n int) []byte {
 	return b
 }
 
-func randomSPI() uint64 { return binary.BigEndian.Uint64(randomBytes(8)) | 1 }
+func randomSPI() ikev2.SPI { return ikev2.SPI(binary.BigEndian.Uint64(randomBytes(8)) | 1) }

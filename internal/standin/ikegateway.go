@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
 )
 
 // A Conn is an unconnected UDP socket; [net.UDPConn] is one.
@@ -32,7 +34,7 @@ type IKEGateway struct {
 	// Groups are the key exchange groups it accepts, preferred ones first; nil
 	// means P-256, MODP-2048, X25519, P-384. A client that guessed another one is
 	// told INVALID_KE_PAYLOAD.
-	Groups []uint16
+	Groups []ikev2.Group
 	// CookieAt is how many half-open SAs there may be before new clients must
 	// send a cookie (RFC 7296 section 2.6). 0 means 100, less than 0 always.
 	CookieAt int
@@ -43,10 +45,10 @@ type IKEGateway struct {
 
 	mu        sync.Mutex
 	counts    IKECounts
-	inits     map[initKey]*gatewaySA // half-open
-	sas       map[uint64]*gatewaySA  // by the gateway's SPI
-	children  map[uint32]*gatewaySA  // by the gateway's ESP SPI
-	former    map[uint64]bool        // own IKE SPIs of earlier lives
+	inits     map[initKey]*gatewaySA   // half-open
+	sas       map[ikev2.SPI]*gatewaySA // by the gateway's SPI
+	children  map[uint32]*gatewaySA    // by the gateway's ESP SPI
+	former    map[ikev2.SPI]bool       // own IKE SPIs of earlier lives
 	formerESP map[uint32]bool
 	cookie    []byte // secret for cookies
 }
@@ -75,7 +77,7 @@ type IKECounts struct {
 
 // initKey finds a half-open SA again when its request is repeated.
 type initKey struct {
-	spi  uint64
+	spi  ikev2.SPI
 	from netip.AddrPort
 }
 
@@ -98,7 +100,7 @@ const (
 	halfOpenFor     = 30 * time.Second
 )
 
-var defaultGroups = []uint16{GroupP256, GroupMODP2048, GroupX25519, GroupP384}
+var defaultGroups = []ikev2.Group{ikev2.GroupECP256, ikev2.GroupMODP2048, ikev2.GroupX25519, ikev2.GroupECP384}
 
 // Counts returns what has been counted over all lives.
 func (g *IKEGateway) Counts() IKECounts {
@@ -132,11 +134,11 @@ func (g *IKEGateway) begin() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inits = make(map[initKey]*gatewaySA)
-	g.sas = make(map[uint64]*gatewaySA)
+	g.sas = make(map[ikev2.SPI]*gatewaySA)
 	g.children = make(map[uint32]*gatewaySA)
 	g.cookie = randomBytes(32)
 	if g.former == nil {
-		g.former, g.formerESP = make(map[uint64]bool), make(map[uint32]bool)
+		g.former, g.formerESP = make(map[ikev2.SPI]bool), make(map[uint32]bool)
 	}
 }
 
@@ -202,18 +204,18 @@ func mark(list [][]byte) [][]byte {
 }
 
 func (g *IKEGateway) handleIKE(b []byte, from netip.AddrPort) [][]byte {
-	h, first, err := parseIKEHeader(b)
+	h, list, err := parse(b)
 	if err != nil {
 		g.counts.Bad++
 		return nil
 	}
-	if h.exchange == exInit {
-		if a := g.handleInit(h, first, bytes.Clone(b), from); a != nil {
+	if h.Exchange == ikev2.ExchangeSAInit {
+		if a := g.handleInit(h, list, bytes.Clone(b), from); a != nil {
 			return [][]byte{a}
 		}
 		return nil
 	}
-	sa := g.sas[h.ownSPI()]
+	sa := g.sas[ownSPI(h)]
 	if sa == nil {
 		g.stray(h)
 		return nil // like charon: silence
@@ -221,61 +223,60 @@ func (g *IKEGateway) handleIKE(b []byte, from netip.AddrPort) [][]byte {
 	return g.handleSecret(sa, b, from)
 }
 
-func (g *IKEGateway) stray(h ikeHeader) {
+func (g *IKEGateway) stray(h ikev2.Header) {
 	switch {
-	case g.former[h.ownSPI()]:
+	case g.former[ownSPI(h)]:
 		g.counts.Stale++
-	case h.exchange == exAuth:
+	case h.Exchange == ikev2.ExchangeAuth:
 		g.counts.SplitAuth++
 	default:
 		g.counts.StrayIKE++
 	}
 	if g.Logger != nil {
-		g.Logger.Info("unknown IKE SPI", "gateway", g.Name, "exchange", h.exchange, "spi", h.ownSPI())
+		g.Logger.Info("unknown IKE SA", "gateway", g.Name, "message", h.String())
 	}
 }
 
 // handleInit answers IKE_SA_INIT.
-func (g *IKEGateway) handleInit(h ikeHeader, first uint8, b []byte, from netip.AddrPort) []byte {
-	list, err := parsePayloads(first, b[ikeHeaderLen:])
-	if err != nil || h.response() || h.flags&flagInitiator == 0 || h.spiR != 0 || h.spiI == 0 {
+func (g *IKEGateway) handleInit(h ikev2.Header, list []ikev2.Payload, b []byte, from netip.AddrPort) []byte {
+	if h.Response() || h.Flags&ikev2.FlagInitiator == 0 || h.SPIr != 0 {
 		g.counts.Bad++
 		return nil
 	}
-	if sa := g.inits[initKey{h.spiI, from}]; sa != nil && bytes.Equal(sa.request, b) {
+	if sa := g.inits[initKey{h.SPIi, from}]; sa != nil && bytes.Equal(sa.request, b) {
 		return sa.answer // a repetition
 	}
-	offer, err := parseSA(find(list, plSA))
-	ke, ni := find(list, plKE), find(list, plNonce)
-	if err != nil || len(ke) < 4 || len(ni) < 16 || len(ni) > 256 {
+	x, err := parseExchange(list)
+	if err != nil {
 		g.counts.Bad++
 		return nil
 	}
-	answer := ikeHeader{spiI: h.spiI, exchange: exInit, flags: flagResponse}
-	if want := g.wantCookie(h, ni, from); want != nil {
-		if got, _ := findNotify(list, ntCookie); !hmac.Equal(got, want) {
-			g.counts.Cookies++
-			return plainMessage(answer, []payload{notify(ntCookie, want)})
+	refuse := func(count *uint64, t ikev2.NotifyType, data []byte) []byte {
+		*count++
+		head := ikev2.Header{SPIi: h.SPIi, Exchange: ikev2.ExchangeSAInit, Flags: ikev2.FlagResponse}
+		return ikev2.AppendMessage(nil, head, ikev2.NotifyPayload(t, data))
+	}
+	if want := g.wantCookie(h, x.nonce, from); want != nil {
+		if got, _ := findNotify(list, ikev2.NotifyCookie); !hmac.Equal(got, want) {
+			return refuse(&g.counts.Cookies, ikev2.NotifyCookie, want)
 		}
 	}
 	groups := g.Groups
 	if groups == nil {
 		groups = defaultGroups
 	}
-	s, chosen, ok := choose(offer, groups)
+	s, chosen, ok := choose(x.proposals, groups)
 	if !ok {
-		g.counts.NoProposal++
-		return plainMessage(answer, []payload{notify(ntNoProposal, nil)})
+		return refuse(&g.counts.NoProposal, ikev2.NotifyNoProposalChosen, nil)
 	}
-	if binary.BigEndian.Uint16(ke) != s.group {
-		g.counts.InvalidKE++
-		return plainMessage(answer, []payload{notify(ntInvalidKE, binary.BigEndian.AppendUint16(nil, s.group))})
+	if x.ke.Group != s.group {
+		return refuse(&g.counts.InvalidKE, ikev2.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, uint16(s.group)))
 	}
-	return g.openSA(h, s, chosen, ke[4:], ni, b, from)
+	return g.openSA(h, s, chosen, x, b, from)
 }
 
 // wantCookie returns the cookie a client must send, or nil if there is no need.
-func (g *IKEGateway) wantCookie(h ikeHeader, ni []byte, from netip.AddrPort) []byte {
+func (g *IKEGateway) wantCookie(h ikev2.Header, ni []byte, from netip.AddrPort) []byte {
 	at := g.CookieAt
 	if at == 0 {
 		at = defaultCookieAt
@@ -292,45 +293,43 @@ func (g *IKEGateway) wantCookie(h ikeHeader, ni []byte, from netip.AddrPort) []b
 	if len(g.inits) < at {
 		return nil
 	}
-	return mac(sha256.New, g.cookie, ni, from.Addr().AsSlice(), binary.BigEndian.AppendUint64(nil, h.spiI))
+	return mac(sha256.New, g.cookie, ni, from.Addr().AsSlice(), appendSPI(h.SPIi))
 }
 
 // openSA makes a half-open SA and the answer that tells the client.
-func (g *IKEGateway) openSA(h ikeHeader, s suite, chosen proposal, peer, ni, b []byte, from netip.AddrPort) []byte {
-	own, err := newDH(s.group)
-	if err != nil {
-		return nil
-	}
-	shared, err := own.shared(peer)
+func (g *IKEGateway) openSA(h ikev2.Header, s suite, chosen ikev2.Proposal, x exchange, b []byte, from netip.AddrPort) []byte {
+	own, shared, err := agree(s.group, x.ke.Data)
 	if err != nil {
 		g.counts.Bad++
 		return nil
 	}
-	sa := &gatewaySA{from: from, begun: time.Now(), ni: bytes.Clone(ni), nr: randomBytes(32), request: b}
-	sa.spiI, sa.spiR = h.spiI, randomSPI()
+	sa := &gatewaySA{from: from, begun: time.Now(), ni: bytes.Clone(x.nonce), nr: randomBytes(32), request: b}
+	sa.spiI, sa.spiR = h.SPIi, randomSPI()
 	sa.keys = deriveKeys(s, nil, shared, sa.ni, sa.nr, sa.spiI, sa.spiR)
 	sa.recvID = 1
-	head := sa.header(exInit, true, 0)
-	sa.answer = plainMessage(head, []payload{
-		{plSA, appendSA([]proposal{chosen})},
-		{plKE, keBody(s.group, own.public)},
-		{plNonce, sa.nr},
+	head := sa.header(ikev2.ExchangeSAInit, true, 0)
+	answer := exchange{[]ikev2.Proposal{chosen}, ikev2.KeyExchange{Group: s.group, Data: own}, sa.nr}
+	sa.answer = ikev2.AppendMessage(nil, head, append(answer.payloads(),
 		// The hash of no address never fits, so the client takes the gateway to
 		// be behind a NAT and sends ESP in UDP: nothing else is to be had
 		// without a kernel's help.
-		notify(ntNATSource, natHash(head, nil, 0)),
-		notify(ntNATDest, natHash(head, from.Addr().AsSlice(), from.Port())),
-		notify(ntFragmentation, nil),
-	})
-	g.inits[initKey{h.spiI, from}] = sa
+		ikev2.NotifyPayload(ikev2.NotifyNATDetectionSource, natHash(head, nil, 0)),
+		ikev2.NotifyPayload(ikev2.NotifyNATDetectionDest, natHash(head, from.Addr().AsSlice(), from.Port())),
+		ikev2.NotifyPayload(ikev2.NotifyFragmentationSupported, nil))...)
+	g.inits[initKey{h.SPIi, from}] = sa
 	g.sas[sa.spiR] = sa
 	g.counts.Begun++
 	return sa.answer
 }
 
-func keBody(group uint16, public []byte) []byte {
-	b := binary.BigEndian.AppendUint16(nil, group)
-	return append(append(b, 0, 0), public...)
+// agree makes a responder's public value and the shared one.
+func agree(group ikev2.Group, peer []byte) (public, shared []byte, err error) {
+	own, err := newDH(group)
+	if err != nil {
+		return nil, nil, err
+	}
+	shared, err = own.shared(peer)
+	return own.public, shared, err
 }
 
 // handleSecret answers an encrypted request.
@@ -340,47 +339,47 @@ func (g *IKEGateway) handleSecret(sa *gatewaySA, b []byte, from netip.AddrPort) 
 		g.counts.Bad++
 		return nil
 	}
-	if b[16] == plSKF {
+	if ikev2.PayloadType(b[16]) == ikev2.PayloadSKF {
 		g.counts.Fragments++
 	}
-	if !done || h.response() {
+	if !done || h.Response() {
 		return nil
 	}
-	if h.id == sa.recvID-1 && sa.last != nil {
+	if h.MessageID == sa.recvID-1 && sa.last != nil {
 		return cloneAll(sa.last) // a repetition
 	}
-	if h.id != sa.recvID || (h.exchange != exAuth) != sa.ready {
+	if h.MessageID != sa.recvID || (h.Exchange != ikev2.ExchangeAuth) != sa.ready {
 		g.counts.Bad++
 		return nil
 	}
-	var answer []payload
-	switch h.exchange {
-	case exAuth:
+	var answer []ikev2.Payload
+	switch h.Exchange {
+	case ikev2.ExchangeAuth:
 		answer = g.handleAuth(sa, list)
-	case exInform:
+	case ikev2.ExchangeInformational:
 		answer = g.handleInform(sa, list, from)
-	case exChild:
+	case ikev2.ExchangeCreateChildSA:
 		answer = g.handleRekey(sa, list)
 	}
 	sa.recvID++
-	sa.last = [][]byte{sa.keys.seal(sa.header(h.exchange, true, h.id), answer, sa.initiator)}
+	sa.last = sa.response(h.Exchange, h.MessageID, answer)
 	return cloneAll(sa.last)
 }
 
 func cloneAll(list [][]byte) [][]byte { return append([][]byte{}, list...) }
 
 // handleAuth lets a client in who knows the secret, with one child SA.
-func (g *IKEGateway) handleAuth(sa *gatewaySA, list []payload) []payload {
-	id, auth := find(list, plIDi), find(list, plAuth)
+func (g *IKEGateway) handleAuth(sa *gatewaySA, list []ikev2.Payload) []ikev2.Payload {
+	id, auth := find(list, ikev2.PayloadIDi), find(list, ikev2.PayloadAuth)
 	want := sa.keys.sign(g.Secret, sa.request, sa.nr, id, true)
 	if len(auth) < 4 || auth[0] != authSharedKey || !hmac.Equal(auth[4:], want) {
 		g.counts.AuthFailed++
-		return []payload{notify(ntAuthFailed, nil)}
+		return []ikev2.Payload{ikev2.NotifyPayload(ikev2.NotifyAuthenticationFailed, nil)}
 	}
-	out, err := espSPI(find(list, plSA))
+	out, err := espSPI(find(list, ikev2.PayloadSA))
 	if err != nil {
 		g.counts.NoProposal++
-		return []payload{notify(ntNoProposal, nil)}
+		return []ikev2.Payload{ikev2.NotifyPayload(ikev2.NotifyNoProposalChosen, nil)}
 	}
 	in := g.newESPSPI()
 	sa.in, sa.out = deriveChild(&sa.keys, sa.ni, sa.nr, false, in, out)
@@ -390,15 +389,15 @@ func (g *IKEGateway) handleAuth(sa *gatewaySA, list []payload) []payload {
 	now := time.Now()
 	sa.session = g.book.open(Session{Client: sa.client, Begun: sa.begun, Established: now, Last: now})
 	own := idBody(g.Name)
-	answer := []payload{
-		{plIDr, own},
-		{plAuth, append([]byte{authSharedKey, 0, 0, 0}, sa.keys.sign(g.Secret, sa.answer, sa.ni, own, false)...)},
-		{plSA, espOffer(in)},
-		{plTSi, anyTraffic()},
-		{plTSr, anyTraffic()},
-		notify(ntMOBIKE, nil),
+	auth = sa.keys.sign(g.Secret, sa.answer, sa.ni, own, false)
+	return []ikev2.Payload{
+		part(ikev2.PayloadIDr, own),
+		part(ikev2.PayloadAuth, append([]byte{authSharedKey, 0, 0, 0}, auth...)),
+		part(ikev2.PayloadSA, espOffer(in)),
+		part(ikev2.PayloadTSi, anyTraffic()),
+		part(ikev2.PayloadTSr, anyTraffic()),
+		ikev2.NotifyPayload(ikev2.NotifyMOBIKESupported, nil),
 	}
-	return answer
 }
 
 // newESPSPI returns an SPI that isn't in use; those up to 255 are reserved.
@@ -413,12 +412,12 @@ func (g *IKEGateway) newESPSPI() uint32 {
 
 // handleInform answers DPD (RFC 7296 section 1.4), DELETE, and a client that has
 // moved (RFC 4555 section 3.5).
-func (g *IKEGateway) handleInform(sa *gatewaySA, list []payload, from netip.AddrPort) []payload {
+func (g *IKEGateway) handleInform(sa *gatewaySA, list []ikev2.Payload, from netip.AddrPort) []ikev2.Payload {
 	now := time.Now()
 	if len(list) == 0 {
 		g.counts.DPD++
 	}
-	if del := find(list, plDelete); len(del) > 0 && del[0] == protoIKE {
+	if del := find(list, ikev2.PayloadDelete); len(del) > 0 && del[0] == byte(ikev2.ProtocolIKE) {
 		g.drop(sa)
 		// The client may repeat the request, and a rekeyed SA hands its session on.
 		if sa.in != nil {
@@ -426,7 +425,7 @@ func (g *IKEGateway) handleInform(sa *gatewaySA, list []payload, from netip.Addr
 		}
 		return nil
 	}
-	_, moved := findNotify(list, ntUpdateAddresses)
+	_, moved := findNotify(list, ikev2.NotifyUpdateSAAddresses)
 	g.book.note(sa.session, func(s *Session) {
 		s.Last = now
 		if moved && sa.from != from {
@@ -441,40 +440,42 @@ func (g *IKEGateway) handleInform(sa *gatewaySA, list []payload, from netip.Addr
 
 // handleRekey replaces an IKE SA (RFC 7296 section 1.3.2). Its child SA goes on
 // under the new one.
-func (g *IKEGateway) handleRekey(old *gatewaySA, list []payload) []payload {
-	offer, err := parseSA(find(list, plSA))
-	ke, ni := find(list, plKE), find(list, plNonce)
-	s, chosen, ok := choose(offer, []uint16{old.keys.group})
-	if err != nil || !ok || len(ke) < 4 || len(ni) < 16 || len(offer[0].spi) != 8 || binary.BigEndian.Uint16(ke) != s.group {
+func (g *IKEGateway) handleRekey(old *gatewaySA, list []ikev2.Payload) []ikev2.Payload {
+	answer, err := g.rekey(old, list)
+	if err != nil {
 		g.counts.NoProposal++
-		return []payload{notify(ntNoProposal, nil)}
+		return []ikev2.Payload{ikev2.NotifyPayload(ikev2.NotifyNoProposalChosen, nil)}
 	}
-	own, err := newDH(s.group)
+	g.counts.Rekeys++
+	return answer
+}
+
+func (g *IKEGateway) rekey(old *gatewaySA, list []ikev2.Payload) ([]ikev2.Payload, error) {
+	x, err := parseExchange(list)
 	if err != nil {
-		return []payload{notify(ntNoProposal, nil)}
+		return nil, err
 	}
-	shared, err := own.shared(ke[4:])
+	peer, err := x.rekeySPI()
+	s, chosen, ok := choose(x.proposals, []ikev2.Group{x.ke.Group})
+	if err != nil || !ok || old.in == nil {
+		return nil, errMalformed
+	}
+	own, shared, err := agree(s.group, x.ke.Data)
 	if err != nil {
-		g.counts.Bad++
-		return []payload{notify(ntNoProposal, nil)}
+		return nil, err
 	}
-	sa := &gatewaySA{from: old.from, begun: time.Now(), client: old.client, ready: true, in: old.in, out: old.out}
-	nr := randomBytes(32)
-	sa.spiI, sa.spiR = binary.BigEndian.Uint64(offer[0].spi), randomSPI()
-	sa.keys = deriveKeys(s, old.keys.d, shared, ni, nr, sa.spiI, sa.spiR)
 	now := time.Now()
+	sa := &gatewaySA{from: old.from, begun: now, client: old.client, ready: true, in: old.in, out: old.out}
+	nr := randomBytes(32)
+	sa.spiI, sa.spiR = peer, randomSPI()
+	sa.keys = deriveKeys(s, old.keys.d, shared, x.nonce, nr, sa.spiI, sa.spiR)
 	sa.session = g.book.open(Session{Client: sa.client, Begun: now, Established: now, Last: now, Rekeyed: true})
 	g.book.note(old.session, func(s *Session) { s.Ended = now })
 	g.sas[sa.spiR] = sa
 	g.children[sa.in.spi] = sa
 	old.in, old.out = nil, nil
-	g.counts.Rekeys++
-	chosen.spi = binary.BigEndian.AppendUint64(nil, sa.spiR)
-	return []payload{
-		{plSA, appendSA([]proposal{chosen})},
-		{plNonce, nr},
-		{plKE, keBody(s.group, own.public)},
-	}
+	chosen.SPI = appendSPI(sa.spiR)
+	return exchange{[]ikev2.Proposal{chosen}, ikev2.KeyExchange{Group: s.group, Data: own}, nr}.payloads(), nil
 }
 
 // handleESP sends an ESP message back with the gateway's name.

@@ -5,9 +5,12 @@ import (
 	"crypto/hmac"
 	"encoding/binary"
 	"errors"
-	"fmt"
+	"net/netip"
+	"slices"
 	"syscall"
 	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
 )
 
 // errRefused is what a socket may report of an earlier datagram.
@@ -104,22 +107,30 @@ func (t *Tunnel) failed(ctx context.Context, err error) {
 	}
 }
 
-// offer is what the tunnel proposes for its IKE SA.
-func (t *Tunnel) offer(first uint16, spi []byte) []proposal {
-	p := proposal{number: 1, protocol: protoIKE, spi: spi}
-	if t.CBC {
-		p.transforms = []transform{{trEncr, encrCBC, 256}, {trPRF, 5, 0}, {trInteg, 12, 0}}
-	} else {
-		p.transforms = []transform{{trEncr, encrGCM, 128}, {trPRF, 5, 0}}
+// exchange is what the tunnel proposes for an IKE SA. spi is its own, if that has
+// to be said.
+func (t *Tunnel) exchange(guess ikev2.Group, public, spi, nonce []byte) exchange {
+	p := ikev2.Proposal{Number: 1, Protocol: ikev2.ProtocolIKE, SPI: spi}
+	add := func(kind ikev2.TransformType, id, bits uint16) {
+		p.Transforms = append(p.Transforms, ikev2.Transform{Type: kind, ID: id, KeyBits: bits})
 	}
-	p.transforms = append(p.transforms, transform{trKE, first, 0})
-	for _, g := range []uint16{GroupP256, GroupMODP2048} {
-		if g != first {
-			p.transforms = append(p.transforms, transform{trKE, g, 0})
+	if t.CBC {
+		add(ikev2.TransformEncr, ikev2.EncrAESCBC, 256)
+		add(ikev2.TransformInteg, ikev2.IntegHMACSHA256, 0)
+	} else {
+		add(ikev2.TransformEncr, ikev2.EncrAESGCM16, 128)
+	}
+	add(ikev2.TransformPRF, ikev2.PRFHMACSHA256, 0)
+	groups := []ikev2.Group{t.group(), ikev2.GroupECP256, ikev2.GroupMODP2048}
+	for i, g := range groups {
+		if !slices.Contains(groups[:i], g) {
+			add(ikev2.TransformKE, uint16(g), 0)
 		}
 	}
-	return []proposal{p}
+	return exchange{[]ikev2.Proposal{p}, ikev2.KeyExchange{Group: guess, Data: public}, nonce}
 }
+
+func (t *Tunnel) group() ikev2.Group { return orDefault(t.Group, ikev2.GroupECP256) }
 
 // connect makes an SA: IKE_SA_INIT on the IKE port, IKE_AUTH on the NAT-T port.
 func (t *Tunnel) connect(ctx context.Context) (*clientSA, error) {
@@ -149,122 +160,134 @@ func (t *Tunnel) connect(ctx context.Context) (*clientSA, error) {
 	return sa, nil
 }
 
-// opening is an SA before keys exist.
+// An opening is an SA that isn't authenticated yet.
 type opening struct {
 	*clientSA
 	request, answer []byte
-	nr              []byte
+	ni, nr          []byte
 }
 
 // initiate does IKE_SA_INIT, again with a cookie or another group if the gateway
 // says so.
-func (t *Tunnel) initiate(ctx context.Context, spi uint64) (*opening, error) {
-	group := orDefault[uint16](t.Group, GroupP256)
-	var cookie []payload
-	ni := randomBytes(32)
-	head := ikeHeader{spiI: spi, exchange: exInit, flags: flagInitiator}
+func (t *Tunnel) initiate(ctx context.Context, spi ikev2.SPI) (*opening, error) {
+	head := ikev2.Header{SPIi: spi, Exchange: ikev2.ExchangeSAInit, Flags: ikev2.FlagInitiator}
+	guess, ni := t.group(), randomBytes(32)
+	var cookie []ikev2.Payload
 	for range 4 {
-		own, err := newDH(group)
+		own, err := newDH(guess)
 		if err != nil {
 			return nil, err
 		}
-		request := plainMessage(head, append(cookie[:len(cookie):len(cookie)],
-			payload{plSA, appendSA(t.offer(orDefault[uint16](t.Group, GroupP256), nil))},
-			payload{plKE, keBody(group, own.public)},
-			payload{plNonce, ni},
-			notify(ntNATSource, natHash(head, nil, 0)),
-			notify(ntNATDest, natHash(head, t.machine.IKE.Addr().AsSlice(), t.machine.IKE.Port())),
-			notify(ntFragmentation, nil)))
+		request := ikev2.AppendMessage(nil, head, slices.Concat(cookie,
+			t.exchange(guess, own.public, nil, ni).payloads(), t.detectNAT(head, t.machine.IKE),
+			[]ikev2.Payload{ikev2.NotifyPayload(ikev2.NotifyFragmentationSupported, nil)})...)
 		answer, err := t.roundTrip(ctx, [][]byte{request}, false, func(a arrival) bool {
-			h, _, err := parseIKEHeader(a.b)
-			return err == nil && h.exchange == exInit && h.response()
+			h, err := ikev2.ParseHeader(a.b)
+			return err == nil && h.Exchange == ikev2.ExchangeSAInit && h.Response()
 		})
 		if err != nil {
 			return nil, err
 		}
-		h, first, _ := parseIKEHeader(answer)
-		list, err := parsePayloads(first, answer[ikeHeaderLen:])
+		h, list, err := parse(answer)
 		if err != nil {
 			return nil, err
 		}
-		if c, ok := findNotify(list, ntCookie); ok {
-			cookie = []payload{notify(ntCookie, c)}
+		if c, ok := findNotify(list, ikev2.NotifyCookie); ok {
+			cookie = []ikev2.Payload{ikev2.NotifyPayload(ikev2.NotifyCookie, c)}
 			continue
 		}
-		if g, ok := findNotify(list, ntInvalidKE); ok && len(g) == 2 {
-			group = binary.BigEndian.Uint16(g)
+		if g, ok := findNotify(list, ikev2.NotifyInvalidKEPayload); ok && len(g) == 2 {
+			guess = ikev2.Group(binary.BigEndian.Uint16(g))
 			continue
 		}
-		if n, ok := failure(list); ok {
-			return nil, fmt.Errorf("standin: IKE_SA_INIT was refused with notification %d", n)
-		}
-		sa, err := openedSA(h, list, own, group, ni)
-		if err != nil {
-			return nil, err
-		}
-		return &opening{clientSA: sa, request: request, answer: answer, nr: find(list, plNonce)}, nil
+		return openedSA(h, list, own, guess, &opening{request: request, answer: answer, ni: ni})
 	}
 	return nil, errors.New("standin: the gateway wants ever other cookies or groups")
 }
 
+// detectNAT is what tells the gateway whether there is a NAT (RFC 7296 section
+// 2.23). The machine doesn't look for its own address; the hash of none fits
+// nothing, and so ESP goes in UDP.
+func (t *Tunnel) detectNAT(h ikev2.Header, service netip.AddrPort) []ikev2.Payload {
+	return []ikev2.Payload{
+		ikev2.NotifyPayload(ikev2.NotifyNATDetectionSource, natHash(h, nil, 0)),
+		ikev2.NotifyPayload(ikev2.NotifyNATDetectionDest, natHash(h, service.Addr().AsSlice(), service.Port())),
+	}
+}
+
 // openedSA makes the client's SA from the gateway's answer.
-func openedSA(h ikeHeader, list []payload, own dh, group uint16, ni []byte) (*clientSA, error) {
-	chosen, err := parseSA(find(list, plSA))
-	ke, nr := find(list, plKE), find(list, plNonce)
-	if err != nil || len(chosen) != 1 || len(ke) < 4 || len(nr) < 16 || h.spiR == 0 {
-		return nil, errMalformed
+func openedSA(h ikev2.Header, list []ikev2.Payload, own dh, group ikev2.Group, o *opening) (*opening, error) {
+	if err := refusal(list); err != nil {
+		return nil, err
 	}
-	s, _, ok := choose(chosen, []uint16{group})
-	if !ok || binary.BigEndian.Uint16(ke) != group {
-		return nil, errors.New("standin: the gateway chose what was not offered")
-	}
-	shared, err := own.shared(ke[4:])
+	s, x, shared, err := accept(list, own, group)
 	if err != nil {
 		return nil, err
 	}
-	sa := new(clientSA)
-	sa.initiator, sa.spiI, sa.spiR, sa.sendID = true, h.spiI, h.spiR, 1
-	sa.keys = deriveKeys(s, nil, shared, ni, nr, h.spiI, h.spiR)
-	sa.nextNi = ni
-	return sa, nil
+	if h.SPIr == 0 {
+		return nil, errMalformed
+	}
+	o.clientSA, o.nr = new(clientSA), x.nonce
+	o.initiator, o.spiI, o.spiR, o.sendID = true, h.SPIi, h.SPIr, 1
+	o.keys = deriveKeys(s, nil, shared, o.ni, o.nr, h.SPIi, h.SPIr)
+	return o, nil
+}
+
+// accept reads the gateway's part of a key exchange.
+func accept(list []ikev2.Payload, own dh, group ikev2.Group) (s suite, x exchange, shared []byte, err error) {
+	if x, err = parseExchange(list); err != nil {
+		return s, x, nil, err
+	}
+	s, _, ok := choose(x.proposals, []ikev2.Group{group})
+	if !ok || x.ke.Group != group || len(x.proposals) != 1 {
+		return s, x, nil, errors.New("standin: the gateway chose what was not offered")
+	}
+	shared, err = own.shared(x.ke.Data)
+	return s, x, shared, err
 }
 
 // authenticate does IKE_AUTH.
 func (t *Tunnel) authenticate(ctx context.Context, o *opening, esp uint32) error {
-	sa, ni := o.clientSA, o.nextNi
-	id := idBody(t.Name)
-	list := []payload{{plIDi, id}}
+	sa, id := o.clientSA, idBody(t.Name)
+	list := []ikev2.Payload{part(ikev2.PayloadIDi, id)}
 	if t.Fragment > 0 {
 		// Hashes of 40 trusted authorities (RFC 7296 section 3.7).
-		list = append(list, payload{plCertReq, append([]byte{4}, randomBytes(40*20)...)})
+		list = append(list, part(ikev2.PayloadCertReq, append([]byte{4}, randomBytes(40*20)...)))
 	}
+	auth := sa.keys.sign(t.Secret, o.request, o.nr, id, true)
 	list = append(list,
-		payload{plAuth, append([]byte{authSharedKey, 0, 0, 0}, sa.keys.sign(t.Secret, o.request, o.nr, id, true)...)},
-		payload{plSA, espOffer(esp)}, payload{plTSi, anyTraffic()}, payload{plTSr, anyTraffic()},
-		notify(ntMOBIKE, nil))
-	number, wire := sa.request(exAuth, list, t.Fragment)
-	var answer []payload
+		part(ikev2.PayloadAuth, append([]byte{authSharedKey, 0, 0, 0}, auth...)),
+		part(ikev2.PayloadSA, espOffer(esp)),
+		part(ikev2.PayloadTSi, anyTraffic()), part(ikev2.PayloadTSr, anyTraffic()),
+		ikev2.NotifyPayload(ikev2.NotifyMOBIKESupported, nil))
+	number, wire := sa.request(ikev2.ExchangeAuth, list, t.Fragment)
+	var answer []ikev2.Payload
 	_, err := t.roundTrip(ctx, mark(wire), true, func(a arrival) bool {
 		h, list, done, err := sa.open(a.b)
 		answer = list
-		return err == nil && done && h.response() && h.id == number
+		return err == nil && done && h.Response() && h.MessageID == number
 	})
 	if err != nil {
 		return err
 	}
-	if n, ok := failure(answer); ok {
-		return fmt.Errorf("standin: IKE_AUTH was refused with notification %d", n)
+	return t.admitted(o, answer, esp)
+}
+
+// admitted reads the gateway's answer to IKE_AUTH.
+func (t *Tunnel) admitted(o *opening, answer []ikev2.Payload, esp uint32) error {
+	if err := refusal(answer); err != nil {
+		return err
 	}
-	idr, auth := find(answer, plIDr), find(answer, plAuth)
-	if len(auth) < 4 || !hmac.Equal(auth[4:], sa.keys.sign(t.Secret, o.answer, ni, idr, false)) {
+	idr, auth := find(answer, ikev2.PayloadIDr), find(answer, ikev2.PayloadAuth)
+	if len(auth) < 4 || !hmac.Equal(auth[4:], o.keys.sign(t.Secret, o.answer, o.ni, idr, false)) {
 		return errors.New("standin: the gateway does not know the secret")
 	}
-	out, err := espSPI(find(answer, plSA))
+	spi, err := espSPI(find(answer, ikev2.PayloadSA))
 	if err != nil {
 		return err
 	}
-	sa.in, sa.out = deriveChild(&sa.keys, ni, o.nr, true, esp, out)
-	sa.gateway = nameOf(idr)
+	o.in, o.out = deriveChild(&o.keys, o.ni, o.nr, true, esp, spi)
+	o.gateway = nameOf(idr)
 	return nil
 }
 

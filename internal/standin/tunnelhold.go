@@ -3,9 +3,9 @@ package standin
 import (
 	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
 )
 
 // hold keeps an established tunnel until it is lost. One request is under way at
@@ -44,18 +44,14 @@ func (t *Tunnel) hold(ctx context.Context, sa *clientSA) error {
 func (t *Tunnel) start(sa *clientSA, now time.Time) {
 	switch {
 	case t.moved.Swap(false):
-		head := sa.header(0, false, 0)
-		t.ask(sa, askMove, exInform, []payload{
-			notify(ntUpdateAddresses, nil),
-			notify(ntNATSource, natHash(head, nil, 0)),
-			notify(ntNATDest, natHash(head, t.machine.NATT.Addr().AsSlice(), t.machine.NATT.Port())),
-		})
+		t.ask(sa, askMove, ikev2.ExchangeInformational, append(t.detectNAT(sa.header(0, false, 0), t.machine.NATT),
+			ikev2.NotifyPayload(ikev2.NotifyUpdateSAAddresses, nil)))
 	case t.wantRekey.Swap(false):
 		if err := t.startRekey(sa); err != nil && t.Logger != nil {
 			t.Logger.Info("no rekey", "client", t.Name, "error", err)
 		}
 	case now.Sub(sa.heard) >= t.patience():
-		t.ask(sa, askAlive, exInform, nil)
+		t.ask(sa, askAlive, ikev2.ExchangeInformational, nil)
 	}
 }
 
@@ -68,8 +64,8 @@ func (t *Tunnel) echo(sa *clientSA) {
 }
 
 // ask sends a request that watch repeats.
-func (t *Tunnel) ask(sa *clientSA, kind requestKind, exchange uint8, list []payload) {
-	id, wire := sa.request(exchange, list, 0)
+func (t *Tunnel) ask(sa *clientSA, kind requestKind, x ikev2.ExchangeType, list []ikev2.Payload) {
+	id, wire := sa.request(x, list, 0)
 	sa.pending = &pending{id: id, kind: kind, wire: mark(wire), tries: 1, sentAt: time.Now()}
 	t.machine.send(sa.pending.wire, true)
 }
@@ -111,8 +107,8 @@ func (t *Tunnel) arrived(sa *clientSA, a arrival) error {
 	if err != nil || !done {
 		return nil
 	}
-	if h.response() {
-		if sa.pending != nil && h.id == sa.pending.id {
+	if h.Response() {
+		if sa.pending != nil && h.MessageID == sa.pending.id {
 			kind := sa.pending.kind
 			sa.pending, sa.heard = nil, time.Now()
 			return t.answered(sa, kind, list)
@@ -123,23 +119,23 @@ func (t *Tunnel) arrived(sa *clientSA, a arrival) error {
 }
 
 // requested answers a request of the gateway.
-func (t *Tunnel) requested(sa *clientSA, h ikeHeader, list []payload) error {
-	if h.exchange != exInform || h.id > sa.recvID {
+func (t *Tunnel) requested(sa *clientSA, h ikev2.Header, list []ikev2.Payload) error {
+	if h.Exchange != ikev2.ExchangeInformational || h.MessageID > sa.recvID {
 		return nil
 	}
-	sa.recvID = h.id + 1
+	sa.recvID = h.MessageID + 1
 	sa.heard = time.Now()
-	t.machine.send(mark([][]byte{sa.keys.seal(sa.header(exInform, true, h.id), nil, true)}), true)
-	if find(list, plDelete) != nil {
+	t.machine.send(mark(sa.response(h.Exchange, h.MessageID, nil)), true)
+	if find(list, ikev2.PayloadDelete) != nil {
 		return errDeleted
 	}
 	return nil
 }
 
 // answered goes on after a request was answered.
-func (t *Tunnel) answered(sa *clientSA, kind requestKind, list []payload) error {
-	if n, ok := failure(list); ok {
-		return fmt.Errorf("standin: refused with notification %d", n)
+func (t *Tunnel) answered(sa *clientSA, kind requestKind, list []ikev2.Payload) error {
+	if err := refusal(list); err != nil {
+		return err
 	}
 	switch kind {
 	case askMove:
@@ -149,7 +145,7 @@ func (t *Tunnel) answered(sa *clientSA, kind requestKind, list []payload) error 
 			return err
 		}
 		t.machine.listen(t, sa.next.own(), sa.in.spi)
-		t.ask(sa, askDelete, exInform, []payload{{plDelete, []byte{protoIKE, 0, 0, 0}}})
+		t.ask(sa, askDelete, ikev2.ExchangeInformational, []ikev2.Payload{part(ikev2.PayloadDelete, []byte{byte(ikev2.ProtocolIKE), 0, 0, 0})})
 	case askDelete:
 		t.machine.unlisten(sa.own(), 0)
 		sa.ikeSA, sa.next = *sa.next, nil
@@ -166,30 +162,20 @@ func (t *Tunnel) startRekey(sa *clientSA) error {
 	}
 	sa.next = &ikeSA{spiI: randomSPI(), initiator: true}
 	sa.nextDH, sa.nextNi = own, randomBytes(32)
-	t.ask(sa, askRekey, exChild, []payload{
-		{plSA, appendSA(t.offer(sa.keys.group, binary.BigEndian.AppendUint64(nil, sa.next.spiI)))},
-		{plNonce, sa.nextNi},
-		{plKE, keBody(sa.keys.group, own.public)},
-	})
+	x := t.exchange(sa.keys.group, own.public, appendSPI(sa.next.spiI), sa.nextNi)
+	t.ask(sa, askRekey, ikev2.ExchangeCreateChildSA, x.payloads())
 	return nil
 }
 
 // finishNext makes the keys of the SA that replaces this one.
-func (sa *clientSA) finishNext(list []payload) error {
-	chosen, err := parseSA(find(list, plSA))
-	ke, nr := find(list, plKE), find(list, plNonce)
-	if err != nil || len(chosen) != 1 || len(chosen[0].spi) != 8 || len(ke) < 4 || len(nr) < 16 {
-		return errMalformed
-	}
-	s, _, ok := choose(chosen, []uint16{sa.keys.group})
-	if !ok {
-		return errors.New("standin: the gateway chose what was not offered")
-	}
-	shared, err := sa.nextDH.shared(ke[4:])
+func (sa *clientSA) finishNext(list []ikev2.Payload) error {
+	s, x, shared, err := accept(list, sa.nextDH, sa.keys.group)
 	if err != nil {
 		return err
 	}
-	sa.next.spiR = binary.BigEndian.Uint64(chosen[0].spi)
-	sa.next.keys = deriveKeys(s, sa.keys.d, shared, sa.nextNi, nr, sa.next.spiI, sa.next.spiR)
+	if sa.next.spiR, err = x.rekeySPI(); err != nil {
+		return err
+	}
+	sa.next.keys = deriveKeys(s, sa.keys.d, shared, sa.nextNi, x.nonce, sa.next.spiI, sa.next.spiR)
 	return nil
 }
