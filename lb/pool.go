@@ -58,6 +58,7 @@ type Pool struct {
 	failback bool      // FailbackNow was called
 	timer    *time.Timer
 	epoch    uint64
+	changed  chan struct{} // closed at the next publish; nil if nobody waits
 }
 
 // record is what a Pool knows of one backend.
@@ -126,6 +127,17 @@ func (v *View) usable(id ID) *Member {
 		return nil
 	}
 	return m
+}
+
+// Changed returns a channel that is closed when View changes. To miss nothing,
+// call Changed before View.
+func (p *Pool) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
 }
 
 var emptyView = new(View)
@@ -279,6 +291,10 @@ func (p *Pool) publish() {
 	old := p.View()
 	p.view.Store(v)
 	p.wake(now, next)
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
 	p.Trace.changes(old, v)
 }
 

@@ -157,7 +157,8 @@ func defaultTo[T comparable](v, def T) T {
 // now returns the time, and makes the zero Table usable. t.mu is held.
 func (t *Table) now() tick {
 	if t.start.IsZero() {
-		t.start = time.Now()
+		// Clients of a snapshot were heard of before now.
+		t.start = time.Now().Add(-1000 * time.Hour)
 		t.index.seed = rand.Uint64()
 		// Number 0 means none in every slab.
 		t.names.alloc()
