@@ -85,18 +85,18 @@ type Walker struct {
 	next PayloadType
 	at   int // offset of rest in the message
 	n    int
-	err  error
+	err  ParseError // by value: a Walker doesn't allocate
 }
 
 // Next goes to the next payload. It returns false at the end, and at the first
 // fault: Err tells which.
 func (w *Walker) Next() bool {
-	if w.err != nil {
+	if w.err.Problem != "" {
 		return false
 	}
 	if w.next == PayloadNone {
 		if len(w.rest) > 0 {
-			w.err = parseError(w.at, "payload", "%d octets after the last one", len(w.rest))
+			return w.fail(w.at, "payload", "more octets after the last one")
 		}
 		return false
 	}
@@ -127,12 +127,19 @@ func (w *Walker) Next() bool {
 }
 
 func (w *Walker) fail(at int, field, problem string) bool {
-	w.err = &ParseError{Offset: at, Field: field, Problem: problem}
+	w.err = ParseError{Offset: at, Field: field, Problem: problem}
 	return false
 }
 
-// Err returns what stopped the Walker: nil at the proper end of the chain.
-func (w *Walker) Err() error { return w.err }
+// Err returns what stopped the Walker, a [*ParseError]: nil at the proper end of
+// the chain.
+func (w *Walker) Err() error {
+	if w.err.Problem == "" {
+		return nil
+	}
+	err := w.err
+	return &err
+}
 
 // AppendMessage appends an IKE message with these payloads. It sets NextPayload
 // and Length of the header, and Version if that is zero.

@@ -52,6 +52,7 @@ const (
 	GroupECP256       Group = 19
 	GroupECP384       Group = 20
 	GroupECP521       Group = 21
+	GroupMODP1024S160 Group = 22
 	GroupMODP2048S256 Group = 24
 	GroupX25519       Group = 31
 	GroupX448         Group = 32
@@ -63,7 +64,7 @@ func (g Group) PublicLen() int {
 	switch g {
 	case GroupMODP768:
 		return 96
-	case GroupMODP1024:
+	case GroupMODP1024, GroupMODP1024S160:
 		return 128
 	case GroupMODP1536:
 		return 192
@@ -219,6 +220,8 @@ func groupName(g Group) string {
 		return "ECP_384"
 	case GroupECP521:
 		return "ECP_521"
+	case GroupMODP1024S160:
+		return "MODP_1024_160"
 	case GroupMODP2048S256:
 		return "MODP_2048_256"
 	case GroupX25519:
