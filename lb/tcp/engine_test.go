@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +22,18 @@ import (
 	"github.com/aovlb/aovlb/lb/tcp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the tests and then looks for goroutines that were left behind; or
+// it is an engine for another process.
+func TestMain(m *testing.M) {
+	if backend := os.Getenv(childEnv); backend != "" {
+		if err := child(backend); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A bench is an engine between a client and two backends, in memory.
 type bench struct {

@@ -26,11 +26,17 @@ func loopback(t testing.TB) *net.TCPListener {
 // balancer returns one for a single backend at 127.0.0.1.
 func balancer(t testing.TB) *lb.Balancer {
 	t.Helper()
-	pool := new(lb.Pool)
-	if err := pool.Set(lb.Backend{Name: "b1", Addr: netip.MustParseAddr("127.0.0.1")}); err != nil {
+	b, err := singleBackend()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &lb.Balancer{Pool: pool, Table: new(lb.Table)}
+	return b
+}
+
+func singleBackend() (*lb.Balancer, error) {
+	pool := new(lb.Pool)
+	err := pool.Set(lb.Backend{Name: "b1", Addr: netip.MustParseAddr("127.0.0.1")})
+	return &lb.Balancer{Pool: pool, Table: new(lb.Table)}, err
 }
 
 // port returns the port of a listener.
