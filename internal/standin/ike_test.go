@@ -21,22 +21,24 @@ var (
 
 // ikeWorld is a gateway and a machine on one network.
 type ikeWorld struct {
-	network
+	t *testing.T
+	*network
 	gateway *IKEGateway
 	machine *Machine
 	clients int
 	wg      sync.WaitGroup
 }
 
-func newIKEWorld(tunnels ...*Tunnel) *ikeWorld {
-	w := &ikeWorld{gateway: &IKEGateway{Name: "ras1", Secret: testSecret}}
+func newIKEWorld(t *testing.T, tunnels ...*Tunnel) *ikeWorld {
+	t.Helper()
+	w := &ikeWorld{t: t, gateway: &IKEGateway{Name: "ras1", Secret: testSecret}}
 	w.machine = &Machine{IKE: gwIKE, NATT: gwNATT, Tunnels: tunnels, Open: func() (Conn, Conn, error) {
 		w.clients++
-		return w.listen(fmt.Sprintf("10.1.0.%d:500", w.clients)), w.listen(fmt.Sprintf("10.1.0.%d:4500", w.clients)), nil
+		return w.listen(t, fmt.Sprintf("10.1.0.%d:500", w.clients)), w.listen(t, fmt.Sprintf("10.1.0.%d:4500", w.clients)), nil
 	}}
-	for _, t := range tunnels {
-		if t.Secret == nil {
-			t.Secret = testSecret
+	for _, tun := range tunnels {
+		if tun.Secret == nil {
+			tun.Secret = testSecret
 		}
 	}
 	return w
@@ -46,7 +48,7 @@ func newIKEWorld(tunnels ...*Tunnel) *ikeWorld {
 func (w *ikeWorld) serve(ctx context.Context) (kill func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	ike, natt := w.listen(gwIKE.String()), w.listen(gwNATT.String())
+	ike, natt := w.listen(w.t, gwIKE.String()), w.listen(w.t, gwNATT.String())
 	wg.Go(func() { w.gateway.Serve(ctx, ike, natt) })
 	return func() { cancel(); wg.Wait() }
 }
@@ -55,6 +57,7 @@ func (w *ikeWorld) serve(ctx context.Context) (kill func()) {
 func (w *ikeWorld) run(t *testing.T, f func(kill func())) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
+		w.network = newNetwork()
 		ctx, cancel := context.WithCancel(context.Background())
 		kill := w.serve(ctx)
 		w.wg.Go(func() { w.machine.Run(ctx) })
@@ -92,7 +95,7 @@ func TestTunnelVariants(t *testing.T) {
 			if !refused {
 				tun.Name = "alice"
 			}
-			w := newIKEWorld(tun)
+			w := newIKEWorld(t, tun)
 			if tc.gateway != nil {
 				tc.gateway(w.gateway)
 			}
@@ -119,7 +122,7 @@ func TestTunnelVariants(t *testing.T) {
 
 func TestTunnelReturnsAfterKill(t *testing.T) {
 	tun := &Tunnel{Name: "bob", Every: 250 * time.Millisecond, Patience: time.Second}
-	w := newIKEWorld(tun)
+	w := newIKEWorld(t, tun)
 	w.run(t, func(kill func()) {
 		time.Sleep(2100 * time.Millisecond)
 		kill()
@@ -142,24 +145,24 @@ func TestTunnelReturnsAfterKill(t *testing.T) {
 
 func TestTunnelRidesOutLoss(t *testing.T) {
 	tun := &Tunnel{Name: "carol"}
-	w := newIKEWorld(tun)
-	seen := make(map[string]bool)
-	w.lose = func(from, to netip.AddrPort, b []byte) bool { // each IKE message once
-		first := !seen[string(b)]
-		seen[string(b)] = true
-		return first && (from.Port() == 500 || to.Port() == 500 || b[0] == 0)
-	}
+	w := newIKEWorld(t, tun)
 	w.run(t, func(func()) {
+		w.loseFirst(func(from, to netip.AddrPort, b []byte) bool { // all of IKE
+			return from.Port() == 500 || to.Port() == 500 || b[0] == 0
+		})
 		time.Sleep(20 * time.Second)
 		if s := tun.Status(); s.Established != 1 || s.Failed > 0 {
 			t.Errorf("status %+v; want one SA in spite of the loss", s)
+		}
+		if lost := w.Stats().Lost; lost < 3 {
+			t.Errorf("%d datagrams were lost; want both sides of IKE_AUTH at least", lost)
 		}
 	})
 }
 
 func TestTunnelsRekeyAndMove(t *testing.T) {
 	device, user := &Tunnel{Name: "pc7 device"}, &Tunnel{Name: "pc7 user", CBC: true}
-	w := newIKEWorld(device, user)
+	w := newIKEWorld(t, device, user)
 	w.run(t, func(func()) {
 		time.Sleep(1500 * time.Millisecond)
 		user.Rekey()

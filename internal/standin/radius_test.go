@@ -21,17 +21,17 @@ import (
 func npsWorld(t *testing.T, f func(ctx context.Context, n *network, servers [2]*NPS, nas *NAS)) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
-		n := new(network)
+		n := newNetwork()
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		var servers [2]*NPS
 		for i := range servers {
 			servers[i] = &NPS{Name: fmt.Sprintf("nps%d", i+1), Secret: testSecret, Users: map[string]string{"alice": "pw", "bob": "pw2"}}
-			auth, acct := n.listen(fmt.Sprintf("10.2.0.%d:1812", i+1)), n.listen(fmt.Sprintf("10.2.0.%d:1813", i+1))
+			auth, acct := n.listen(t, fmt.Sprintf("10.2.0.%d:1812", i+1)), n.listen(t, fmt.Sprintf("10.2.0.%d:1813", i+1))
 			wg.Go(func() { servers[i].Serve(ctx, auth, acct) })
 		}
 		nas := &NAS{Auth: netip.MustParseAddrPort("10.2.0.1:1812"), Acct: netip.MustParseAddrPort("10.2.0.1:1813"), Addr: netip.MustParseAddr("10.0.0.1"), Secret: testSecret}
-		conn := n.listen("10.0.0.1:40000")
+		conn := n.listen(t, "10.0.0.1:40000")
 		wg.Go(func() { nas.Run(ctx, conn) })
 		synctest.Wait()
 		f(ctx, n, servers, nas)
@@ -57,12 +57,7 @@ func TestLogin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			npsWorld(t, func(ctx context.Context, n *network, servers [2]*NPS, nas *NAS) {
 				if tc.user.Session == "lossy" {
-					seen := make(map[string]bool)
-					n.lose = func(_, _ netip.AddrPort, b []byte) bool {
-						lost := !seen[string(b)]
-						seen[string(b)] = true
-						return lost
-					}
+					n.loseFirst(func(_, _ netip.AddrPort, _ []byte) bool { return true })
 				}
 				l, err := nas.Login(ctx, tc.user)
 				if err != nil || l.Accepted != tc.accepted || l.Rounds != tc.rounds {
