@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
