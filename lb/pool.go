@@ -142,6 +142,16 @@ func (p *Pool) Changed() <-chan struct{} {
 
 var emptyView = new(View)
 
+// Reconfigure calls f with the Pool locked. It is the one place where exported
+// fields of a Pool may be changed while it is in use; f must call nothing of the
+// Pool.
+func (p *Pool) Reconfigure(f func(p *Pool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p)
+	p.publish()
+}
+
 // View returns the Pool as it is now. It never returns nil, and it costs one
 // atomic load.
 func (p *Pool) View() *View {

@@ -40,9 +40,11 @@ type Group struct {
 type Check struct {
 	// Backend and Name identify it.
 	Backend, Name string
-	// Known is false until the first probe has ended. Passing is not shown
-	// before, nor is Took.
-	Known, Passing bool
+	// Known is false until the first probe has ended: neither Passing nor Took
+	// is shown before.
+	Known bool
+	// Passing says that the check passes.
+	Passing bool
 	// Took is how long the last probe took.
 	Took time.Duration
 	// Probes counts all probes, Failures those that failed.
@@ -82,8 +84,9 @@ type Datagrams struct {
 	Dropped []Count
 	// Unanswered, HalfOpen and Established are the flows open now.
 	Unanswered, HalfOpen, Established int
-	// Opened counts flows, Closed those that have ended, by reason.
+	// Opened counts flows.
 	Opened uint64
+	// Closed counts those that have ended, by reason.
 	Closed []Count
 }
 
@@ -105,7 +108,8 @@ type Count struct {
 	// Reason is one of a few short words, joined by underscores, never
 	// anything from the network.
 	Reason string
-	N      uint64
+	// N is how often.
+	N uint64
 }
 
 // Register makes the instruments and has them observed at each collection,

@@ -1,0 +1,14 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"net/http"
+)
+
+func (s *server) admin(a Admin) (net.Listener, http.Handler, error) {
+	return nil, nil, errors.New("not yet")
+}
+func (s *server) metrics(m Metrics) (net.Listener, http.Handler, error) {
+	return nil, nil, errors.New("not yet")
+}
