@@ -56,11 +56,11 @@ func newStandIn(t *testing.T, plain bool, handle func(s *standIn, c net.Conn)) *
 			wg.Go(func() {
 				defer raw.Close()
 				defer context.AfterFunc(t.Context(), func() { raw.Close() })()
-				var c net.Conn = raw
-				if conf != nil {
-					c = tls.Server(raw, conf)
+				if conf == nil {
+					handle(s, raw)
+				} else {
+					handle(s, tls.Server(raw, conf))
 				}
-				handle(s, c)
 			})
 		}
 	})
