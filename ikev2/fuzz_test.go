@@ -12,6 +12,7 @@ import (
 // seed gives a fuzzer messages of every kind, and the public captures if they
 // are there.
 func seed(f *testing.F, add func(b []byte)) {
+	f.Helper()
 	for _, b := range hotDatagrams() {
 		add(b)
 	}
@@ -82,6 +83,7 @@ func FuzzMessage(f *testing.F) {
 }
 
 func fuzzBody(t *testing.T, p Payload) {
+	t.Helper()
 	switch p.Type {
 	case PayloadSA:
 		checkSA(t, p.Body)
@@ -95,6 +97,7 @@ func fuzzBody(t *testing.T, p Payload) {
 }
 
 func checkSA(t *testing.T, b []byte) {
+	t.Helper()
 	ps, err := ParseSA(b)
 	if err != nil {
 		return

@@ -44,6 +44,7 @@ type policy struct {
 }
 
 func (p policy) reply(t *testing.T) func(int, []byte) [][]byte {
+	t.Helper()
 	return func(_ int, b []byte) [][]byte {
 		m, err := ParseMessage(b)
 		if err != nil {
