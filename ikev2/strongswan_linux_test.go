@@ -256,7 +256,7 @@ func askCompletely(t *testing.T, s *swan, target netip.AddrPort) {
 	}
 	for i := range 3 {
 		r, err := Prober{}.Ask(t.Context(), target)
-		if err != nil || r.Answer != AnswerInvalidKE || !r.Cookie || r.Sent != 2 {
+		if err != nil || r.Answer != AnswerInvalidKE || !r.Cookie {
 			t.Errorf("under pressure, %d: got %+v, %v", i, r, err)
 		}
 	}
