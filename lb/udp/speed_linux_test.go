@@ -1,20 +1,15 @@
 package udp_test
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,9 +18,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/aovlb/aovlb/lb"
-	"github.com/aovlb/aovlb/lb/udp"
 )
 
 // The speed of the engine beside nginx and nftables:
@@ -51,96 +43,7 @@ import (
 //
 // as root, with nginx and its stream module, nft, ethtool and sockperf.
 
-const (
-	speedEnv = "AOVLB_SPEED_SERVER"
-	nginxDir = "/usr/lib/nginx/modules"
-)
-
-// asESP names clients as the ikev2 package does for ESP: the flow, then the SPI.
-type asESP struct{}
-
-func (asESP) Classify(b []byte, f lb.Flow) lb.Verdict {
-	v := lb.Verdict{Begin: true, Keys: [lb.MaxKeys]lb.Key{lb.FlowKey(f)}}
-	if len(b) >= 8 {
-		v.Keys[1] = lb.Uint64Key(toyData, uint64(binary.BigEndian.Uint32(b)))
-	}
-	return v
-}
-
-func (asESP) Answer([]byte, lb.Flow) lb.Verdict { return lb.Verdict{Stage: lb.StageEstablished} }
-
-// TestSpeedServer is the engine's process in TestSpeed.
-func TestSpeedServer(t *testing.T) {
-	if os.Getenv(speedEnv) == "" {
-		t.Skip("it is the server of TestSpeed, which starts it")
-	}
-	pool := new(lb.Pool)
-	if err := pool.Set(lb.Backend{Name: "g1", Addr: netip.MustParseAddr("10.71.11.1")},
-		lb.Backend{Name: "g2", Addr: netip.MustParseAddr("10.71.12.1")}); err != nil {
-		t.Fatal(err)
-	}
-	conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("10.71.0.254:4500"), udp.ListenConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: &lb.Table{}}, Classifier: asESP{}}
-	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
-	}()
-	fmt.Println("ready")
-	if err := e.Serve(ctx, conns...); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	fmt.Printf("stats %+v\n", e.Stats())
-}
-
-func run(t testing.TB, script string) string {
-	t.Helper()
-	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s\n%s%v", script, out, err)
-	}
-	return string(out)
-}
-
-// inNetns calls f in a network namespace. Sockets and files that f opens stay in
-// it.
-func inNetns(t testing.TB, name string, f func() error) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with its namespace
-		fd, err := unix.Open("/run/netns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			_ = unix.Close(fd)
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Fatalf("in namespace %s: %v", name, err)
-	}
-}
-
-func needRoot(t testing.TB, env string, tools ...string) {
-	t.Helper()
-	if os.Getenv(env) == "" {
-		t.Skipf("%s is not set", env)
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	for _, p := range tools {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
-		}
-	}
-}
+const nginxDir = "/usr/lib/nginx/modules"
 
 type speedLab struct {
 	t      *testing.T
@@ -234,39 +137,13 @@ func (l *speedLab) findKthreads() {
 	}
 }
 
-// start starts a balancer on CPU 1.
-func (l *speedLab) start(name string, args ...string) {
-	l.t.Helper()
-	c := exec.Command("ip", append([]string{"netns", "exec", l.ns("l"), "taskset", "-c", "1"}, args...)...)
-	c.Env = append(os.Environ(), speedEnv+"=1")
-	in, err := c.StdinPipe()
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	out, err := c.StdoutPipe()
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	c.Stderr = os.Stderr
-	if err := c.Start(); err != nil {
-		l.t.Fatal(err)
-	}
-	l.pids[name] = c.Process.Pid
-	lines := bufio.NewScanner(out)
-	if name == "engine" {
-		for lines.Scan() && lines.Text() != "ready" {
-		}
-	}
-	l.t.Cleanup(func() {
-		_ = in.Close()
-		if name != "engine" {
-			_ = c.Process.Signal(unix.SIGTERM)
-		}
-		for lines.Scan() {
-			l.t.Log(name, lines.Text())
-		}
-		_ = c.Wait()
+func (l *speedLab) startEngine() {
+	e := startChild(l.t, l.ns("l"), []string{"taskset", "-c", "1"}, childConfig{
+		Listen:   []netip.AddrPort{netip.MustParseAddrPort("10.71.0.254:4500")},
+		Backends: []netip.Addr{netip.MustParseAddr("10.71.11.1"), netip.MustParseAddr("10.71.12.1")},
+		ESP:      true,
 	})
+	l.pids["engine"] = e.pid
 }
 
 func (l *speedLab) startNginx() {
@@ -283,7 +160,16 @@ stream {
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		l.t.Fatal(err)
 	}
-	l.start("nginx", "nginx", "-c", conf, "-p", filepath.Dir(conf), "-e", conf+".log")
+	c := exec.Command("ip", "netns", "exec", l.ns("l"), "taskset", "-c", "1",
+		"nginx", "-c", conf, "-p", filepath.Dir(conf), "-e", conf+".log")
+	if err := c.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.pids["nginx"] = c.Process.Pid
+	l.t.Cleanup(func() {
+		_ = c.Process.Signal(unix.SIGTERM)
+		_ = c.Wait()
+	})
 }
 
 // The fields of /proc/net/dev, from 1.
@@ -575,7 +461,7 @@ func TestSpeed(t *testing.T) {
 		rounds = n
 	}
 	l := newSpeedLab(t)
-	l.start("engine", os.Args[0], "-test.run=^TestSpeedServer$", "-test.timeout=0")
+	l.startEngine()
 	l.startNginx()
 	l.generatorLimit()
 	t.Run("latency", func(t *testing.T) { l.latency(t, rounds) })
