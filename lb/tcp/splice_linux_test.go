@@ -1,9 +1,12 @@
 package tcp_test
 
 import (
+	"errors"
 	"net"
 	"os"
+	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,4 +76,55 @@ func TestNoPipes(t *testing.T) {
 		}
 	}
 	t.Errorf("stats %+v: everything is spliced, by what?", e.Stats())
+}
+
+// TestStalled has a client that takes nothing for longer than UserTimeout.
+func TestStalled(t *testing.T) {
+	e := &tcp.Engine{Balancer: balancer(t), UserTimeout: 200 * time.Millisecond}
+	_, backend := pair(t, e)
+	b := make([]byte, 1<<20)
+	start := time.Now()
+	for {
+		if _, err := backend.Write(b); err != nil {
+			break
+		}
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v to notice", took)
+	} else {
+		t.Logf("noticed after %v", took)
+	}
+}
+
+// BenchmarkIdleStreams says what a silent stream takes of Go's memory.
+func BenchmarkIdleStreams(b *testing.B) {
+	const n = 1000
+	back := loopback(b)
+	defer back.Close()
+	addr := serve(b, &tcp.Engine{Balancer: balancer(b), Port: port(back)})
+	var conns []net.Conn
+	memory := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc + m.StackInuse)
+	}
+	for b.Loop() {
+		before := memory()
+		for range n {
+			c, err1 := net.DialTCP("tcp", nil, addr)
+			s, err2 := back.Accept()
+			if err := errors.Join(err1, err2); err != nil {
+				b.Fatal(err)
+			}
+			conns = append(conns, c, s)
+			alive(b, c, s)
+		}
+		b.ReportMetric((memory()-before)/n, "B/stream")
+		for _, c := range conns {
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+		conns = nil
+	}
 }
