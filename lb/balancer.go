@@ -200,7 +200,7 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Memb
 			continue
 		}
 		id := t.clients.items[c].backend
-		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) {
+		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) && !(v.Anew && m.State == Draining) {
 			if real {
 				t.touch(c, now)
 			}
