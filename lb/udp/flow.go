@@ -552,11 +552,12 @@ func (s *shard) answered(f *flow, v *lb.Verdict) {
 		return
 	}
 	var keys [2*lb.MaxKeys + 1]lb.Key
-	n := 0
+	// What the backend says comes first: it speaks only of clients it has,
+	// whereas the client's datagram may have been about another.
+	n := copy(keys[:], v.Keys[:])
 	if f.waiting {
-		n = copy(keys[:], f.pending[:])
+		n += copy(keys[n:], f.pending[:])
 	}
-	n += copy(keys[n:], v.Keys[:])
 	keys[n] = f.last // or nothing might name the client
 	n++
 	f.told, f.touched, f.waiting = s.now, s.now, false
