@@ -34,7 +34,8 @@ type command struct {
 // commands are all there are.
 func commands() []command {
 	return []command{
-		serveCommand, checkCommand, versionCommand,
+		serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
+		failbackCommand, reloadCommand, versionCommand,
 	}
 }
 

@@ -231,8 +231,10 @@ func (s *sink) group(g *Group) {
 		{"known", st.Known}, {"hint", st.Hint}, {"picked", st.Picked}, {"moved", st.Moved}, {"asked", st.Asked},
 	}, name)
 	s.reasons(routeRefusals, []Count{
-		{"no_backend", st.NoBackend}, {"backend_down", st.BackendDown},
-		{"unknown_client", st.UnknownClient}, {"ask_limit", st.AskLimit},
+		{"no_backend", st.NoBackend},
+		{"backend_down", st.BackendDown},
+		{"unknown_client", st.UnknownClient},
+		{"ask_limit", st.AskLimit},
 	}, name)
 	t := &st.Table
 	s.size(tableClients, t.HalfOpen, name, "half_open")

@@ -2,14 +2,10 @@ package tcp_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,44 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/aovlb/aovlb/lb"
-	"github.com/aovlb/aovlb/lb/tcp"
 )
-
-// childEnv makes the test binary an engine in a process of its own: its value is
-// where it listens and where its backend is, both an address and port, and perhaps
-// "transparent" or "impatient", separated by spaces. It prints where it listens.
-const childEnv = "AOVLB_TCP_CHILD"
-
-func child(spec string) error {
-	words := strings.Fields(spec)
-	at, err1 := netip.ParseAddrPort(words[0])
-	backend, err2 := netip.ParseAddrPort(words[1])
-	l, err3 := (&tcp.ListenConfig{}).Listen(context.Background(), at)
-	pool := new(lb.Pool)
-	err4 := pool.Set(lb.Backend{Name: "b1", Addr: backend.Addr()})
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		return err
-	}
-	fmt.Println(l.Addr())
-	e := &tcp.Engine{
-		Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.Port(),
-		Transparent: slices.Contains(words, "transparent"),
-		Logger:      slog.New(slog.NewTextHandler(os.Stderr, nil)),
-	}
-	if slices.Contains(words, "impatient") {
-		e.UserTimeout = time.Second
-	}
-	go func() {
-		io.Copy(io.Discard, os.Stdin) // ends with the parent
-		e.Shutdown(context.Background())
-	}()
-	if err := e.Serve(context.Background(), l); !errors.Is(err, tcp.ErrClosed) {
-		return err
-	}
-	return nil
-}
 
 // A proxy is a balancer in a process of its own.
 type proxy struct {
@@ -279,5 +238,90 @@ func drop(t *testing.T, l net.Listener, n int) {
 			t.Fatal(err)
 		}
 		c.Close()
+	}
+}
+
+// churn opens and closes streams through p for d, with a byte each way, and
+// returns how many.
+func churn(t *testing.T, p proxy, back net.Listener, d time.Duration) int {
+	t.Helper()
+	done := make(chan struct{})
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		one := make([]byte, 1)
+		for {
+			c, err := back.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := c.Read(one); err == nil {
+				c.Write(one)
+			}
+			c.Close()
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	n := 0
+	one := make([]byte, 1)
+	trip := func() {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.Write(one)
+		if _, err := c.Read(one); err != nil {
+			t.Fatal(err)
+		}
+		c.(*net.TCPConn).SetLinger(0) // or ports run out
+	}
+	for start := time.Now(); time.Since(start) < d; n++ {
+		trip()
+	}
+	close(done)
+	trip() // so that the backend sees it
+	serving.Wait()
+	return n
+}
+
+// TestConnectionsAgainstHAProxy compares how many short streams one client gets
+// through, one after the other, and what each costs. Tunnels are long, so this
+// matters only when all of them come back at once.
+func TestConnectionsAgainstHAProxy(t *testing.T) {
+	if os.Getenv("AOVLB_BENCH") != "1" {
+		t.Skip("takes all cores: set AOVLB_BENCH=1")
+	}
+	const rounds, d = 7, 500 * time.Millisecond
+	back := loopback(t)
+	defer back.Close()
+	engine := startEngine(t, "127.0.0.1:0 "+back.Addr().String())
+	other := startHAProxy(t, "haproxy", port(back), "option splice-auto")
+	drop(t, back, 1)
+	rate, cost := make(map[string]spread), make(map[string]spread)
+	proxies := []proxy{{name: "direct", addr: back.Addr().String()}, engine, other}
+	for range rounds {
+		for _, i := range rand.Perm(len(proxies)) {
+			p := proxies[i]
+			before := p.cpu(t)
+			n := churn(t, p, back, d)
+			rate[p.name] = append(rate[p.name], float64(n)/d.Seconds())
+			cost[p.name] = append(cost[p.name], float64((p.cpu(t)-before).Microseconds())/float64(n))
+		}
+	}
+	var r, c spread
+	for i := range rounds {
+		r = append(r, rate["aovlb"][i]/rate["haproxy"][i])
+		c = append(c, cost["aovlb"][i]/cost["haproxy"][i])
+	}
+	for _, p := range proxies {
+		t.Logf("%-8s %s streams a second, %s us of CPU each", p.name, rate[p.name], cost[p.name])
+	}
+	t.Logf("aovlb / haproxy: rate x%s, CPU each x%s", r, c)
+	if r.median() < 0.5 {
+		t.Errorf("the engine opens %.2f of the streams that HAProxy does", r.median())
 	}
 }

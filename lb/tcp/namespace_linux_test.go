@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/tcp"
 )
 
 // The topology, in three network namespaces:
@@ -176,5 +179,28 @@ func TestVanished(t *testing.T) {
 	wantReset(t, backend)
 	if took := time.Since(start); took > 6*time.Second {
 		t.Errorf("it took %v to notice", took)
+	}
+}
+
+// TestTransparentFamily has a client of IPv4 and a backend of IPv6.
+func TestTransparentFamily(t *testing.T) {
+	refused := make(chan tcp.Refusal, 1)
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "b1", Addr: netip.IPv6Loopback()}); err != nil {
+		t.Fatal(err)
+	}
+	e := &tcp.Engine{
+		Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Transparent: true, Port: 9,
+		Trace: &tcp.Trace{
+			Refused:     func(_ lb.Flow, why tcp.Refusal, _ error) { refused <- why },
+			Unreachable: func(*lb.Member, netip.AddrPort, error) { t.Error("the backend was blamed") },
+		},
+	}
+	c, err := net.DialTCP("tcp", nil, serve(t, e))
+	if err == nil {
+		defer c.Close()
+	}
+	if why := <-refused; why != tcp.RefusedLocal {
+		t.Errorf("refused: %v", why)
 	}
 }
