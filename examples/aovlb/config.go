@@ -20,7 +20,7 @@ type Config struct {
 	// Site is the site that this process serves; needed if there are several.
 	Site string `json:"site,omitempty"`
 	// Admin is where status, drain and the like connect to.
-	Admin Admin `json:"admin,omitzero"`
+	Admin AdminAPI `json:"admin,omitzero"`
 	// Metrics is where Prometheus collects metrics.
 	Metrics Metrics `json:"metrics,omitzero"`
 	// State is a directory that keeps clients and flows across restarts.
@@ -31,8 +31,8 @@ type Config struct {
 	Grace plugins.Duration `json:"grace,omitempty"`
 }
 
-// Admin says where the admin API listens.
-type Admin struct {
+// AdminAPI says where the admin API listens.
+type AdminAPI struct {
 	// Listen is unix:PATH or an address and port; empty has no API.
 	Listen string `json:"listen,omitempty"`
 	// TokenFile is a file with the bearer token that callers must show. It is
