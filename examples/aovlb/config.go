@@ -92,6 +92,20 @@ func (f *Faults) line(i int) string {
 // maxConfig bounds a file, in bytes.
 const maxConfig = 1 << 20
 
+// maxFaults bounds what is said of one file.
+const maxFaults = 1000
+
+// within reports whether path, or what it is in, is among the wrong.
+func within(wrong map[string]bool, path string) bool {
+	for path != "" {
+		if wrong[path] {
+			return true
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return wrong[""]
+}
+
 // A source is a file that has been read: what it says, and where.
 type source struct {
 	file   string
@@ -127,8 +141,15 @@ func parseConfig(name string, b []byte) (*source, error) {
 		// What could be read is checked even if something else could not be:
 		// all faults at once. A field that is at fault already isn't named
 		// again.
+		wrong := make(map[string]bool, len(faults))
+		for _, f := range faults {
+			wrong[f.Path] = true
+		}
 		for _, e := range plugins.FieldErrors(s.config.validate()) {
-			if !slices.ContainsFunc(faults, func(f Fault) bool { return f.Path != "" && strings.HasPrefix(e.Path+".", f.Path+".") }) {
+			if len(faults) == maxFaults {
+				break
+			}
+			if !within(wrong, e.Path) {
 				faults = append(faults, s.fault(e.Path, e.Err.Error()))
 			}
 		}

@@ -108,9 +108,7 @@ func TestAliasBomb(t *testing.T) {
 	for range 300 {
 		b.WriteString("  - {name: p, backends: [{name: b}]}\n")
 	}
-	for range 300 {
-		b.WriteString("- {name: x, pools: *p}\n")
-	}
+	b.WriteString(strings.Repeat("- {name: x, pools: *p}\n", 300))
 	_, err := parseConfig("x", []byte(b.String()))
 	if err == nil || !strings.Contains(err.Error(), "more than 100000 values") {
 		t.Error("the bomb was read")
