@@ -75,6 +75,7 @@ func readPcap(b []byte) ([]datagram, error) {
 
 // captures calls f for each public capture.
 func captures(t testing.TB, f func(path string, ds []datagram)) {
+	t.Helper()
 	dir := os.Getenv("AOVLB_TESTDATA")
 	if dir == "" {
 		t.Skip("AOVLB_TESTDATA is unset: it names the folder of public captures")
@@ -143,6 +144,7 @@ func TestCapturesParse(t *testing.T) {
 
 // rebuild appends what was parsed of m, down to the proposals.
 func rebuild(t testing.TB, m Message) []byte {
+	t.Helper()
 	var ps []Payload
 	w := m.Payloads()
 	for w.Next() {
@@ -183,8 +185,10 @@ func TestCapturesAgreeWithWireshark(t *testing.T) {
 	}
 	captures(t, func(path string, ds []datagram) {
 		args := []string{"-n", "-r", path, "-T", "fields", "-E", "occurrence=a", "-E", "aggregator=,"}
-		for _, f := range []string{"frame.number", "isakmp.ispi", "isakmp.rspi", "isakmp.exchangetype", "isakmp.flags", "isakmp.messageid",
-			"isakmp.length", "isakmp.typepayload", "isakmp.notify.msgtype", "isakmp.tf.type", "esp.spi", "udpencap.nat_keepalive"} {
+		for _, f := range []string{
+			"frame.number", "isakmp.ispi", "isakmp.rspi", "isakmp.exchangetype", "isakmp.flags", "isakmp.messageid",
+			"isakmp.length", "isakmp.typepayload", "isakmp.notify.msgtype", "isakmp.tf.type", "esp.spi", "udpencap.nat_keepalive",
+		} {
 			args = append(args, "-e", f)
 		}
 		out, err := exec.Command("tshark", args...).Output()

@@ -11,6 +11,7 @@ import (
 )
 
 func unhex(t testing.TB, s string) []byte {
+	t.Helper()
 	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
 	if err != nil {
 		t.Fatal(err)
@@ -41,16 +42,35 @@ func TestStrings(t *testing.T) {
 		got  interface{ String() string }
 		want string
 	}{
-		{ExchangeIntermediate, "IKE_INTERMEDIATE"}, {ExchangeType(99), "exchange 99"},
-		{PayloadSKF, "SKF"}, {PayloadEAP, "EAP"}, {PayloadType(49), "payload 49"}, {PayloadNone, "none"},
-		{NotifyCookie, "COOKIE"}, {NotifyNoProposalChosen, "NO_PROPOSAL_CHOSEN"}, {NotifyType(3), "notify 3"}, {NotifyType(40000), "notify 40000"},
-		{ProtocolESP, "ESP"}, {ProtocolID(9), "protocol 9"},
-		{FlagInitiator | FlagResponse, "IR"}, {Flags(0), "-"},
-		{GroupECP256, "ECP_256"}, {Group(99), "KE 99"}, {TransformType(7), "ADDKE2"}, {TransformType(99), "transform type 99"},
-		{Transform{TransformEncr, EncrAESCBC, 256}, "AES_CBC_256"}, {Transform{TransformPRF, 99, 0}, "PRF 99"},
-		{KindESP, "ESP"}, {Kind(9), "Kind(9)"}, {AffinitySource, "source"}, {Affinity(9), "Affinity(9)"},
-		{AnswerCookie, "COOKIE"}, {AnswerKind(99), "AnswerKind(99)"}, {SPI(1), "0000000000000001"},
-		{VendorID("\x00\xff"), "00ff"}, {VendorID(vendors[4].id), "strongSwan"},
+		{ExchangeIntermediate, "IKE_INTERMEDIATE"},
+		{ExchangeType(99), "exchange 99"},
+		{PayloadSKF, "SKF"},
+		{PayloadEAP, "EAP"},
+		{PayloadType(49), "payload 49"},
+		{PayloadNone, "none"},
+		{NotifyCookie, "COOKIE"},
+		{NotifyNoProposalChosen, "NO_PROPOSAL_CHOSEN"},
+		{NotifyType(3), "notify 3"},
+		{NotifyType(40000), "notify 40000"},
+		{ProtocolESP, "ESP"},
+		{ProtocolID(9), "protocol 9"},
+		{FlagInitiator | FlagResponse, "IR"},
+		{Flags(0), "-"},
+		{GroupECP256, "ECP_256"},
+		{Group(99), "KE 99"},
+		{TransformType(7), "ADDKE2"},
+		{TransformType(99), "transform type 99"},
+		{Transform{TransformEncr, EncrAESCBC, 256}, "AES_CBC_256"},
+		{Transform{TransformPRF, 99, 0}, "PRF 99"},
+		{KindESP, "ESP"},
+		{Kind(9), "Kind(9)"},
+		{AffinitySource, "source"},
+		{Affinity(9), "Affinity(9)"},
+		{AnswerCookie, "COOKIE"},
+		{AnswerKind(99), "AnswerKind(99)"},
+		{SPI(1), "0000000000000001"},
+		{VendorID("\x00\xff"), "00ff"},
+		{VendorID(vendors[4].id), "strongSwan"},
 	} {
 		if got := x.got.String(); got != x.want {
 			t.Errorf("got %q, want %q", got, x.want)

@@ -2,8 +2,11 @@ package ikev2_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/aovlb/aovlb/ikev2"
@@ -32,35 +35,68 @@ func ExampleClassifier() {
 	// dropped: true neither IKEv2 nor, on port 500, anything else allowed
 }
 
-// A periodic check: the gateway keeps no state of it.
-func ExampleProber() {
-	gateway := netip.MustParseAddrPort("127.0.0.1:500")
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	if err := (ikev2.Prober{}).Probe(ctx, gateway); err != nil {
-		fmt.Println("down:", err)
+// gateway starts a stand-in on loopback that wants group ECP_384, as an example
+// needs one that is there. The function returned stops it.
+func gateway() (netip.AddrPort, func()) {
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		panic(err)
 	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := conn.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			h, err := ikev2.ParseHeader(buf[:n])
+			if err != nil {
+				continue
+			}
+			h.Flags = ikev2.FlagResponse
+			wanted := ikev2.NotifyPayload(ikev2.NotifyInvalidKEPayload, []byte{0, byte(ikev2.GroupECP384)})
+			_, _ = conn.WriteToUDPAddrPort(ikev2.AppendMessage(nil, h, wanted), from)
+		}
+	}()
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort(), func() { conn.Close(); <-done }
 }
 
-// Asking more, once: which suite does the gateway choose from one's own policy?
+// A periodic check: the gateway keeps no state of it.
+func ExampleProber() {
+	target, stop := gateway()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+
+	fmt.Println("alive:", ikev2.Prober{}.Probe(ctx, target))
+	stop()
+	err := ikev2.Prober{}.Probe(ctx, target)
+	fmt.Println("dead:", errors.Is(err, syscall.ECONNREFUSED))
+	// Output:
+	// alive: <nil>
+	// dead: true
+}
+
+// Does the gateway take the one suite that clients are given?
 func ExampleProber_Ask() {
-	p := ikev2.Prober{
-		Complete: true,
-		Proposals: []ikev2.Proposal{{Protocol: ikev2.ProtocolIKE, Transforms: []ikev2.Transform{
-			{Type: ikev2.TransformEncr, ID: ikev2.EncrAESGCM16, KeyBits: 256},
-			{Type: ikev2.TransformPRF, ID: ikev2.PRFHMACSHA384},
-			{Type: ikev2.TransformKE, ID: uint16(ikev2.GroupECP384)},
-		}}},
-	}
-	r, err := p.Ask(context.Background(), netip.MustParseAddrPort("127.0.0.1:500"))
+	target, stop := gateway()
+	defer stop()
+	p := ikev2.Prober{Proposals: []ikev2.Proposal{{Protocol: ikev2.ProtocolIKE, Transforms: []ikev2.Transform{
+		{Type: ikev2.TransformEncr, ID: ikev2.EncrAESGCM16, KeyBits: 256},
+		{Type: ikev2.TransformPRF, ID: ikev2.PRFHMACSHA384},
+		{Type: ikev2.TransformKE, ID: uint16(ikev2.GroupECP384)},
+	}}}}
+	r, err := p.Ask(context.Background(), target)
 	switch {
 	case err != nil:
-		fmt.Println("down:", err)
+		fmt.Println("dead:", err)
 	case r.Answer == ikev2.AnswerNoProposal:
 		fmt.Println("lives, with another policy")
 	default:
-		fmt.Println(r.Suite, r.Fragments, r.Vendors)
+		fmt.Println("takes it, with group", r.Group)
 	}
+	// Output: takes it, with group ECP_384
 }
 
 // Reading a message: nothing is copied.
@@ -76,12 +112,16 @@ func ExampleMessage_Payloads() {
 	w := m.Payloads()
 	for w.Next() {
 		n, err := ikev2.ParseNotify(w.Payload.Body)
-		fmt.Println(w.Payload.Type, n.Type, n.Data, err)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Println(w.Payload.Type, n.Type, n.Protocol)
 	}
 	if err := w.Err(); err != nil {
 		fmt.Println(err)
 	}
 	// Output:
 	// IKE_SA_INIT response 0, SPIs 0000000000000001 0000000000000000
-	// N INVALID_KE_PAYLOAD [0 20] <nil>
+	// N INVALID_KE_PAYLOAD none
 }

@@ -12,6 +12,7 @@ import (
 // seed gives a fuzzer messages of every kind, and the public captures if they
 // are there.
 func seed(f *testing.F, add func(b []byte)) {
+	f.Helper()
 	for _, b := range hotDatagrams() {
 		add(b)
 	}
@@ -82,6 +83,7 @@ func FuzzMessage(f *testing.F) {
 }
 
 func fuzzBody(t *testing.T, p Payload) {
+	t.Helper()
 	switch p.Type {
 	case PayloadSA:
 		checkSA(t, p.Body)
@@ -95,6 +97,7 @@ func fuzzBody(t *testing.T, p Payload) {
 }
 
 func checkSA(t *testing.T, b []byte) {
+	t.Helper()
 	ps, err := ParseSA(b)
 	if err != nil {
 		return
@@ -155,7 +158,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, port uint16) {
 		fl := lb.Flow{Client: netip.MustParseAddrPort("192.0.2.1:1024"), Service: port}
 		for _, a := range []Affinity{AffinitySPI, AffinitySource} {
-			v := (Classifier{Affinity: a}).Answer(b, fl)
+			v := (Classifier{Affinity: a, RememberCookies: port%2 == 1}).Answer(b, fl)
 			if v.Drop != (v.Reason != "") || v.Drop && v.Stage != lb.StageNone {
 				t.Fatalf("drop without reason: %+v", v)
 			}

@@ -108,9 +108,9 @@ func (p *Prober) Ask(ctx context.Context, target netip.AddrPort) (Result, error)
 	if err != nil {
 		return Result{}, fmt.Errorf("radius: open a socket: %w", err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing is lost with it
 	a := asking{p: p, conn: conn, request: p.request(conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr())}
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err = a.run(ctx)
 	return a.res, err
@@ -145,7 +145,9 @@ func (a *asking) run(ctx context.Context) error {
 		}
 		a.res.Sent++
 		next := a.next(ctx)
-		a.conn.SetReadDeadline(next)
+		if err := a.conn.SetReadDeadline(next); err != nil {
+			return a.failed(ctx, err)
+		}
 		if ctx.Err() != nil { // its own deadline may just have been replaced
 			return a.failed(ctx, ctx.Err())
 		}

@@ -50,6 +50,7 @@ func answer(c Code, attrs ...attr) func([]byte) [][]byte {
 }
 
 func TestProber(t *testing.T) {
+	t.Parallel()
 	forged := func(b []byte) []byte { return build(AccessReject, b[1], 7) }
 	var once sync.Once
 	tests := []struct {

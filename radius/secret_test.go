@@ -31,7 +31,7 @@ func TestSecretHidesItself(t *testing.T) {
 		}
 	}
 	got := out.String()
-	for _, bad := range []string{plain, "plugh", fmt.Sprintf("%x", plain), fmt.Sprintf("%X", plain), fmt.Sprint([]byte(plain)), "120 121 122", "U+0078"} {
+	for _, bad := range []string{plain, "plugh", fmt.Sprintf("%x", plain), fmt.Sprintf("%X", plain), "120 121 122", "U+0078"} {
 		if strings.Contains(got, bad) {
 			t.Errorf("%q can be read", bad)
 		}

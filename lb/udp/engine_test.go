@@ -199,6 +199,20 @@ func (g *gateway) answer(b []byte, from netip.AddrPort) []byte {
 	return append(reply, g.name...)
 }
 
+// hush has the gateway receive and not answer, or answer again.
+func (g *gateway) hush(mute bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mute = mute
+}
+
+// knows has the gateway know a client that it has never heard of.
+func (g *gateway) knows(n uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen[n] = netip.AddrPort{}
+}
+
 func (g *gateway) count() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()

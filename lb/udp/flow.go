@@ -146,7 +146,7 @@ type plumbing interface {
 	part(f *flow)
 	// inherit adds the flow k, if another shard keeps it for this one, and
 	// reports whether it did.
-	inherit(k *flowKey, fl lb.Flow, end *endpoint) bool
+	inherit(k flowKey, fl lb.Flow, end *endpoint) bool
 }
 
 type shard struct {
@@ -273,7 +273,7 @@ func (s *shard) looked(f *flow, v *lb.Verdict) {
 // newcomer handles a datagram of a flow that isn't known.
 func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 	fl := lb.Flow{Client: k.client(), Service: end.addr.Port()}
-	if s.plumbing.inherit(k, fl, end) {
+	if s.plumbing.inherit(*k, fl, end) {
 		return s.fromClient(k, end, b)
 	}
 	v := s.classifier.Classify(b, fl)
@@ -552,11 +552,12 @@ func (s *shard) answered(f *flow, v *lb.Verdict) {
 		return
 	}
 	var keys [2*lb.MaxKeys + 1]lb.Key
-	n := 0
+	// What the backend says comes first: it speaks only of clients it has,
+	// whereas the client's datagram may have been about another.
+	n := copy(keys[:], v.Keys[:])
 	if f.waiting {
-		n = copy(keys[:], f.pending[:])
+		n += copy(keys[n:], f.pending[:])
 	}
-	n += copy(keys[n:], v.Keys[:])
 	keys[n] = f.last // or nothing might name the client
 	n++
 	f.told, f.touched, f.waiting = s.now, s.now, false
