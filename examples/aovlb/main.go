@@ -35,7 +35,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, versionCommand,
+		failbackCommand, reloadCommand, probeCommand, schemaCommand, versionCommand,
 	}
 }
 

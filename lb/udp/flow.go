@@ -46,6 +46,9 @@ const (
 	// three times what an IKE peer lets pass between NAT keepalives (RFC 3948
 	// §2.3, §4).
 	keepFor = time.Minute
+	// learnMax names may be learned for a flow each learnEvery.
+	learnMax   = 4
+	learnEvery = time.Second
 	// namesKept is how many names a flow remembers having told the Table.
 	namesKept = 8
 )
@@ -88,6 +91,9 @@ type flow struct {
 	nnames  uint8
 
 	exchanges *lb.Exchanges // of a shared flow
+
+	learnedAt time.Duration // when counting learned names began
+	learned   uint32        // since then
 
 	prev, next *flow
 	list       *flowList
@@ -156,6 +162,7 @@ type shard struct {
 	plumbing      plumbing
 	maxSockets    int
 	maxUnanswered int
+	maxHalf       int
 	draining      bool
 
 	now        time.Duration // set by the driver before each call
@@ -175,7 +182,12 @@ func (s *shard) init(e *Engine, p plumbing, shards, maxFlows int) {
 	if s.maxUnanswered <= 0 {
 		s.maxUnanswered = DefaultMaxUnanswered
 	}
+	s.maxHalf = e.MaxHalfOpen
+	if s.maxHalf <= 0 {
+		s.maxHalf = 4 * s.maxUnanswered
+	}
 	s.maxUnanswered = max(s.maxUnanswered/shards, 1)
+	s.maxHalf = max(s.maxHalf/shards, 1)
 }
 
 // fromClient says where a datagram from a client goes: to the flow's upstream, or
@@ -221,12 +233,22 @@ func (s *shard) knows(f *flow, v *lb.Verdict) bool {
 		return false
 	}
 	for _, k := range v.Keys[1:] {
-		if !k.IsZero() && !f.knows(k) {
+		if !k.IsZero() && !f.knows(k) && s.mayLearn(f) {
 			s.b.Learn(f.member, f.name, k)
 			f.learn(k)
 		}
 	}
 	return true
+}
+
+// mayLearn limits how often f may ask the Table to learn a name. An honest client
+// has a few new ones an hour; one that makes them up must not keep the Table busy.
+func (s *shard) mayLearn(f *flow) bool {
+	if s.now-f.learnedAt >= learnEvery {
+		f.learnedAt, f.learned = s.now, 0
+	}
+	f.learned++
+	return f.learned <= learnMax
 }
 
 // stays reports whether f's backend may still have clients.
@@ -316,7 +338,7 @@ func (s *shard) add(k *flowKey, fl lb.Flow, end *endpoint, stage lb.Stage) *flow
 	}
 	*f = flow{
 		key: *k, flow: fl, name: lb.FlowKey(fl), end: end, asks: f.asks[:0], others: f.others[:0],
-		seen: s.now, listed: s.now, touched: s.now, told: -touchEvery, stage: stage,
+		seen: s.now, listed: s.now, touched: s.now, told: -touchEvery, learnedAt: -learnEvery, stage: stage,
 	}
 	s.plumbing.greet(f)
 	s.table.insert(f)
@@ -571,6 +593,10 @@ func (s *shard) answered(f *flow, v *lb.Verdict) {
 	}
 	if v.Stage > f.stage {
 		s.relist(f, v.Stage)
+	}
+	if s.half.n > s.maxHalf {
+		s.counters.recycled.Add(1)
+		s.remove(s.half.tail) // not f, which is at the head
 	}
 }
 
