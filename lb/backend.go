@@ -141,3 +141,6 @@ func (m *Member) Full() bool { return m.MaxClients > 0 && m.Clients() >= m.MaxCl
 
 // Usable reports whether clients that it has may stay.
 func (m *Member) Usable() bool { return m.State != Down }
+
+// Picked counts the clients it was picked for, whether or not it answered them.
+func (m *Member) Picked() uint64 { return m.load.picked.Load() }

@@ -2,13 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -63,74 +59,53 @@ const (
 	demoLeastClients    = 12
 )
 
-// runDemo is the command "demo". It returns the program's exit code: 0 if every
-// promise was kept, 1 if not, 2 if it could not be run as it was asked to.
-func runDemo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("aovlb demo", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintf(stderr, "Usage: aovlb demo [flags]\n\n"+
-			"Shows aovlb at work between simulated gateways and clients in this process.\n"+
-			"It needs no root and no set-up, and ends by itself.\n\n")
-		flags.PrintDefaults()
+var demoCommand = command{
+	name: "demo", usage: "[--duration 16s] [--clients 40] [--plain] [--json]",
+	short: "show it at work between simulated gateways and clients", run: runDemo,
+}
+
+// runDemo fails without a further word if a promise was broken: the summary has
+// said it.
+func runDemo(ctx context.Context, env *environment, args []string) error {
+	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
+	s := new(demoScenario)
+	fs.DurationVar(&s.Duration, "duration", demoDefaultDuration, "about how `long` it takes, 5s to 5m")
+	fs.IntVar(&s.Clients, "clients", demoDefaultClients, "how `many` IKEv2 tunnels there are at first, 12 to 500")
+	plain := fs.Bool("plain", false, "print lines instead of a live table")
+	asJSON := fs.Bool("json", false, "print nothing but the summary, as JSON")
+	verbose := fs.Bool("verbose", false, "log to standard error what gateways, clients and balancer find strange")
+	if _, err := parse(env, fs, args, 0); err != nil {
+		return err
 	}
-	duration := flags.Duration("duration", demoDefaultDuration, "about how long it takes, 5s to 5m")
-	clients := flags.Int("clients", demoDefaultClients, "how many IKEv2 tunnels there are at first, 12 to 500")
-	plain := flags.Bool("plain", false, "print lines instead of a live table")
-	asJSON := flags.Bool("json", false, "print the summary as JSON, and nothing else")
-	verbose := flags.Bool("v", false, "log to standard error what gateways, clients and balancer find strange")
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		return 2
+	switch {
+	case s.Duration < 5*time.Second || s.Duration > 5*time.Minute:
+		return &usageError{fmt.Sprintf("--duration %v is not between 5s and 5m", s.Duration)}
+	case s.Clients < demoLeastClients || s.Clients > 500:
+		return &usageError{fmt.Sprintf("--clients %d is not between %d and 500", s.Clients, demoLeastClients)}
 	}
-	if flags.NArg() > 0 || *duration < 5*time.Second || *duration > 5*time.Minute || *clients < demoLeastClients || *clients > 500 {
-		flags.Usage()
-		return 2
-	}
-	s := &demoScenario{Duration: *duration, Clients: *clients}
 	if *verbose {
-		s.Logger = slog.New(slog.NewTextHandler(stderr, nil))
+		s.Logger = slog.New(slog.NewTextHandler(env.stderr, nil))
 	}
 	switch {
 	case *asJSON:
-	case *plain || !isTerminal(stdout):
-		s.View = &plainView{w: stdout}
+	case *plain || !isTerminal(env.stdout) || env.getenv("TERM") == "dumb":
+		s.View = &plainView{w: env.stdout}
 	default:
-		s.View = &liveView{w: stdout}
+		s.View = &liveView{w: env.stdout}
 	}
 	summary, err := s.Run(ctx)
 	if err != nil {
-		fmt.Fprintf(stderr, "aovlb demo: %v\n", err)
-		return 2
+		return err
 	}
 	if *asJSON {
-		e := json.NewEncoder(stdout)
-		e.SetIndent("", "  ")
-		err = e.Encode(summary)
+		err = printJSON(env.stdout, summary)
 	} else {
-		err = summary.write(stdout)
+		err = summary.write(env.stdout)
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "aovlb demo: %v\n", err)
-		return 2
+	if err == nil && !summary.Kept {
+		return errSilent
 	}
-	if !summary.Kept {
-		return 1
-	}
-	return 0
-}
-
-// isTerminal reports whether w can be redrawn.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	i, err := f.Stat()
-	term := os.Getenv("TERM")
-	return err == nil && i.Mode()&os.ModeCharDevice != 0 && term != "" && term != "dumb" && f.Name() != os.DevNull
+	return err
 }
 
 // Run plays the scenario.

@@ -193,13 +193,14 @@ func (w *demoWorld) startLogins(ctx context.Context) error {
 			return err
 		}
 		n := &standin.NAS{
+			Conn: conn,
 			Auth: netip.AddrPortFrom(demoVIP, w.ports.auth), Acct: netip.AddrPortFrom(demoVIP, w.ports.acct),
 			Addr: addr, Secret: w.secret, Repeat: w.repeat(), Tries: 3, Think: w.unit / 5,
 		}
 		w.mu.Lock()
 		c.nas = append(c.nas, n)
 		w.mu.Unlock()
-		w.keep(ctx, func(ctx context.Context) error { return n.Run(ctx, conn) })
+		w.keep(ctx, n.Run)
 		c.loginsDone.Go(func() { w.login(ctx, begin, n, i) })
 	}
 	return nil

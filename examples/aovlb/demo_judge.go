@@ -115,7 +115,7 @@ func (p *demoPlay) judgeArrival(add addPromise) {
 		total += n
 	}
 	add("nat", "clients behind one address spread over the gateways", len(at) == len(p.world.gateways),
-		"%d clients behind one address were at %d gateways: %s", total, len(at), join(counts))
+		"%d clients behind one address were at %d gateways: %s", total, len(at), sums(counts))
 
 	together := func(b demoBooks) bool {
 		m := b.where()
@@ -292,7 +292,7 @@ func noneOf(n uint64, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-func join(list []int) string {
+func sums(list []int) string {
 	text := make([]string, len(list))
 	for i, n := range list {
 		text[i] = fmt.Sprint(n)

@@ -227,7 +227,6 @@ func (w *demoWorld) deployment() *plugins.Deployment {
 		return plugins.Check{Type: t, Port: int(port), Interval: second, Timeout: second, Rise: 1, Fall: 2}
 	}
 	radius := check(plugins.CheckRADIUS, w.ports.auth)
-	_ = radius
 	radius.User, radius.SecretEnv = "ping-user", demoSecretEnv
 	return &plugins.Deployment{Name: "demo", Sites: []plugins.Site{{
 		Name: "here",
@@ -236,7 +235,7 @@ func (w *demoWorld) deployment() *plugins.Deployment {
 				Name: "ras", Backends: backends(w.gateways), Picker: plugins.PickLeastClients,
 				Checks: []plugins.Check{check(plugins.CheckIKEv2, w.ports.ike), check(plugins.CheckSSTP, w.ports.sstp)},
 			},
-			{Name: "nps", Backends: backends(w.servers)}, // TODO radius check
+			{Name: "nps", Backends: backends(w.servers), Checks: []plugins.Check{radius}},
 		},
 		Groups: []plugins.Group{
 			{Name: "vpn", Pool: "ras", Listeners: []plugins.Listener{

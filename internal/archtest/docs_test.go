@@ -57,12 +57,16 @@ func nameFaults(t *tree) []string {
 		if p.name == "main" {
 			continue // nobody can import it
 		}
+		said := fieldsSaid(p)
 		for _, f := range p.code {
 			if ast.IsGenerated(f.ast) {
 				continue
 			}
 			for _, d := range f.ast.Decls {
 				for _, n := range undocumented(d) {
+					if n.field && (isInternal(p.dir) || said[n.name[strings.LastIndex(n.name, ".")+1:]]) {
+						continue
+					}
 					faults = append(faults, fmt.Sprintf("%s: %s is exported and not documented", t.fset.Position(n.pos), n.name))
 				}
 			}
@@ -71,9 +75,29 @@ func nameFaults(t *tree) []string {
 	return faults
 }
 
+// named is an exported name without a comment, and where it is. Fields are told
+// apart, for what one means need be said only once a package, and not at all
+// where nobody else can see it.
 type named struct {
-	name string
-	pos  token.Pos
+	name  string
+	pos   token.Pos
+	field bool
+}
+
+// fieldsSaid returns the names of fields that have a comment somewhere in p.
+func fieldsSaid(p *pkg) map[string]bool {
+	said := map[string]bool{}
+	for _, f := range p.code {
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			if f, ok := n.(*ast.Field); ok && (says(f.Doc) || says(f.Comment)) {
+				for _, name := range f.Names {
+					said[name.Name] = true
+				}
+			}
+			return true
+		})
+	}
+	return said
 }
 
 func undocumented(d ast.Decl) []named {
@@ -110,7 +134,7 @@ func undocumentedFunc(d *ast.FuncDecl) []named {
 		}
 		name = recv + "." + name
 	}
-	return []named{{name, d.Pos()}}
+	return []named{{name: name, pos: d.Pos()}}
 }
 
 func receiver(e ast.Expr) string {
@@ -137,7 +161,7 @@ func undocumentedType(d *ast.GenDecl, s *ast.TypeSpec) []named {
 	}
 	var all []named
 	if strings.TrimSpace(text) == "" {
-		all = append(all, named{s.Name.Name, s.Pos()})
+		all = append(all, named{name: s.Name.Name, pos: s.Pos()})
 	}
 	switch t := s.Type.(type) {
 	case *ast.StructType:
@@ -150,19 +174,21 @@ func undocumentedType(d *ast.GenDecl, s *ast.TypeSpec) []named {
 	return all
 }
 
-// undocumentedFields looks at fields and at methods of interfaces. A field
-// without a comment is explained by a comment on the line before, for the
-// fields up to an empty line; by the comment of its type, if that names it; or
-// by being named as its own type.
+// undocumentedFields looks at fields and at methods of interfaces. One without
+// a comment is explained by the comment of its type, or of a field beside it,
+// that names it, or by having the name of its own type.
 func undocumentedFields(typ, text string, l *ast.FieldList) []named {
 	var all []named
+	for _, f := range l.List {
+		text += f.Doc.Text() + f.Comment.Text()
+	}
 	for _, f := range l.List {
 		if says(f.Doc) || says(f.Comment) {
 			continue
 		}
 		for _, n := range f.Names {
 			if n.IsExported() && !mentions(text, n.Name) && n.Name != lastName(f.Type) {
-				all = append(all, named{typ + "." + n.Name, n.Pos()})
+				all = append(all, named{name: typ + "." + n.Name, pos: n.Pos(), field: true})
 			}
 		}
 	}
@@ -185,15 +211,19 @@ func mentions(text, name string) bool {
 }
 
 // undocumentedValues looks at constants and variables. In a group one comment
-// for all is enough, as for an enumeration.
+// for all is enough, and so is the type of a value, whose comment says what its
+// values are.
 func undocumentedValues(d *ast.GenDecl, s *ast.ValueSpec) []named {
+	if len(d.Specs) > 1 && (s.Type != nil || len(s.Values) == 0) {
+		return nil
+	}
 	if says(d.Doc) || says(s.Doc) || says(s.Comment) {
 		return nil
 	}
 	var all []named
 	for _, n := range s.Names {
 		if n.IsExported() {
-			all = append(all, named{n.Name, n.Pos()})
+			all = append(all, named{name: n.Name, pos: n.Pos()})
 		}
 	}
 	return all
@@ -222,13 +252,16 @@ func exampleFaults(t *tree) []string {
 // needsExample reports whether somebody outside could import p for something:
 // programs, internal packages, and generated or empty ones are not used so.
 func needsExample(p *pkg) bool {
-	if p.name == "main" || len(p.code) == 0 || matches("internal/...", p.dir) || strings.Contains(p.dir, "/internal") {
+	if p.name == "main" || len(p.code) == 0 || isInternal(p.dir) {
 		return false
 	}
 	return slices.ContainsFunc(p.code, func(f *file) bool {
 		return !ast.IsGenerated(f.ast) && slices.ContainsFunc(f.ast.Decls, exports)
 	})
 }
+
+// isInternal reports whether only this repository can import dir.
+func isInternal(dir string) bool { return slices.Contains(strings.Split(dir, "/"), "internal") }
 
 func exports(d ast.Decl) bool {
 	switch d := d.(type) {
@@ -271,12 +304,17 @@ func TestNameRuleBites(t *testing.T) {
 		{"type", one("type T int"), "T is exported"},
 		{"field", one("// T is.\ntype T struct { Field int }"), "T.Field is exported"},
 		{"field named by the type", one("// T is Field.\ntype T struct { Field int }"), ""},
+		{"field said elsewhere", one("// T is.\ntype T struct { Field int }\n// U is.\ntype U struct {\n\t// Field is.\n\tField int\n}"), ""},
+		{"field nobody else sees", map[string]string{"internal/a/x.go": "package a\n// T is.\ntype T struct { Field int }"}, ""},
+		{"func in an internal package", map[string]string{"internal/a/x.go": "package a\nfunc F() {}"}, "F is exported"},
+		{"field named by another", one("// T is.\ntype T struct {\n\t// Field and Other are.\n\tField int\n\tOther int\n}"), ""},
 		{"field named as its type", one("// T is.\ntype T struct { Duration time.Duration }"), ""},
 		{"field with a comment", one("// T is.\ntype T struct { Field int // in bytes\n}"), ""},
 		{"one method", one("// T is.\ntype T interface { M() }"), ""},
 		{"two methods", one("// T is.\ntype T interface { M(); N() }"), "T.M is exported"},
 		{"constant", one("const C = 1"), "C is exported"},
 		{"group", one("// The numbers.\nconst (\n\tA = 1\n\tB = 2\n)"), ""},
+		{"enumeration", one("// T is.\ntype T int\nconst (\n\tA T = iota\n\tB\n)"), ""},
 		{"group without", one("const (\n\tA = 1 // one\n\tB = 2\n)"), "B is exported"},
 		{"generated", map[string]string{"a/x.go": "// Code generated by x. DO NOT EDIT.\n\npackage a\nfunc F() {}"}, ""},
 		{"tests", map[string]string{"a/x_test.go": "package a\nfunc TestX() {}"}, ""},

@@ -161,14 +161,14 @@ func TestPickerAccepts(t *testing.T) {
 }
 
 func TestPickerCatches(t *testing.T) {
-	any := func(v *lb.View) *lb.Member { return v.Ready[rand.IntN(len(v.Ready))] }
+	someone := func(v *lb.View) *lb.Member { return v.Ready[rand.IntN(len(v.Ready))] }
 	var kept atomic.Pointer[lb.Member]
 	var sink []*lb.Member
 	for _, c := range []struct {
 		promise, says string
 		pick          lb.PickerFunc
 	}{
-		{"picks nobody of nobody", "panic", func(_ lb.Key, v *lb.View) *lb.Member { return any(v) }},
+		{"picks nobody of nobody", "panic", func(_ lb.Key, v *lb.View) *lb.Member { return someone(v) }},
 		{"picks nobody of nobody", "nobody is ready", func(_ lb.Key, v *lb.View) *lb.Member {
 			if len(v.Members) == 0 {
 				return nil
@@ -189,7 +189,7 @@ func TestPickerCatches(t *testing.T) {
 			sink = slices.Clone(v.Ready)
 			return sink[0]
 		}},
-		{"keeps to weights", "should have", func(_ lb.Key, v *lb.View) *lb.Member { return any(v) }},
+		{"keeps to weights", "should have", func(_ lb.Key, v *lb.View) *lb.Member { return someone(v) }},
 	} {
 		t.Run(c.promise+"/"+c.says, func(t *testing.T) {
 			checkCaught(t, pickerPromises(func() lb.Picker { return c.pick }, 0.02), c.promise, c.says)
@@ -242,6 +242,7 @@ func goodServer(t *testing.T) netip.AddrPort {
 func TestProberAccepts(t *testing.T) { TestProber(t, lb.ProberFunc(whoAreYou), goodServer(t)) }
 
 func TestProberCatches(t *testing.T) {
+	t.Parallel()
 	good := goodServer(t)
 	for _, c := range []struct {
 		promise, says string
@@ -259,9 +260,9 @@ func TestProberCatches(t *testing.T) {
 			time.Sleep(patience + slack + 100*time.Millisecond)
 			return errors.New("late")
 		}},
-		{"obeys who cancels", "cancelled before it began", func(context.Context, netip.AddrPort) error { return nil }},
+		{"obeys who cancels", "cancelled before it began: the probe succeeded", func(context.Context, netip.AddrPort) error { return nil }},
 		{"says why", "begins like a sentence", func(context.Context, netip.AddrPort) error { return errors.New("Something is wrong") }},
-		{"says why", "ends like a sentence", func(context.Context, netip.AddrPort) error { return errors.New("something is wrong.") }},
+		{"says why", "ends like a sentence", func(context.Context, netip.AddrPort) error { return fmt.Errorf("something is wrong%s", ".") }},
 		{"says why", "says nothing", func(context.Context, netip.AddrPort) error { return errors.New(" ") }},
 		{"says why", "longer than", func(context.Context, netip.AddrPort) error { return errors.New(strings.Repeat("no ", 200)) }},
 		{"says why", "may obey", func(context.Context, netip.AddrPort) error { return errors.New("it said \x1b[31m") }},

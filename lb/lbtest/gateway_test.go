@@ -19,8 +19,9 @@ func TestGateway(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		var wg sync.WaitGroup
 		end := errors.New("enough")
+		ike, natt := mustListen(t, n, "10.0.0.1:500"), mustListen(t, n, "10.0.0.1:4500")
 		wg.Go(func() {
-			if err := g.Serve(ctx, mustListen(t, n, "10.0.0.1:500"), mustListen(t, n, "10.0.0.1:4500")); !errors.Is(err, end) {
+			if err := g.Serve(ctx, ike, natt); !errors.Is(err, end) {
 				t.Errorf("Serve returned %v, want the cause", err)
 			}
 		})

@@ -227,6 +227,9 @@ func TestNetLink(t *testing.T) {
 		if took := time.Since(start); took != 1300*time.Millisecond {
 			t.Errorf("it took %v of virtual time, want 300 ms, and a second of waiting for more", took)
 		}
+		if err := b.SetReadDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
 		send(t, a, "192.0.2.2:500", "elsewhere")
 		if d, err := b.Receive(); err != nil || d.From != addrPort("198.51.100.1:1") {
 			t.Errorf("from %v, %v", d.From, err)

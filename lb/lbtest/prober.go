@@ -49,20 +49,19 @@ type probed struct {
 	at netip.AddrPort
 }
 
-// probe probes with a deadline, and returns how long it took.
-func (k probed) probe(ctx context.Context, at netip.AddrPort, limit time.Duration) (error, time.Duration) { //nolint:revive // the error is what is asked for, not what went wrong
+// probe probes with a deadline, and returns how long it took and what it found.
+func (k probed) probe(ctx context.Context, at netip.AddrPort, limit time.Duration) (took time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	start := time.Now()
-	var err error
 	if p := caught(func() { err = k.Probe(ctx, at) }); p != nil {
-		return p, time.Since(start)
+		err = p
 	}
-	return err, time.Since(start)
+	return time.Since(start), err
 }
 
 func (k probed) good() error {
-	err, _ := k.probe(context.Background(), k.at, 10*time.Second)
+	_, err := k.probe(context.Background(), k.at, 10*time.Second)
 	if err != nil {
 		return fmt.Errorf("the good server at %v: %w", k.at, err)
 	}
@@ -71,7 +70,7 @@ func (k probed) good() error {
 
 func (k probed) bad() error {
 	return withBad(func(kind string, at netip.AddrPort) error {
-		if err, _ := k.probe(context.Background(), at, patience); err == nil {
+		if _, err := k.probe(context.Background(), at, patience); err == nil {
 			return fmt.Errorf("%s: the probe succeeded", kind)
 		}
 		return nil
@@ -80,7 +79,7 @@ func (k probed) bad() error {
 
 func (k probed) late() error {
 	return withBad(func(kind string, at netip.AddrPort) error {
-		if _, took := k.probe(context.Background(), at, patience); took > patience+slack {
+		if took, _ := k.probe(context.Background(), at, patience); took > patience+slack {
 			return fmt.Errorf("%s: the probe took %v, and had %v", kind, took.Round(time.Millisecond), patience)
 		}
 		return nil
@@ -90,29 +89,40 @@ func (k probed) late() error {
 func (k probed) cancelled() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err, took := k.probe(ctx, k.at, time.Minute); err == nil || took > slack {
-		return fmt.Errorf("cancelled before it began, the probe took %v and returned %v", took.Round(time.Millisecond), err)
+	if err := obeyed(k.probe(ctx, k.at, time.Minute)); err != nil {
+		return fmt.Errorf("the good server, cancelled before it began: %w", err)
 	}
 	return withBad(func(kind string, at netip.AddrPort) error {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		stop := time.AfterFunc(patience/3, cancel)
 		defer stop.Stop()
-		if err, took := k.probe(ctx, at, time.Minute); err == nil || took > slack {
-			return fmt.Errorf("%s: cancelled after %v, the probe took %v and returned %v", kind, patience/3, took.Round(time.Millisecond), err)
+		if err := obeyed(k.probe(ctx, at, time.Minute)); err != nil {
+			return fmt.Errorf("%s, cancelled after %v: %w", kind, patience/3, err)
 		}
 		return nil
 	})
 }
 
+// obeyed returns what is wrong with the outcome of a probe that was cancelled.
+func obeyed(took time.Duration, err error) error {
+	switch {
+	case err == nil:
+		return errors.New("the probe succeeded")
+	case took > slack:
+		return fmt.Errorf("the probe took %v, and then said: %w", took.Round(time.Millisecond), err)
+	}
+	return nil
+}
+
 func (k probed) words() error {
 	return withBad(func(kind string, at netip.AddrPort) error {
-		err, _ := k.probe(context.Background(), at, patience)
+		_, err := k.probe(context.Background(), at, patience)
 		if err == nil {
 			return nil // told by another promise
 		}
 		if fault := badWords(err.Error()); fault != "" {
-			return fmt.Errorf("%s: the error %q %s", kind, err, fault)
+			return fmt.Errorf("%s: the error %q %s", kind, err.Error(), fault)
 		}
 		return nil
 	})
@@ -145,7 +155,7 @@ func (k probed) together() error {
 	errs := make([]error, probes)
 	var wg sync.WaitGroup
 	for i := range probes {
-		wg.Go(func() { errs[i], _ = k.probe(context.Background(), k.at, 10*time.Second) })
+		wg.Go(func() { _, errs[i] = k.probe(context.Background(), k.at, 10*time.Second) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {

@@ -2,13 +2,10 @@ package tcp_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,38 +17,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/aovlb/aovlb/lb/tcp"
 )
-
-// childEnv makes the test binary an engine in a process of its own: its value is
-// the port of the backend at 127.0.0.1. It prints where it listens.
-const childEnv = "AOVLB_TCP_CHILD"
-
-func child(backend string) error {
-	p, err := strconv.ParseUint(backend, 10, 16)
-	if err != nil {
-		return err
-	}
-	l, err := (&tcp.ListenConfig{}).Listen(context.Background(), netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		return err
-	}
-	b, err := singleBackend()
-	if err != nil {
-		return err
-	}
-	fmt.Println(l.Addr())
-	e := &tcp.Engine{Balancer: b, Port: uint16(p)}
-	go func() {
-		io.Copy(io.Discard, os.Stdin) // ends with the parent
-		e.Shutdown(context.Background())
-	}()
-	if err := e.Serve(context.Background(), l); !errors.Is(err, tcp.ErrClosed) {
-		return err
-	}
-	return nil
-}
 
 // A proxy is a balancer in a process of its own.
 type proxy struct {
@@ -60,11 +26,12 @@ type proxy struct {
 	pid  int // 0: there is none
 }
 
-// startEngine starts the child.
-func startEngine(t *testing.T, backend uint16) proxy {
+// startEngine starts the child, by a command in front of it if there is one.
+func startEngine(t *testing.T, spec string, by ...string) proxy {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", childEnv, backend))
+	args := append(by, os.Args[0])
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), childEnv+"="+spec)
 	cmd.Stderr = os.Stderr
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
@@ -219,7 +186,7 @@ func TestThroughputAgainstHAProxy(t *testing.T) {
 	const rounds, d = 7, 600 * time.Millisecond
 	back := loopback(t)
 	defer back.Close()
-	engine := startEngine(t, port(back))
+	engine := startEngine(t, "127.0.0.1:0 "+back.Addr().String())
 	plain := startHAProxy(t, "haproxy", port(back), "")
 	splicing := startHAProxy(t, "haproxy splice-auto", port(back), "option splice-auto")
 	drop(t, back, 2) // the connections that have shown that HAProxy is up
@@ -271,5 +238,90 @@ func drop(t *testing.T, l net.Listener, n int) {
 			t.Fatal(err)
 		}
 		c.Close()
+	}
+}
+
+// churn opens and closes streams through p for d, with a byte each way, and
+// returns how many.
+func churn(t *testing.T, p proxy, back net.Listener, d time.Duration) int {
+	t.Helper()
+	done := make(chan struct{})
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		one := make([]byte, 1)
+		for {
+			c, err := back.Accept()
+			if err != nil {
+				return
+			}
+			if _, err := c.Read(one); err == nil {
+				c.Write(one)
+			}
+			c.Close()
+			select {
+			case <-done:
+				return
+			default:
+			}
+		}
+	})
+	n := 0
+	one := make([]byte, 1)
+	trip := func() {
+		c, err := net.Dial("tcp", p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.Write(one)
+		if _, err := c.Read(one); err != nil {
+			t.Fatal(err)
+		}
+		c.(*net.TCPConn).SetLinger(0) // or ports run out
+	}
+	for start := time.Now(); time.Since(start) < d; n++ {
+		trip()
+	}
+	close(done)
+	trip() // so that the backend sees it
+	serving.Wait()
+	return n
+}
+
+// TestConnectionsAgainstHAProxy compares how many short streams one client gets
+// through, one after the other, and what each costs. Tunnels are long, so this
+// matters only when all of them come back at once.
+func TestConnectionsAgainstHAProxy(t *testing.T) {
+	if os.Getenv("AOVLB_BENCH") != "1" {
+		t.Skip("takes all cores: set AOVLB_BENCH=1")
+	}
+	const rounds, d = 7, 500 * time.Millisecond
+	back := loopback(t)
+	defer back.Close()
+	engine := startEngine(t, "127.0.0.1:0 "+back.Addr().String())
+	other := startHAProxy(t, "haproxy", port(back), "option splice-auto")
+	drop(t, back, 1)
+	rate, cost := make(map[string]spread), make(map[string]spread)
+	proxies := []proxy{{name: "direct", addr: back.Addr().String()}, engine, other}
+	for range rounds {
+		for _, i := range rand.Perm(len(proxies)) {
+			p := proxies[i]
+			before := p.cpu(t)
+			n := churn(t, p, back, d)
+			rate[p.name] = append(rate[p.name], float64(n)/d.Seconds())
+			cost[p.name] = append(cost[p.name], float64((p.cpu(t)-before).Microseconds())/float64(n))
+		}
+	}
+	var r, c spread
+	for i := range rounds {
+		r = append(r, rate["aovlb"][i]/rate["haproxy"][i])
+		c = append(c, cost["aovlb"][i]/cost["haproxy"][i])
+	}
+	for _, p := range proxies {
+		t.Logf("%-8s %s streams a second, %s us of CPU each", p.name, rate[p.name], cost[p.name])
+	}
+	t.Logf("aovlb / haproxy: rate x%s, CPU each x%s", r, c)
+	if r.median() < 0.6 {
+		t.Errorf("the engine opens %.2f of the streams that HAProxy does", r.median())
 	}
 }
