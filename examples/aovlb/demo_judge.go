@@ -100,8 +100,9 @@ func (p *demoPlay) judgeArrival(add addPromise) {
 		begun += c.Begun
 		split += c.SplitAuth
 	}
-	add("ports", "UDP 500 and 4500 of a client lead to the same gateway", split == 0 && begun > 0,
-		"%d handshakes began on 500 and went on on 4500, %s", begun, noneOf(split, "reached another gateway there"))
+	add("ports", "UDP 500 and 4500 of a client lead to the same gateway", split == 0 && where[crowd.unpaired] != "",
+		"%d handshakes began on 500 and went on on 4500, one of them from another address; %s",
+		begun, noneOf(split, "reached another gateway"))
 
 	at := make(map[string]int)
 	for c := range crowd.behindNAT {
@@ -121,8 +122,8 @@ func (p *demoPlay) judgeArrival(add addPromise) {
 		m := b.where()
 		return m[crowd.pair[0]] != "" && m[crowd.pair[0]] == m[crowd.pair[1]]
 	}
-	ok := together(p.arrived) && together(p.ended)
-	found := "they were at one gateway, from beginning to end"
+	ok := together(p.arrived) && together(p.killed) && together(p.returned) && together(p.ended)
+	found := "they were at one gateway, and when it died they came back at one"
 	if !ok {
 		found = "they were at different gateways, or at none"
 	}
@@ -149,7 +150,7 @@ func (p *demoPlay) judgeTravel(add addPromise) {
 func (p *demoPlay) judgeDrain(add addPromise) {
 	kept, had := 0, 0
 	for client, host := range p.drained.where() {
-		if host != "ras1" {
+		if host != p.drainee.name {
 			continue
 		}
 		had++
@@ -159,22 +160,22 @@ func (p *demoPlay) judgeDrain(add addPromise) {
 			kept++
 		}
 	}
-	add("drain-keeps", "a drained gateway keeps its clients", kept == had && had > 0, "%d of %d clients of ras1 went on there", kept, had)
+	add("drain-keeps", "a drained gateway keeps its clients", kept == had && had > 0, "%d of %d clients of %s went on there", kept, had, p.drainee.name)
 
 	since, taken := p.drained.at.Add(settle), 0
 	for _, v := range p.undrained.visits {
-		if v.host == "ras1" && !v.Rekeyed && v.Begun.After(since) {
+		if v.host == p.drainee.name && !v.Rekeyed && v.Begun.After(since) {
 			taken++
 		}
 	}
 	where, elsewhere := p.undrained.where(), 0
 	for _, client := range p.late {
-		if where[client] != "" && where[client] != "ras1" {
+		if where[client] != "" && where[client] != p.drainee.name {
 			elsewhere++
 		}
 	}
 	add("drain-takes", "and takes no new ones", taken == 0 && elsewhere == len(p.late),
-		"%s, %d of %d new clients were at others", noneOf(uint64(taken), "came to ras1"), elsewhere, len(p.late))
+		"%s, %d of %d new clients were at others", noneOf(uint64(taken), "came to "+p.drainee.name), elsewhere, len(p.late))
 }
 
 func (p *demoPlay) judgeKill(add addPromise) {
@@ -183,9 +184,9 @@ func (p *demoPlay) judgeKill(add addPromise) {
 	lost, others, kept := 0, 0, 0
 	var packets, missing uint64
 	for client, host := range where {
-		if host == "ras2" {
+		if host == p.victim.name {
 			lost++
-			if now, ok := p.returned.now(client); ok && now.host != "ras2" && now.Established.After(p.killed.at) {
+			if now, ok := p.returned.now(client); ok && now.host != p.victim.name && now.Established.After(p.killed.at) {
 				times = append(times, now.Established.Sub(p.killed.at))
 			}
 			continue
@@ -202,7 +203,7 @@ func (p *demoPlay) judgeKill(add addPromise) {
 		}
 	}
 	slices.Sort(times)
-	found := fmt.Sprintf("%d of %d clients of ras2 were back", len(times), lost)
+	found := fmt.Sprintf("%d of %d clients of %s were back", len(times), lost, p.victim.name)
 	if len(times) > 0 {
 		found += fmt.Sprintf(" after %s (median; %s at most)", seconds(times[len(times)/2]), seconds(times[len(times)-1]))
 	}
@@ -218,12 +219,12 @@ func (p *demoPlay) judgeRevival(add addPromise) {
 		if where[client] != "" {
 			connected++
 		}
-		if where[client] == "ras2" {
+		if where[client] == p.victim.name {
 			here++
 		}
 	}
 	add("revival", "a gateway that lives again is used again", here > 0 && connected == len(p.fresh),
-		"ras2 took %d of %d new clients", here, connected)
+		"%s took %d of %d new clients", p.victim.name, here, connected)
 }
 
 func (p *demoPlay) judgeUsers(add addPromise) {

@@ -22,7 +22,7 @@ type demoPlay struct {
 	// The books before and after what was done.
 	arrived, travelled, drained, undrained, killed, returned, ended demoBooks
 	late, fresh                                                     []string // new clients while ras1 drained, after ras2 was revived
-	revivedAt                                                       time.Time
+	drainee, victim                                                 *demoHost
 
 	mu    sync.Mutex
 	title string
@@ -216,7 +216,20 @@ func (p *demoPlay) arrive(ctx context.Context) error {
 	}
 	p.arrived = w.books()
 	p.event("%d of %d are connected", len(p.arrived.where()), len(names))
-	return nil
+	p.cast()
+	return p.pause(ctx, 1)
+}
+
+// cast chooses who is killed: the gateway of the computer with two tunnels, which
+// must come back together. Another one is drained.
+func (p *demoPlay) cast() {
+	p.victim, p.drainee = p.world.gateways[1], p.world.gateways[0]
+	where := p.arrived.where()[p.world.crowd.pair[0]]
+	for i, h := range p.world.gateways {
+		if h.name == where {
+			p.victim, p.drainee = h, p.world.gateways[(i+1)%len(p.world.gateways)]
+		}
+	}
 }
 
 // travel has some computers change their address. One of them has replaced its IKE
@@ -245,39 +258,39 @@ func (p *demoPlay) travel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = p.pause(ctx, 1)
+	err = p.pause(ctx, 1.5)
 	p.travelled = p.world.books()
 	return err
 }
 
-// drain takes ras1 and nps1 out of service as an administrator does for
-// maintenance.
+// drain takes a gateway and a RADIUS server out of service, as an administrator
+// does for maintenance.
 func (p *demoPlay) drain(ctx context.Context) error {
 	w := p.world
-	p.act("ras1 and nps1 are drained: they keep their clients and take no new ones")
-	for _, name := range []string{"ras1", "nps1"} {
+	p.act(p.drainee.name + " and nps1 are drained: they keep their clients and take no new ones")
+	for _, name := range []string{p.drainee.name, "nps1"} {
 		if err := w.driver.Drain(ctx, plugins.DrainRequest{BackendRef: plugins.BackendRef{Backend: name}}); err != nil {
 			return err
 		}
 	}
 	p.drained = w.books()
-	p.event("ras1 and nps1 are drained")
+	p.event("%s and nps1 are drained", p.drainee.name)
 	p.late = p.send(ctx, 6, 2, "late")
 	p.event("%d new clients begin", len(p.late))
 	if _, err := p.until(ctx, 3, func() bool { return p.all(p.late) }); err != nil {
 		return err
 	}
-	err := p.pause(ctx, 1.5)
+	err := p.pause(ctx, 2)
 	p.undrained = w.books()
 	return err
 }
 
-// kill ends ras2 without a word.
+// kill ends a gateway without a word.
 func (p *demoPlay) kill(ctx context.Context) error {
 	w := p.world
-	p.act("ras2 is dead; ras1 still drains")
+	victim := p.victim
+	p.act(victim.name + " is dead; " + p.drainee.name + " still drains")
 	p.killed = w.books()
-	victim := w.gateways[1]
 	victim.kill()
 	var lost []string
 	for client, host := range p.killed.where() {
@@ -285,7 +298,7 @@ func (p *demoPlay) kill(ctx context.Context) error {
 			lost = append(lost, client)
 		}
 	}
-	p.event("ras2 dies; %d clients were there", len(lost))
+	p.event("%s dies; %d clients were there", victim.name, len(lost))
 	ok, err := p.until(ctx, 7, func() bool { return p.all(lost) })
 	if err != nil {
 		return err
@@ -293,31 +306,31 @@ func (p *demoPlay) kill(ctx context.Context) error {
 	if ok {
 		p.event("they are all back, at another gateway")
 	}
-	err = p.pause(ctx, 0.5)
+	err = p.pause(ctx, 1)
 	p.returned = w.books()
 	return err
 }
 
-// revive starts ras2 again and ends the drains.
+// revive starts the dead gateway again and ends the drains.
 func (p *demoPlay) revive(ctx context.Context) error {
 	w := p.world
-	p.act("ras2 lives again, and nothing is drained any more")
-	if err := w.gateways[1].start(); err != nil {
-		return fmt.Errorf("ras2 can't be revived: %w", err)
+	name := p.victim.name
+	p.act(name + " lives again, and nothing is drained any more")
+	if err := p.victim.start(); err != nil {
+		return fmt.Errorf("%s can't be revived: %w", name, err)
 	}
-	p.revivedAt = time.Now()
-	for _, name := range []string{"ras1", "nps1"} {
+	for _, name := range []string{p.drainee.name, "nps1"} {
 		if err := w.driver.Undrain(ctx, plugins.BackendRef{Backend: name}); err != nil {
 			return err
 		}
 	}
-	p.event("ras2 is revived, ras1 and nps1 take new clients again")
+	p.event("%s is revived, %s and nps1 take new clients again", name, p.drainee.name)
 	// Checks run once a second at most, however short the demo is.
 	seconds := 3 * float64(time.Second) / float64(p.unit)
-	if _, err := p.until(ctx, max(3, seconds), func() bool { return w.state(ctx, "ras2") == "up" }); err != nil {
+	if _, err := p.until(ctx, max(3, seconds), func() bool { return w.state(ctx, name) == "up" }); err != nil {
 		return err
 	}
-	p.event("ras2 is %s", w.state(ctx, "ras2"))
+	p.event("%s is %s", name, w.state(ctx, name))
 	p.fresh = p.send(ctx, 6, 1, "new")
 	_, err := p.until(ctx, 3, func() bool { return p.all(p.fresh) })
 	return err
@@ -325,8 +338,8 @@ func (p *demoPlay) revive(ctx context.Context) error {
 
 func (p *demoPlay) finish(ctx context.Context) error {
 	p.act("the last users log out")
+	err := p.pause(ctx, 1)
 	p.world.endLogins()
-	err := p.pause(ctx, 0.5)
 	p.ended = p.world.books()
 	return err
 }

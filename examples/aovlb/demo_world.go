@@ -232,7 +232,7 @@ func (w *demoWorld) deployment() *plugins.Deployment {
 		Name: "here",
 		Pools: []plugins.Pool{
 			{
-				Name: "ras", Backends: backends(w.gateways), Picker: plugins.PickLeastClients,
+				Name: "ras", Backends: backends(w.gateways), Picker: plugins.PickRoundRobin,
 				Checks: []plugins.Check{check(plugins.CheckIKEv2, w.ports.ike), check(plugins.CheckSSTP, w.ports.sstp)},
 			},
 			{Name: "nps", Backends: backends(w.servers), Checks: []plugins.Check{radius}},
