@@ -107,6 +107,8 @@ func (n *Net) Host(name string) *Host {
 		}
 	})
 	h.IP("link set lo up")
+	// An address isn't lost with an older one of the same network: see Move.
+	h.Sysctl("ipv4/conf/all/promote_secondaries", "1")
 	return h
 }
 

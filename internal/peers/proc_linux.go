@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -141,4 +143,29 @@ func (b *buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// Counter returns a counter of the namespace, of /proc/net/snmp: group "Ip" and
+// name "ReasmOKs", say.
+func (h *Host) Counter(group, name string) (int, error) {
+	out, err := h.Run("cat", "/proc/net/snmp")
+	if err != nil {
+		return 0, err
+	}
+	var names []string
+	for line := range strings.Lines(out) {
+		rest, ok := strings.CutPrefix(line, group+":")
+		if !ok {
+			continue
+		}
+		if names == nil {
+			names = strings.Fields(rest)
+			continue
+		}
+		i := slices.Index(names, name)
+		if values := strings.Fields(rest); i >= 0 && i < len(values) {
+			return strconv.Atoi(values[i])
+		}
+	}
+	return 0, fmt.Errorf("peers: %s has no counter %s of %s", h.Name, name, group)
 }

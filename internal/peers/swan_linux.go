@@ -156,11 +156,11 @@ func (g *Gateway) swanctl() string {
 `, auth, or(g.Proposals, Proposals), or(g.Fragmentation, "yes"), int(g.Rekey.Seconds()),
 			ServerName, remote, childProposals, int(g.ChildRekey.Seconds()))
 	}
-	fmt.Fprintf(&b, "}\npools {\n\tvips {\n\t\taddrs = 172.16.%d.0/24\n\t}\n}\nsecrets {\n", g.ID)
+	fmt.Fprintf(&b, "}\npools {\n\tvips {\n\t\taddrs = 172.16.%d.0/24\n\t}\n}\nsecrets {\n\teap-all {\n", g.ID)
 	for i := range Users {
-		fmt.Fprintf(&b, "\teap-%[1]d {\n\t\tid = user%[1]d\n\t\tsecret = \"%[2]s\"\n\t}\n", i+1, Password)
+		fmt.Fprintf(&b, "\t\tid%[1]d = user%[1]d\n", i+1)
 	}
-	b.WriteString("}\n")
+	fmt.Fprintf(&b, "\t\tsecret = \"%s\"\n\t}\n}\n", Password)
 	return b.String()
 }
 
@@ -284,8 +284,8 @@ func (s *Swan) configure(files map[string][]byte) {
 			path = %s
 			append = yes
 			default = 1
-			ike = 1
-			net = 1
+			cfg = 0
+			lib = 0
 			time_format = %%H:%%M:%%S
 			time_add_ms = yes
 			flush_line = yes
@@ -405,6 +405,7 @@ type SA struct {
 	VIP                        netip.Addr // of the client
 	Child, ChildState          string
 	ChildSPI                   string // of what this side receives
+	RemoteTS                   string // the first network behind the other side
 }
 
 // SAs returns the IKE SAs of the daemon.
@@ -453,12 +454,11 @@ func (s *Swan) Ping(name string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, device := range []bool{false, true} {
-		if _, err = s.Host.Run("ping", "-c", "1", "-W", "1", "-I", sa.VIP.String(), inner(id, device).String()); err == nil {
-			return id, nil
-		}
+	to := inner(id, strings.HasPrefix(sa.RemoteTS, "172.30."))
+	if _, err = s.Host.Run("ping", "-c", "1", "-W", "1", "-I", sa.VIP.String(), to.String()); err != nil {
+		return 0, fmt.Errorf("tunnel %s: no answer to a ping from gateway %d", name, id)
 	}
-	return 0, fmt.Errorf("tunnel %s: no answer to a ping from gateway %d", name, id)
+	return id, nil
 }
 
 // MustPing pings through a tunnel until there is an answer, for d at most, and
@@ -506,6 +506,9 @@ func parseSAs(out string) []SA {
 		if !ok {
 			if strings.HasSuffix(path[len(path)-1], "-vips") && !sa.VIP.IsValid() {
 				sa.VIP, _ = netip.ParseAddr(line)
+			}
+			if path[len(path)-1] == "remote-ts" && sa.RemoteTS == "" {
+				sa.RemoteTS = line
 			}
 			continue
 		}
