@@ -220,6 +220,23 @@ func natReaddress(t *testing.T, o options) {
 	w.behindNAT(func(nat *peers.NAT) { nat.Readdress() })
 }
 
+// awaitDPD waits until each client has had its gateway tell it how it sees the
+// client's address. Only a later change of that is a change to a strongSwan
+// client, which then tells its gateway to send ESP there: kernel-libipsec doesn't
+// find out by itself, as a kernel does.
+func (w *world) awaitDPD(clients []*peers.Swan) {
+	w.t.Helper()
+	for _, c := range clients {
+		peers.Eventually(w.t, 15*time.Second, c.Host.Name+" looking whether its gateway lives", func() error {
+			_, since, _ := strings.Cut(c.Log(), "sending DPD request")
+			if _, answer, ok := strings.Cut(since, "parsed INFORMATIONAL response"); !ok || !strings.Contains(answer, "N(NATD_D_IP)") {
+				return errors.New("no answer")
+			}
+			return nil
+		})
+	}
+}
+
 // behindNAT brings up six clients behind a NAT, does something to the NAT, and
 // looks whether each still has its tunnel.
 func (w *world) behindNAT(do func(*peers.NAT)) {
@@ -235,6 +252,7 @@ func (w *world) behindNAT(do func(*peers.NAT)) {
 	for _, c := range clients {
 		live = append(live, w.live(c, "user"))
 	}
+	w.awaitDPD(clients)
 	for range 2 {
 		do(nat)
 		for _, u := range live {
@@ -593,6 +611,7 @@ func restart(t *testing.T, o options, end func(*world)) {
 		}
 		live = append(live, w.live(c, "user"))
 	}
+	w.awaitDPD(clients)
 	start := time.Now()
 	end(w)
 	w.restart()

@@ -301,7 +301,7 @@ swanctl {
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("charon of %s:\n%s", s.Host.Name, tail(s.Log(), 60))
+			t.Logf("charon of %s:\n%s", s.Host.Name, tail(s.Log(), 400))
 		}
 	})
 }
