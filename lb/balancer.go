@@ -128,9 +128,16 @@ func (b *Balancer) Stats() Stats {
 // Otherwise a client that begins follows a hint, or is picked for; one that
 // continues is treated as v.Miss says.
 func (b *Balancer) Route(v *Verdict, f Flow, avoid ...ID) (Route, error) {
-	r, err := b.route(v, f, b.Pool.View(), avoid)
+	r, err := b.route(v, f, b.Pool.View(), avoid, true)
 	if err == nil {
 		b.stats[r.Why].Add(1)
+		switch r.Why {
+		case WhyPicked, WhyMoved:
+			r.Member.load.picked.Add(1)
+		case WhyAsked:
+			b.Trace.asked(v.pickKey(f), len(r.Ask))
+		default:
+		}
 		return r, nil
 	}
 	switch err {
@@ -147,8 +154,10 @@ func (b *Balancer) Route(v *Verdict, f Flow, avoid ...ID) (Route, error) {
 	return Route{}, err
 }
 
-func (b *Balancer) route(v *Verdict, f Flow, view *View, avoid []ID) (Route, error) {
-	m, why, lost := b.known(v, view, avoid)
+// route is Route, which counts. If real is false it takes no note of the client
+// having been heard of, and no token for asking.
+func (b *Balancer) route(v *Verdict, f Flow, view *View, avoid []ID, real bool) (Route, error) {
+	m, why, lost := b.known(v, view, avoid, real)
 	if m != nil {
 		return Route{Member: m, Why: why}, nil
 	}
@@ -171,16 +180,15 @@ func (b *Balancer) route(v *Verdict, f Flow, view *View, avoid []ID) (Route, err
 		return Route{}, ErrNoBackend
 	case len(view.Usable) == 1:
 		return Route{Member: view.Usable[0], Why: WhyPicked}, nil
-	case !b.Table.mayAsk(defaultTo(b.AskRate, DefaultAskRate)):
+	case real && !b.Table.mayAsk(defaultTo(b.AskRate, DefaultAskRate)):
 		return Route{}, ErrAskLimit
 	}
-	b.Trace.asked(key, len(view.Usable))
 	return Route{Ask: view.Usable, Why: WhyAsked}, nil
 }
 
 // known returns the backend of the first known name, else, for a client that
 // begins, of a hint. It says whether a name was known whose backend is lost.
-func (b *Balancer) known(v *Verdict, view *View, avoid []ID) (m *Member, why Why, lost bool) {
+func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Member, why Why, lost bool) {
 	t := b.Table
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -192,7 +200,9 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID) (m *Member, why Why
 		}
 		id := t.clients.items[c].backend
 		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) {
-			t.touch(c, now)
+			if real {
+				t.touch(c, now)
+			}
 			return m, WhyKnown, false
 		}
 		lost = true
@@ -262,7 +272,6 @@ func (b *Balancer) pick(k Key, view *View, avoid []ID) *Member {
 		for range tries {
 			m := p.Pick(again, view)
 			if m != nil && !m.Full() && !slices.Contains(avoid, m.ID) {
-				m.load.picked.Add(1)
 				return m
 			}
 			again.hi = mix(again.hi + 1)
@@ -273,7 +282,6 @@ func (b *Balancer) pick(k Key, view *View, avoid []ID) *Member {
 		for i := range list {
 			m := list[(at+i)%len(list)]
 			if !m.Full() && !slices.Contains(avoid, m.ID) {
-				m.load.picked.Add(1)
 				return m
 			}
 		}

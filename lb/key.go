@@ -104,6 +104,18 @@ func FlowKey(f Flow) Key {
 	return k
 }
 
+// In returns the name that k is within scope: names that two servers made up
+// independently are told apart by whom they were made for. The space stays that
+// of k. Within the zero Key k is itself, and the zero Key is nobody everywhere.
+func (k Key) In(scope Key) Key {
+	if k.IsZero() || scope.IsZero() {
+		return k
+	}
+	k.hi = mix(k.hi ^ scope.hash(0))
+	k.lo = mix(k.lo ^ scope.hash(1))
+	return k
+}
+
 // Space returns the space of k.
 func (k Key) Space() Space { return k.space }
 

@@ -58,6 +58,7 @@ type Pool struct {
 	failback bool      // FailbackNow was called
 	timer    *time.Timer
 	epoch    uint64
+	changed  chan struct{} // closed at the next publish; nil if nobody waits
 }
 
 // record is what a Pool knows of one backend.
@@ -128,7 +129,28 @@ func (v *View) usable(id ID) *Member {
 	return m
 }
 
+// Changed returns a channel that is closed when View changes. To miss nothing,
+// call Changed before View.
+func (p *Pool) Changed() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.changed == nil {
+		p.changed = make(chan struct{})
+	}
+	return p.changed
+}
+
 var emptyView = new(View)
+
+// Reconfigure calls f with the Pool locked. It is the one place where exported
+// fields of a Pool may be changed while it is in use; f must call nothing of the
+// Pool.
+func (p *Pool) Reconfigure(f func(p *Pool)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p)
+	p.publish()
+}
 
 // View returns the Pool as it is now. It never returns nil, and it costs one
 // atomic load.
@@ -279,6 +301,10 @@ func (p *Pool) publish() {
 	old := p.View()
 	p.view.Store(v)
 	p.wake(now, next)
+	if p.changed != nil {
+		close(p.changed)
+		p.changed = nil
+	}
 	p.Trace.changes(old, v)
 }
 

@@ -157,7 +157,8 @@ func defaultTo[T comparable](v, def T) T {
 // now returns the time, and makes the zero Table usable. t.mu is held.
 func (t *Table) now() tick {
 	if t.start.IsZero() {
-		t.start = time.Now()
+		// Clients of a snapshot were heard of before now.
+		t.start = time.Now().Add(-1000 * time.Hour)
 		t.index.seed = rand.Uint64()
 		// Number 0 means none in every slab.
 		t.names.alloc()
@@ -262,18 +263,7 @@ func (t *Table) unlink(l *list, c uint32) {
 // the backend it was at before, if that was another.
 func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c uint32, fresh bool, was ID, moved bool) {
 	now := t.now()
-	strongest := true
-	for _, k := range keys {
-		if k.IsZero() {
-			continue
-		}
-		known := t.client(k, now)
-		if known != 0 && (t.clients.items[known].backend == m.ID || strongest) {
-			c = known
-			break
-		}
-		strongest = false
-	}
+	c = t.answeredFor(m, stage, keys, now)
 	if c == 0 {
 		if c = t.add(m, src, stage, why, now); c == 0 {
 			return 0, false, 0, false
@@ -294,10 +284,55 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 	t.resource(c, src)
 	t.touch(c, now)
 	for _, k := range keys {
+		if stage != StageEstablished && why == WhyKnown && t.proven(k, now) {
+			// Sent from another client's flow, but not led here by it.
+			continue
+		}
 		t.addName(c, k)
 	}
 	t.arm()
 	return c, fresh, was, moved
+}
+
+// answeredFor returns the client that an answer of backend m with these names is
+// about, or 0 if it is about a new one. Anybody can start a handshake in a
+// client's name without ever seeing an answer, so:
+//   - a half-open answer doesn't join an established client by a weaker name;
+//   - a flow alone never moves a client: it may have changed hands, and the
+//     backend that had it may still send. The flow's own name goes over.
+//
+// A client that becomes established on the flow of another one at the same
+// backend is the same computer: one that reconnects, or starts a second tunnel.
+func (t *Table) answeredFor(m *Member, stage Stage, keys []Key, now tick) (c uint32) {
+	strongest := true
+	for _, k := range keys {
+		if k.IsZero() {
+			continue
+		}
+		known := t.client(k, now)
+		if known != 0 && known != c {
+			r := &t.clients.items[known]
+			here := r.backend == m.ID
+			switch {
+			case c != 0 && here && r.stage == StageEstablished:
+				t.remove(c)
+				return known
+			case c == 0 && (here && (strongest || stage >= r.stage) || strongest && k.space != SpaceFlow):
+				c = known
+				if !here || r.stage >= stage {
+					return c
+				}
+			}
+		}
+		strongest = false
+	}
+	return c
+}
+
+// proven reports whether k is the name of an established client.
+func (t *Table) proven(k Key, now tick) bool {
+	c := t.client(k, now)
+	return c != 0 && t.clients.items[c].stage == StageEstablished
 }
 
 // add makes a client, if the limits allow it.

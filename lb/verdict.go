@@ -25,6 +25,16 @@ type Verdict struct {
 	Hints [2]Key
 	// Pick is what a Picker hashes; if zero, the first of Keys is.
 	Pick Key
+	// Exchange, if not zero, is the number that a request and its answer have
+	// in common, for protocols in which many clients share one flow and have
+	// requests under way at once, as RADIUS does. Engines then keep what was
+	// said of each request apart, in [Exchanges]. Zero means that whatever a
+	// backend sends answers the last datagram of the flow.
+	Exchange uint16
+	// Scope, of a request, is within what the first of the Keys of its answer
+	// is unique: see [Key.In] and [Exchanges.Answered]. Zero means that it is
+	// unique by itself.
+	Scope Key
 	// Reason says why Drop is set: constant text, without any input in it.
 	Reason string
 }
@@ -72,7 +82,7 @@ type Classifier interface {
 	// Classify judges a datagram that came from a client.
 	Classify(b []byte, f Flow) Verdict
 	// Answer judges a datagram that a backend sent to the client of f. In
-	// the Verdict only Drop, Reason, Stage and Keys count.
+	// the Verdict only Drop, Reason, Stage, Keys and Exchange count.
 	Answer(b []byte, f Flow) Verdict
 }
 

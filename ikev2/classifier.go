@@ -1,0 +1,210 @@
+package ikev2
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/aovlb/aovlb/lb"
+)
+
+// The spaces of the names this package gives to clients; see [lb.Space].
+const (
+	// SpaceSPI holds the initiator SPIs of IKE SAs.
+	SpaceSPI = lb.SpaceProtocol
+	// SpaceESP holds the SPIs of ESP packets from clients.
+	SpaceESP = lb.SpaceProtocol + 1
+)
+
+// SPIKey returns the name that the header SPIi of an IKE SA gives to a client.
+func SPIKey(initiator SPI) lb.Key { return lb.Uint64Key(SpaceSPI, uint64(initiator)) }
+
+// ESPKey returns the name that the SPI of its ESP packets gives to a client. Its
+// gateway chose the SPI, so two gateways may choose the same: within one
+// lb.Table the client heard last has it, and no table may be shared by balancers
+// with other gateways.
+func ESPKey(spi uint32) lb.Key { return lb.Uint64Key(SpaceESP, uint64(spi)) }
+
+// An Affinity says what keeps a client at its gateway.
+type Affinity uint8
+
+const (
+	// AffinitySPI follows the SAs of a client, wherever it sends from.
+	AffinitySPI Affinity = iota
+	// AffinitySource follows its address, as load balancers that don't know
+	// IKE do.
+	AffinitySource
+)
+
+func (a Affinity) String() string {
+	switch a {
+	case AffinitySPI:
+		return "spi"
+	case AffinitySource:
+		return "source"
+	}
+	return fmt.Sprintf("Affinity(%d)", uint8(a))
+}
+
+// MarshalText returns the Affinity as String does.
+func (a Affinity) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText accepts "spi" and "source".
+func (a *Affinity) UnmarshalText(b []byte) error {
+	switch string(b) {
+	case "spi":
+		*a = AffinitySPI
+	case "source":
+		*a = AffinitySource
+	default:
+		return fmt.Errorf("ikev2: affinity is neither %q nor %q", AffinitySPI, AffinitySource)
+	}
+	return nil
+}
+
+// A Classifier names the clients of IKEv2 gateways by the datagrams of UDP 500
+// and 4500. The package comment shows how it decides. The zero Classifier is
+// ready for use, by many goroutines at once.
+type Classifier struct {
+	// Affinity is what names a client.
+	Affinity Affinity
+}
+
+// Classify judges a datagram from a client.
+func (c Classifier) Classify(b []byte, f lb.Flow) lb.Verdict {
+	kind, msg, reason := identify(b, f.Service)
+	if kind == KindIKE {
+		reason = unfit(msg)
+	}
+	if reason != "" {
+		return lb.Verdict{Drop: true, Reason: reason}
+	}
+	if c.Affinity == AffinitySource {
+		return lb.Verdict{Begin: true, Keys: [lb.MaxKeys]lb.Key{lb.AddrKey(f.Client.Addr())}}
+	}
+	switch kind {
+	case KindESP:
+		spi := binary.BigEndian.Uint32(b)
+		return lb.Verdict{Miss: lb.MissAsk, Keys: [lb.MaxKeys]lb.Key{lb.FlowKey(f), ESPKey(spi)}}
+	case KindKeepalive:
+		return lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{lb.FlowKey(f)}}
+	}
+	return classifyIKE(msg, f)
+}
+
+// header fields at their offsets; the message is at least HeaderLen long.
+func initiatorSPI(msg []byte) SPI      { return SPI(binary.BigEndian.Uint64(msg)) }
+func responderSPI(msg []byte) SPI      { return SPI(binary.BigEndian.Uint64(msg[8:])) }
+func exchange(msg []byte) ExchangeType { return ExchangeType(msg[18]) }
+func isResponse(msg []byte) bool       { return Flags(msg[19])&FlagResponse != 0 }
+
+// protected reports whether only who has the keys could have made msg.
+func protected(msg []byte) bool {
+	return PayloadType(msg[16]) == PayloadSK || PayloadType(msg[16]) == PayloadSKF
+}
+
+// begins reports whether the exchange is one that makes an SA out of nothing.
+func begins(msg []byte) bool {
+	return exchange(msg) == ExchangeSAInit || exchange(msg) == ExchangeSessionResume
+}
+
+// unfit returns why an IKE message can't be from a client, or "".
+func unfit(msg []byte) string {
+	switch {
+	case initiatorSPI(msg) == 0:
+		return reasonNoSPI
+	case begins(msg) && !isResponse(msg) && responderSPI(msg) != 0:
+		return reasonNotFirst
+	}
+	return ""
+}
+
+func classifyIKE(msg []byte, f lb.Flow) lb.Verdict {
+	spi, flow := SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
+	switch {
+	case begins(msg) && !isResponse(msg):
+		// A flow is shared by the device tunnel and the user tunnel of one
+		// computer, and by ESP nobody can tell them apart: hence the hints. A
+		// retry with a cookie must reach the gateway that made the cookie: it
+		// keeps its SPI, so that is what is hashed.
+		return lb.Verdict{
+			Begin: true, Pick: spi,
+			Keys:  [lb.MaxKeys]lb.Key{spi},
+			Hints: [2]lb.Key{flow, lb.AddrKey(f.Client.Addr())},
+		}
+	case responderSPI(msg) == 0 && !begins(msg):
+		// It belongs to no SA, so its SPI names nobody.
+		return lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{flow}}
+	}
+	v := lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{spi, flow}}
+	if !isResponse(msg) && protected(msg) {
+		// Its owner would answer. To a response or to what isn't protected
+		// nobody would, so asking would find no owner.
+		v.Miss = lb.MissAsk
+	}
+	return v
+}
+
+// Answer judges a datagram from a gateway to a client.
+func (c Classifier) Answer(b []byte, f lb.Flow) lb.Verdict {
+	kind, msg, reason := identify(b, f.Service)
+	v := lb.Verdict{}
+	switch kind {
+	case KindNone:
+		return lb.Verdict{Drop: true, Reason: reason}
+	case KindESP:
+		v.Stage = lb.StageEstablished
+	case KindIKE:
+		if c.Affinity == AffinitySPI && !begins(msg) && !protected(msg) {
+			// INVALID_IKE_SPI and INVALID_SPI: what gateways that were asked
+			// in vain may say. A client must not believe them anyway (RFC
+			// 7296 §2.4), and to the Balancer they prove nothing.
+			return lb.Verdict{Drop: true, Reason: reasonUnsafe}
+		}
+		v.Stage = stage(msg)
+	}
+	switch {
+	case v.Stage == lb.StageNone:
+	case c.Affinity == AffinitySource:
+		v.Keys[0] = lb.AddrKey(f.Client.Addr())
+	case kind == KindIKE:
+		// The SPI comes first: a gateway only speaks of SAs that it has, so
+		// the SPI is proof; who has the flow may have changed meanwhile.
+		v.Keys[0], v.Keys[1] = SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
+	default:
+		v.Keys[0] = lb.FlowKey(f)
+	}
+	return v
+}
+
+// stage returns how far a gateway's IKE message proves the client to be.
+func stage(msg []byte) lb.Stage {
+	switch {
+	case initiatorSPI(msg) == 0 || responderSPI(msg) == 0:
+		// COOKIE, INVALID_KE_PAYLOAD, NO_PROPOSAL_CHOSEN, REDIRECT, or a
+		// gateway's own first message: it keeps no state that the client
+		// must come back to.
+		return lb.StageNone
+	case begins(msg):
+		// Some gateways put a responder SPI into refusals too: only an answer
+		// with a nonce makes an SA.
+		if isResponse(msg) && hasNonce(msg) {
+			return lb.StageHalfOpen
+		}
+		return lb.StageNone
+	case !protected(msg):
+		return lb.StageNone
+	case exchange(msg) == ExchangeIntermediate:
+		return lb.StageHalfOpen
+	}
+	return lb.StageEstablished
+}
+
+func hasNonce(msg []byte) bool {
+	w := Walker{rest: msg[HeaderLen:], next: PayloadType(msg[16]), at: HeaderLen}
+	for w.Next() {
+		if w.Payload.Type == PayloadNonce {
+			return true
+		}
+	}
+	return false
+}

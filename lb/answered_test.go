@@ -1,0 +1,73 @@
+package lb
+
+import (
+	"net/netip"
+	"testing"
+)
+
+// TestAnsweredForgery checks what an answer to a message in a client's name may
+// do: anybody can send the first message of a handshake from a false address.
+func TestAnsweredForgery(t *testing.T) {
+	pool := new(Pool)
+	err := pool.Set(Backend{Name: "a", Addr: netip.MustParseAddr("10.0.0.1")}, Backend{Name: "b", Addr: netip.MustParseAddr("10.0.0.2")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := pool.View().Members[0], pool.View().Members[1]
+	f := Flow{Client: netip.MustParseAddrPort("192.0.2.1:4500"), Service: 4500}
+	name := func(n uint64) Key { return Uint64Key(SpaceProtocol, n) }
+	flow := FlowKey(f)
+	for _, x := range []struct {
+		name   string
+		m      *Member // who answers
+		stage  Stage
+		why    Why
+		keys   []Key
+		at     *Member // where name 1 is then
+		flow   *Member // where the flow is then
+		client int     // how many clients there are
+	}{
+		{"a handshake in its name is another client", a, StageHalfOpen, WhyHint, []Key{name(2), flow}, a, a, 2},
+		{"an SA of another backend doesn't take the flow", b, StageHalfOpen, WhyKnown, []Key{name(3), flow}, a, a, 2},
+		{"an established client takes the flow", b, StageEstablished, WhyKnown, []Key{name(3), flow}, a, b, 2},
+		{"the flow's own traffic doesn't move the client", b, StageEstablished, WhyKnown, []Key{flow}, a, b, 2},
+		{"its strongest name does", b, StageEstablished, WhyMoved, []Key{name(1), flow}, b, b, 1},
+		{"a second tunnel on the flow is the same client", a, StageEstablished, WhyHint, []Key{name(2), flow}, a, a, 1},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			bal := &Balancer{Pool: pool, Table: new(Table)}
+			bal.Answered(a, f, StageHalfOpen, WhyPicked, name(1))
+			bal.Answered(a, f, StageEstablished, WhyKnown, name(1), flow)
+			bal.Answered(x.m, f, x.stage, x.why, x.keys...)
+			for k, want := range map[Key]*Member{name(1): x.at, flow: x.flow} {
+				c, ok := bal.Table.Lookup(k)
+				if !ok || c.Backend != want.ID {
+					t.Errorf("name %v is at backend %v (%v), want %v", k, c.Backend, ok, want.ID)
+				}
+			}
+			if n := bal.Table.Stats().Clients; n != x.client {
+				t.Errorf("%d clients, want %d", n, x.client)
+			}
+		})
+	}
+}
+
+// TestAnsweredAgain checks that a client that proves itself on a flow on which
+// one is established already counts once.
+func TestAnsweredAgain(t *testing.T) {
+	pool := new(Pool)
+	if err := pool.Set(Backend{Name: "a", Addr: netip.MustParseAddr("10.0.0.1")}); err != nil {
+		t.Fatal(err)
+	}
+	bal := &Balancer{Pool: pool, Table: new(Table)}
+	a := pool.View().Members[0]
+	f := Flow{Client: netip.MustParseAddrPort("192.0.2.1:4500"), Service: 4500}
+	for i := range uint64(5) {
+		k := Uint64Key(SpaceProtocol, i+1)
+		bal.Answered(a, f, StageHalfOpen, WhyHint, k)
+		bal.Answered(a, f, StageEstablished, WhyKnown, k, FlowKey(f))
+	}
+	if s := bal.Table.Stats(); s.Clients != 1 || s.Names != 6 || a.Clients() != 1 {
+		t.Errorf("%d clients with %d names, backend has %d, want 1, 6 and 1", s.Clients, s.Names, a.Clients())
+	}
+}

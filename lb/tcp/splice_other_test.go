@@ -1,0 +1,5 @@
+//go:build !linux
+
+package tcp_test
+
+const spliceable = false

@@ -1,0 +1,222 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aovlb/aovlb/lb"
+)
+
+// A stream is one connection from a client and, once it has been joined, the
+// one to its backend.
+type stream struct {
+	client net.Conn
+	start  time.Time
+	flow   lb.Flow
+	// proxied is what a PROXY header said, or would say.
+	proxied ProxyHeader
+
+	// Set by join; joined is for other goroutines.
+	member  *lb.Member
+	why     lb.Why
+	backend net.Conn
+	joined  atomic.Pointer[lb.Member]
+
+	sent, received progress
+
+	// Of the sweeper alone:
+	moved uint64 // as it was when last seen to change
+	since time.Time
+
+	mu     sync.Mutex         // below
+	cancel context.CancelFunc // ends the dialing
+	over   bool
+	end    End
+	first  Side
+	err    error
+}
+
+// progress counts the bytes of one direction.
+type progress struct {
+	n, spliced atomic.Uint64
+}
+
+// dialing has a cut end what cancel cancels.
+func (st *stream) dialing(cancel context.CancelFunc) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.cancel = cancel
+	if st.over {
+		cancel()
+	}
+}
+
+// join gives the stream its backend, unless it has been cut.
+func (st *stream) join(conn net.Conn, r lb.Route) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over {
+		return false
+	}
+	st.member, st.why, st.backend = r.Member, r.Why, conn
+	st.joined.Store(r.Member)
+	return true
+}
+
+// cut ends a stream, both sides, by reset unless it is done. Only the first call
+// counts.
+func (st *stream) cut(end End, by Side, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.over {
+		return
+	}
+	st.over, st.end, st.err = true, end, err
+	if st.first == SideNone {
+		st.first = by
+	}
+	if st.cancel != nil {
+		st.cancel()
+	}
+	closeConn := abort
+	if end == EndDone {
+		closeConn = func(c net.Conn) { c.Close() }
+	}
+	closeConn(st.client)
+	if st.backend != nil {
+		closeConn(st.backend)
+	}
+}
+
+// abort closes a connection by reset, if it knows how to.
+func abort(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
+		l.SetLinger(0)
+	}
+	c.Close()
+}
+
+// idle returns for how long nothing has moved, as far as the sweeper could see.
+func (st *stream) idle(now time.Time) time.Duration {
+	moved := st.sent.n.Load() + st.received.n.Load()
+	if moved != st.moved || st.since.IsZero() {
+		st.moved, st.since = moved, now
+	}
+	return now.Sub(st.since)
+}
+
+// carry moves bytes until both directions have ended.
+func (st *stream) carry(e *Engine, head *head) {
+	var back sync.WaitGroup
+	back.Go(func() {
+		st.direction(e, &st.received, st.client, st.backend, SideClient, SideBackend)
+	})
+	if err := e.first(st, head); err != nil {
+		st.cut(EndReset, SideBackend, err)
+	} else {
+		e.freeHead(head)
+		st.direction(e, &st.sent, st.backend, st.client, SideBackend, SideClient)
+	}
+	back.Wait()
+	st.cut(EndDone, SideNone, nil)
+}
+
+// direction moves bytes from src to dst, and passes on how src ends.
+func (st *stream) direction(e *Engine, p *progress, dst, src net.Conn, to, from Side) {
+	at, err := e.move(p, dst, src)
+	if err != nil {
+		by := from
+		if at == writing {
+			by = to
+		}
+		st.cut(EndReset, by, err)
+		return
+	}
+	st.mu.Lock()
+	if st.first == SideNone {
+		st.first = from
+	}
+	st.mu.Unlock()
+	half, ok := dst.(interface{ CloseWrite() error })
+	if !ok {
+		// What can't be half closed is closed: better than a peer that
+		// waits for an end that can't be told.
+		st.cut(EndDone, from, nil)
+		return
+	}
+	if err := half.CloseWrite(); err != nil {
+		st.cut(EndReset, to, err)
+	}
+}
+
+// action says which half of moving failed.
+type action uint8
+
+const (
+	reading action = iota
+	writing
+)
+
+// move moves bytes from src to dst until src ends, which is not an error.
+func (e *Engine) move(p *progress, dst, src net.Conn) (action, error) {
+	if at, err, ok := e.splice(p, dst, src); ok {
+		return at, err
+	}
+	return e.copy(p, dst, src)
+}
+
+// copy is move through a buffer.
+func (e *Engine) copy(p *progress, dst, src net.Conn) (action, error) {
+	b := e.buffer()
+	defer e.buffers.Put(b)
+	for {
+		n, err := src.Read(b[:])
+		if n > 0 {
+			w, err := dst.Write(b[:n])
+			p.n.Add(uint64(w))
+			if err != nil {
+				return writing, err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return reading, nil
+		case err != nil:
+			return reading, err
+		}
+	}
+}
+
+func (e *Engine) buffer() *[MaxSniff]byte {
+	if b, ok := e.buffers.Get().(*[MaxSniff]byte); ok {
+		return b
+	}
+	return new([MaxSniff]byte)
+}
+
+func (st *stream) summary() Summary {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return Summary{
+		Flow: st.flow, Member: st.member, Why: st.why,
+		Start: st.start, Took: time.Since(st.start),
+		Sent: st.sent.n.Load(), Received: st.received.n.Load(),
+		End: st.end, First: st.first, Err: st.err,
+	}
+}
+
+// addrPort returns a as a value, the zero one if it isn't of TCP.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok || t == nil {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

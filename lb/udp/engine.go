@@ -1,0 +1,377 @@
+package udp
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aovlb/aovlb/lb"
+)
+
+// ErrClosed is what Serve returns after Shutdown.
+var ErrClosed = errors.New("udp: engine closed")
+
+// The defaults of an Engine.
+const (
+	// DefaultUnanswered is how long a flow waits for its first answer.
+	DefaultUnanswered = 10 * time.Second
+	// DefaultMaxUnanswered is how many flows may wait for their first answer.
+	DefaultMaxUnanswered = 1024
+	// DefaultMaxFlows bounds upstream sockets where the limit of open files
+	// doesn't.
+	DefaultMaxFlows = 1 << 16
+)
+
+// An Engine carries the datagrams of the listeners it serves. Its fields must not
+// be changed after Serve or Restore has been called. Several engines may share a
+// Balancer: that is how the ports of an affinity group agree.
+type Engine struct {
+	// Balancer decides where clients go. It must not be nil.
+	Balancer *lb.Balancer
+	// Classifier names clients; nil means lb.ByAddr.
+	Classifier lb.Classifier
+	// Port is the backends' port; 0 means the port that the client came to.
+	Port uint16
+	// Transparent shows backends the client's own address and port. Linux
+	// only; it needs CAP_NET_ADMIN. The backends must route what they send to
+	// clients through this machine, and this machine must give it to the
+	// sockets that wait for it rather than forward it:
+	//
+	//	ip rule add iif BACKEND-SIDE lookup 100
+	//	ip route add local default dev lo table 100
+	//
+	// where BACKEND-SIDE is the interface towards the backends, if nothing
+	// but answers comes from there. Otherwise mark what has a socket:
+	//
+	//	nft add rule inet mangle prerouting socket transparent 1 meta mark set 1
+	//	ip rule add fwmark 1 lookup 100
+	//
+	// (in a chain of type filter, hook prerouting, priority mangle). Reverse
+	// path filtering must be off or loose on that interface.
+	Transparent bool
+
+	// MaxFlows bounds the upstream sockets; 0 means DefaultMaxFlows, or what
+	// the limit of open files leaves room for if that is less. When there
+	// are as many, a half-open flow makes room first, then the established
+	// one that has been silent longest, if for a minute or more. A flow that
+	// made room isn't lost: the Table leads its next packet to the same
+	// backend.
+	MaxFlows int
+	// MaxUnanswered bounds the flows that wait for a first answer; 0 means
+	// DefaultMaxUnanswered.
+	MaxUnanswered int
+	// Unanswered is how long a flow without an answer may be silent; 0 means
+	// DefaultUnanswered.
+	Unanswered time.Duration
+
+	// Workers is how many threads serve the sockets on Linux; 0 means one for
+	// each, but at most GOMAXPROCS.
+	Workers int
+	// NoGSO sends each datagram on its own, even where the kernel could take
+	// a train of them at once.
+	NoGSO bool
+	// Dial, if not nil, makes the upstream sockets, and has the portable
+	// driver used. Each Read of the connection must return one datagram from
+	// remote. local is where it has to be bound; it is invalid if any address
+	// and port will do.
+	Dial func(local, remote netip.AddrPort) (net.Conn, error)
+
+	// Logger, if not nil, hears of rare events.
+	Logger *slog.Logger
+	// Trace, if not nil, hears of events that other parts of a program act on.
+	Trace *Trace
+
+	mu       sync.Mutex // below
+	running  driver
+	down     bool
+	restore  []FlowState
+	last     []FlowState // when Serve returned
+	final    Stats       // likewise
+	served   bool
+	cancel   context.CancelCauseFunc
+	done     chan struct{}       // closed when Serve returns
+	quiet    map[lb.ID]time.Time // until when errors of a backend are the same burst
+	skipped  atomic.Uint64
+	restored atomic.Uint64
+}
+
+// A Trace hears of an Engine's rare events. Any of its functions may be nil. They
+// are called from the packet path, so they must be quick and must not block.
+type Trace struct {
+	// Unreachable is called when the network says that a backend can't be
+	// reached, as by an ICMP "port unreachable": at most once a second for
+	// each backend, however many packets suffer. err is a syscall.Errno on real sockets.
+	Unreachable func(m *lb.Member, err error)
+	// Moved is called when an existing flow is given another backend.
+	Moved func(f lb.Flow, from, to *lb.Member)
+	// Full is called when a new flow was refused because there are MaxFlows.
+	Full func(f lb.Flow)
+}
+
+// A FlowState is what must be known of a flow to go on with it in another
+// process.
+type FlowState struct {
+	// Client is where the client sends from.
+	Client netip.AddrPort
+	// Listener is the address and port the client sends to.
+	Listener netip.AddrPort
+	// Backend is the name of its backend.
+	Backend string
+	// Local is the address and port the backend sees.
+	Local netip.AddrPort
+	// Stage is how far the client is proven.
+	Stage lb.Stage
+	// Idle is how long the flow has been silent.
+	Idle time.Duration
+}
+
+// Stats counts what an Engine has done since it was made, and what it holds.
+type Stats struct {
+	// Flows are all flows; Unanswered and HalfOpen are those of them that
+	// aren't established. Sockets are their upstreams.
+	Flows, Unanswered, HalfOpen, Sockets int
+	// ClientPackets and ClientBytes came from clients, BackendPackets and
+	// BackendBytes from backends.
+	ClientPackets, ClientBytes, BackendPackets, BackendBytes uint64
+	// Sent counts datagrams handed to the network towards backends, Replied
+	// those towards clients.
+	Sent, Replied uint64
+	// Dropped counts what the Classifier refused from clients, Hidden what it
+	// refused from backends.
+	Dropped, Hidden uint64
+	// Refused counts datagrams for which the Balancer had no backend, Full
+	// those of new clients that came when there were MaxFlows, and Closing
+	// those that came after Shutdown.
+	Refused, Full, Closing uint64
+	// SendErrors counts datagrams the network refused to take, OpenErrors
+	// upstream sockets that could not be made.
+	SendErrors, OpenErrors uint64
+	// Unreachable counts errors that the network reported of backends.
+	Unreachable uint64
+	// Overflow counts datagrams the kernel dropped because its buffer for a
+	// listener was full.
+	Overflow uint64
+	// Opened counts flows that were made; Expired, Recycled and Evicted those
+	// that were silent for too long, were the oldest of too many unanswered
+	// ones, and had to make room. Moved counts changes of backend.
+	Opened, Expired, Recycled, Evicted, Moved uint64
+	// Restored and Skipped count flows given to Restore that were and could
+	// not be continued.
+	Restored, Skipped uint64
+	// Trains counts sends of several datagrams at once by UDP GSO.
+	Trains uint64
+}
+
+// driver serves the sockets of one Serve.
+type driver interface {
+	// serve blocks until ctx is done, the drain is complete, or a listener
+	// fails. It closes the sockets.
+	serve(ctx context.Context) error
+	// drain refuses new clients from now on, and lets serve return when
+	// there are no flows left.
+	drain()
+	// flows returns the flows that could be continued elsewhere.
+	flows() []FlowState
+	stats() Stats
+}
+
+// Serve carries datagrams until ctx is done, Shutdown is called, or a socket
+// fails. It owns conns, and closes them before it returns. The error is ErrClosed
+// after Shutdown, the cause of ctx if that is done, and never nil. An Engine
+// serves once.
+func (e *Engine) Serve(ctx context.Context, conns ...net.PacketConn) error {
+	d, err := e.prepare(conns)
+	if err != nil {
+		for _, c := range conns {
+			if cerr := c.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+				err = errors.Join(err, cerr)
+			}
+		}
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	e.mu.Lock()
+	e.cancel = cancel
+	if e.down {
+		d.drain()
+	}
+	e.mu.Unlock()
+	err = d.serve(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.last, e.final, e.running = d.flows(), d.stats(), nil
+	close(e.done)
+	switch {
+	case err != nil:
+		return err
+	case e.down:
+		return ErrClosed
+	}
+	return context.Cause(ctx)
+}
+
+func (e *Engine) prepare(conns []net.PacketConn) (driver, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.Balancer == nil || e.Balancer.Pool == nil || e.Balancer.Table == nil:
+		return nil, errors.New("udp: engine without a balancer that has a pool and a table")
+	case len(conns) == 0:
+		return nil, errors.New("udp: nothing to serve: no sockets given")
+	case e.down:
+		return nil, ErrClosed
+	case e.served:
+		return nil, errors.New("udp: an engine serves only once")
+	}
+	d, err := e.newDriver(conns)
+	if err != nil {
+		return nil, err
+	}
+	e.running, e.served, e.done = d, true, make(chan struct{})
+	return d, nil
+}
+
+// Shutdown lets the Engine serve the flows it has, and refuse new ones, until
+// none is left or ctx is done; then Serve returns. The flows at that moment can
+// still be had from Flows. The error is that of ctx, if it ended first.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	e.mu.Lock()
+	e.down = true
+	d, done, cancel := e.running, e.done, e.cancel
+	e.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	d.drain()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	if cancel != nil {
+		cancel(ErrClosed)
+	}
+	<-done
+	return ctx.Err()
+}
+
+// Stats returns what has been counted.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	d, s := e.running, e.final
+	e.mu.Unlock()
+	if d != nil {
+		s = d.stats()
+	}
+	s.Restored, s.Skipped = e.restored.Load(), e.skipped.Load()
+	return s
+}
+
+// Flows iterates over the established flows as they are when it is called, or,
+// after Serve has returned, as they were at its end. What it yields is what
+// Restore takes.
+func (e *Engine) Flows() iter.Seq[FlowState] {
+	e.mu.Lock()
+	d, s := e.running, e.last
+	e.mu.Unlock()
+	if d != nil {
+		s = d.flows()
+	}
+	return slices.Values(s)
+}
+
+// Restore has Serve continue these flows, from the same local ports, so that
+// backends don't notice that another process serves them. It must be called
+// before Serve, with the Pool filled. What can't be continued is skipped and
+// counted: because its backend is gone, its port is taken, or no listener has its
+// address. A transparent flow needs no port of ours and is always continued.
+func (e *Engine) Restore(flows []FlowState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.restore = append(e.restore, flows...)
+}
+
+var errNoListener = errors.New("udp: no listener has its address")
+
+// takeRestore returns what Restore was given, once.
+func (e *Engine) takeRestore() []FlowState {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.restore
+	e.restore = nil
+	return r
+}
+
+// resumed counts a flow that was to be restored.
+func (e *Engine) resumed(f FlowState, err error) {
+	if err == nil {
+		e.restored.Add(1)
+		return
+	}
+	e.skipped.Add(1)
+	if e.Logger != nil && e.Logger.Enabled(context.Background(), slog.LevelDebug) {
+		e.Logger.Debug("flow not restored", "client", f.Client, "backend", f.Backend, "local", f.Local, "error", err)
+	}
+}
+
+// unreachable tells of an error that the network reported of m, once a burst.
+func (e *Engine) unreachable(m *lb.Member, err error) {
+	now := time.Now()
+	e.mu.Lock()
+	fresh := !now.Before(e.quiet[m.ID])
+	if e.quiet == nil {
+		e.quiet = make(map[lb.ID]time.Time)
+	}
+	if fresh {
+		e.quiet[m.ID] = now.Add(time.Second)
+	}
+	e.mu.Unlock()
+	if !fresh {
+		return
+	}
+	if e.Trace != nil && e.Trace.Unreachable != nil {
+		e.Trace.Unreachable(m, err)
+	}
+	if e.Logger != nil {
+		e.Logger.Warn("backend unreachable", "backend", m.Name, "error", err)
+	}
+}
+
+func (e *Engine) classifier() lb.Classifier {
+	if e.Classifier == nil {
+		return lb.ByAddr{}
+	}
+	return e.Classifier
+}
+
+func (e *Engine) port(service uint16) uint16 { return cmp.Or(e.Port, service) }
+
+// local returns where the upstream of f must be bound: anywhere, in NAT mode.
+func (e *Engine) local(f lb.Flow) netip.AddrPort {
+	if e.Transparent {
+		return f.Client
+	}
+	return netip.AddrPort{}
+}
+
+func addrPort(a net.Addr) (netip.AddrPort, error) {
+	if u, ok := a.(interface{ AddrPort() netip.AddrPort }); ok {
+		ap := u.AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+	}
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return ap, fmt.Errorf("udp: %s address %q is no IP address and port", a.Network(), a)
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
+}

@@ -1,0 +1,830 @@
+package udp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The Linux driver.
+//
+// Each worker is one goroutine locked to its thread, with a shard of its own, so
+// that no packet takes a lock or waits for another thread. It waits with epoll of
+// its own for its listeners and upstreams; the sockets are taken out of the Go
+// runtime's poller, which would otherwise be woken by every packet too.
+//
+//	              recvmmsg, up to 64                 send, or sendmsg with GSO
+//	 listener ────────────────────▶ slab, shard ───────────────────▶ upstream of
+//	          ◀──────────────────── slab, shard ◀───────────────────  each flow
+//	            sendmmsg, with GSO               recvmmsg
+//
+// Towards backends each flow has its own socket, so most sends are of one
+// datagram. What several datagrams of a flow came in one batch leave together: a
+// train of the same size (the last may be smaller) is given to the kernel as one,
+// by UDP GSO, straight from where it was received. Towards clients all answers of
+// a round leave with one sendmmsg. UDP GRO is not used: the kernel doesn't
+// coalesce datagrams without a checksum, which is what ESP in UDP is (RFC 3948
+// §2.1), and its 64 KiB buffers cost more cache than they save.
+//
+// Waiting. A blocking system call has the Go scheduler hand this thread's place to
+// another one, and a thread that comes back has to find a place first: on a busy
+// machine that costs tens of microseconds. So for a moment after traffic a worker
+// waits without telling the scheduler, at most shortWait; then it blocks like
+// anyone else, so that an idle process costs nothing and holds up nobody. While it
+// waits untold, the garbage collector that wants it to stop interrupts the wait
+// with a signal.
+//
+// Buffers. A datagram may have up to 64 KiB: an IKE_AUTH with certificates arrives
+// here reassembled from IP fragments. Every buffer is that large, so nothing is
+// ever truncated; memory that isn't used isn't there. Path MTU discovery is off on
+// both sides: what arrived in fragments leaves in fragments.
+//
+// Files. Enlarging the table of open files makes a process with several threads
+// wait for all processors to pass through the scheduler, tens of milliseconds at a
+// time, and that when many clients come at once. So it is enlarged at the start.
+
+const (
+	shortWait = 200 * time.Microsecond
+	// upstreamBuffer is how many bytes may wait in an upstream's socket: a
+	// gateway sends trains.
+	upstreamBuffer = 1 << 20
+	maxEvents      = 256
+	wakeSlot       = -1 // in events: the eventfd; listeners are below
+)
+
+type rawSocket struct {
+	fd         int
+	slot       uint32
+	head, tail int16 // of its queue in the batch in hand
+	queued     int16
+	noTrains   bool
+	maxSegment uint16 // larger ones must not be sent by GSO; 0: no limit known
+	restored   bool
+}
+
+type rawPeer struct {
+	sa         unix.RawSockaddrInet6
+	size       uint32
+	maxSegment uint16
+}
+
+type rawEndpoint struct {
+	ctl  [40]byte // control messages to answer from it
+	size int
+}
+
+type listener struct {
+	fd       int
+	addr     netip.AddrPort
+	v6       bool
+	wildcard bool
+	end      *endpoint // of the address used last
+	endAddr  arrival
+	lost     uint32
+	noTrains bool
+	out      *replies
+}
+
+type worker struct {
+	d         *linux
+	number    int
+	shard     shard
+	ep, wake  int
+	listeners []*listener
+	ends      map[arrival]*endpoint // of wildcard listeners; lost is the listener's number
+	lastEnd   uint16
+
+	ups   []*upstream
+	gens  []uint32
+	spare []uint32
+
+	rx       slab
+	rxHdr    [batch]mmsghdr
+	rxIov    [batch]unix.Iovec
+	rxName   [batch]unix.RawSockaddrInet6
+	rxCtl    [batch][ctlSize]byte
+	rxNext   [batch]int16
+	touched  [batch]*upstream
+	ntouched int
+
+	txHdr [batch]mmsghdr
+	txIov [batch]unix.Iovec
+	txCtl [batch][32]byte
+
+	tx    slab // answers
+	upHdr [batch]mmsghdr
+	upIov [batch]unix.Iovec
+	used  int // of tx
+
+	events  [maxEvents]unix.EpollEvent
+	hot     bool // there was traffic just now
+	noShort bool
+	sweep   time.Duration // when to look for silent flows, if awake
+
+	mu    sync.Mutex // below
+	inbox []func()
+	over  bool
+}
+
+// replies are datagrams that wait to be sent by a listener.
+type replies struct {
+	n, iovs int
+	hdr     [batch]mmsghdr
+	iov     [batch]unix.Iovec
+	ctl     [batch][ctlSize]byte
+	flow    [batch]*flow
+	segment [batch]int
+	full    [batch]bool // nothing can be added to that train
+	train   [batch]int
+}
+
+func newWorker(d *linux, number int) (*worker, error) {
+	w := &worker{d: d, number: number, ep: -1, wake: -1, ends: make(map[arrival]*endpoint)}
+	var err error
+	if w.rx, err = newSlab(); err != nil {
+		return w, os.NewSyscallError("mmap", err)
+	}
+	if w.tx, err = newSlab(); err != nil {
+		return w, os.NewSyscallError("mmap", err)
+	}
+	for i := range batch {
+		w.rxIov[i] = unix.Iovec{Base: &w.rx[i*slotSize]}
+		w.rxIov[i].SetLen(maxDatagram)
+		w.upIov[i] = unix.Iovec{Base: &w.tx[i*slotSize]}
+		w.upIov[i].SetLen(maxDatagram)
+		h := &w.rxHdr[i]
+		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&w.rxName[i])), nameSize
+		h.Control = &w.rxCtl[i][0]
+		h.SetControllen(ctlSize)
+		h.Iov = &w.rxIov[i]
+		h.SetIovlen(1)
+		w.upHdr[i].Iov = &w.upIov[i]
+		w.upHdr[i].SetIovlen(1)
+	}
+	if w.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return w, os.NewSyscallError("epoll_create1", err)
+	}
+	if w.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return w, os.NewSyscallError("eventfd", err)
+	}
+	return w, w.watch(w.wake, wakeSlot, 0)
+}
+
+func (w *worker) watch(fd int, slot int32, gen uint32) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: slot, Pad: int32(gen)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.ep, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+func (w *worker) addListener(l *listener) error {
+	l.out = new(replies)
+	for i := range batch {
+		l.out.hdr[i].Control = &l.out.ctl[i][0]
+	}
+	w.listeners = append(w.listeners, l)
+	if !l.wildcard {
+		l.end = w.newEndpoint(l, len(w.listeners)-1, l.addr)
+	}
+	return w.watch(l.fd, wakeSlot-int32(len(w.listeners)), 0)
+}
+
+func (w *worker) newEndpoint(l *listener, number int, addr netip.AddrPort) *endpoint {
+	end := &endpoint{id: w.lastEnd, addr: addr, listener: number}
+	w.lastEnd++
+	return end
+}
+
+// close releases what isn't a socket of a listener.
+func (w *worker) close() error {
+	var errs []error
+	for _, fd := range []int{w.ep, w.wake} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
+	}
+	for _, s := range []slab{w.rx, w.tx} {
+		if s != nil {
+			errs = append(errs, s.free())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// run serves until the driver stops it.
+func (w *worker) run() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for {
+		n, err := w.wait()
+		if err != nil {
+			return fmt.Errorf("udp: waiting for datagrams: %w", os.NewSyscallError("epoll_wait", err))
+		}
+		w.shard.now = time.Since(w.d.start)
+		for i := range w.events[:n] {
+			if err := w.event(&w.events[i]); err != nil {
+				return err
+			}
+		}
+		w.flush()
+		if w.shard.now >= w.sweep {
+			w.sweep = w.shard.now + time.Second
+			w.shard.expire()
+		}
+		if w.shard.draining && w.shard.table.used == 0 {
+			w.d.drained(w)
+		}
+		w.mu.Lock()
+		over := w.over
+		w.mu.Unlock()
+		if over {
+			return nil
+		}
+	}
+}
+
+// wait returns how many events there are; see the head of this file.
+func (w *worker) wait() (int, error) {
+	if w.hot && !w.noShort {
+		n, e := epollShort(w.ep, w.events[:], unix.NsecToTimespec(int64(shortWait)))
+		switch {
+		case e == unix.ENOSYS || e == unix.EPERM: // before Linux 5.11, or in a sandbox
+			w.noShort = true
+		case e == unix.EINTR:
+			return 0, nil
+		case e != 0:
+			return 0, e
+		case n > 0:
+			return n, nil
+		}
+	}
+	w.hot = false
+	timeout := -1
+	if due := w.shard.due(); due != 0 {
+		timeout = int(max(due-time.Since(w.d.start), 0)/time.Millisecond) + 1
+	}
+	n, err := unix.EpollWait(w.ep, w.events[:], timeout)
+	if errors.Is(err, unix.EINTR) {
+		return 0, nil
+	}
+	return n, err
+}
+
+func (w *worker) event(ev *unix.EpollEvent) error {
+	switch {
+	case ev.Fd == wakeSlot:
+		w.receiveInbox()
+	case ev.Fd < wakeSlot:
+		w.hot = true
+		l := w.listeners[wakeSlot-1-ev.Fd]
+		if ev.Events&unix.EPOLLERR != 0 {
+			drainErrors(l.fd)
+		}
+		return w.readListener(l)
+	case w.gens[ev.Fd] == uint32(ev.Pad) && w.ups[ev.Fd] != nil:
+		w.hot = true
+		u := w.ups[ev.Fd]
+		if ev.Events&unix.EPOLLERR != 0 {
+			if e := drainErrors(u.raw.fd); e != 0 {
+				w.shard.failed(u, e)
+			}
+		}
+		if ev.Events&unix.EPOLLIN != 0 {
+			w.readUpstream(u)
+		}
+	}
+	return nil
+}
+
+// do has f called by the worker.
+func (w *worker) do(f func()) {
+	w.mu.Lock()
+	w.inbox = append(w.inbox, f)
+	w.mu.Unlock()
+	w.kick()
+}
+
+func (w *worker) stop() {
+	w.mu.Lock()
+	w.over = true
+	w.mu.Unlock()
+	w.kick()
+}
+
+func (w *worker) kick() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	// It can fail only if the worker has 2⁶⁴-2 kicks to hear of already.
+	_, _ = unix.Write(w.wake, one[:])
+}
+
+func (w *worker) receiveInbox() {
+	var count [8]byte
+	_, _ = unix.Read(w.wake, count[:])
+	w.mu.Lock()
+	todo := w.inbox
+	w.inbox = nil
+	w.mu.Unlock()
+	for _, f := range todo {
+		f()
+	}
+}
+
+// readListener carries one batch of clients' datagrams.
+func (w *worker) readListener(l *listener) error {
+	n, e := recvmmsg(l.fd, w.rxHdr[:])
+	switch e {
+	case 0:
+	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL:
+		return fmt.Errorf("udp: reading from %v: %w", l.addr, os.NewSyscallError("recvmmsg", e))
+	default: // nothing there, or the network's error of an earlier datagram
+		return nil
+	}
+	var bytes uint64
+	for i := range n {
+		h := &w.rxHdr[i]
+		b := w.rx.at(i, int(h.n))
+		bytes += uint64(len(b))
+		if h.Controllen != 0 {
+			w.arrived(l, parseArrival(w.rxCtl[i][:h.Controllen]))
+		}
+		h.SetControllen(ctlSize)
+		h.Namelen = nameSize
+		if l.end == nil {
+			continue // a wildcard listener that wasn't told the address
+		}
+		k := keyOfRaw(&w.rxName[i], l.end.id)
+		f := w.shard.fromClient(&k, l.end, b)
+		switch {
+		case f == nil:
+		case f.up != nil:
+			w.queue(f.up, i)
+		default:
+			for _, u := range f.asks {
+				w.flushUpstream(u)
+				w.send(u, b)
+			}
+		}
+	}
+	w.flushUpstreams()
+	c := &w.shard.counters
+	c.clientPackets.Add(uint64(n))
+	c.clientBytes.Add(bytes)
+	return nil
+}
+
+// arrived takes note of a datagram's control messages: l.end is where it came to.
+func (w *worker) arrived(l *listener, a arrival) {
+	if a.losses && a.lost != l.lost {
+		w.shard.counters.overflow.Add(uint64(a.lost - l.lost))
+		l.lost = a.lost
+	}
+	if !l.wildcard {
+		return
+	}
+	a.lost, a.losses = 0, false
+	if !linkLocal(netip.AddrFrom16(a.addr)) {
+		a.ifindex = 0
+	}
+	if l.end != nil && a == l.endAddr {
+		return
+	}
+	l.end, l.endAddr = nil, a
+	if !a.to {
+		return
+	}
+	id := a
+	for i, other := range w.listeners {
+		if other == l {
+			id.lost = uint32(i)
+		}
+	}
+	if l.end = w.ends[id]; l.end != nil {
+		return
+	}
+	if len(w.ends) >= 1<<15 {
+		return // addresses of this machine are not that many
+	}
+	addr := netip.AddrFrom16(a.addr).Unmap()
+	end := w.newEndpoint(l, int(id.lost), netip.AddrPortFrom(addr, l.addr.Port()))
+	end.raw.size = putPktinfo(end.raw.ctl[:], addr, a.ifindex, l.v6)
+	w.ends[id], l.end = end, end
+}
+
+// queue has datagram i of the batch sent on u with the others for it.
+func (w *worker) queue(u *upstream, i int) {
+	r := &u.raw
+	w.rxNext[i] = -1
+	if r.queued == 0 {
+		r.head = int16(i)
+		w.touched[w.ntouched] = u
+		w.ntouched++
+	} else {
+		w.rxNext[r.tail] = int16(i)
+	}
+	r.tail = int16(i)
+	r.queued++
+}
+
+func (w *worker) flushUpstreams() {
+	for i, u := range w.touched[:w.ntouched] {
+		w.flushUpstream(u)
+		w.touched[i] = nil
+	}
+	w.ntouched = 0
+}
+
+// flushUpstream sends what is queued on u.
+func (w *worker) flushUpstream(u *upstream) {
+	r := &u.raw
+	switch r.queued {
+	case 0:
+		return
+	case 1:
+		r.queued = 0
+		w.send(u, w.rx.at(int(r.head), int(w.rxHdr[r.head].n)))
+		return
+	}
+	msgs, iovs := 0, 0
+	train, sealed, size := 0, true, 0 // of the last message
+	for i := r.head; i >= 0; i = w.rxNext[i] {
+		n := int(w.rxHdr[i].n)
+		w.txIov[iovs].Base = &w.rx[int(i)*slotSize]
+		w.txIov[iovs].SetLen(n)
+		h := &w.txHdr[max(msgs-1, 0)]
+		if !sealed && n > 0 && n <= size && train < maxSegments && (train+1)*size <= maxTrain {
+			train++
+			sealed = n < size
+			h.SetIovlen(train)
+			if train == 2 {
+				h.Control = &w.txCtl[msgs-1][0]
+				h.SetControllen(putSegment(w.txCtl[msgs-1][:], uint16(size)))
+			}
+		} else {
+			h = &w.txHdr[msgs]
+			h.Iov = &w.txIov[iovs]
+			h.SetIovlen(1)
+			h.Control = nil
+			h.SetControllen(0)
+			msgs++
+			train, size = 1, n
+			sealed = n == 0 || r.noTrains || (r.maxSegment != 0 && n > int(r.maxSegment))
+		}
+		iovs++
+	}
+	r.queued = 0
+	w.sendAll(u, w.txHdr[:msgs])
+}
+
+// send sends one datagram on u.
+func (w *worker) send(u *upstream, b []byte) {
+	e := send(u.raw.fd, b)
+	if e != 0 && networkError(e) {
+		// It is of an earlier datagram; this one hasn't been sent yet.
+		w.shard.failed(u, e)
+		e = send(u.raw.fd, b)
+	}
+	if e != 0 {
+		w.shard.counters.sendErrors.Add(1)
+		return
+	}
+	w.shard.counters.sent.Add(1)
+}
+
+// sendAll sends messages on u.
+func (w *worker) sendAll(u *upstream, h []mmsghdr) {
+	c := &w.shard.counters
+	again := true
+	for len(h) > 0 {
+		n, e := 1, unix.Errno(0)
+		if len(h) == 1 {
+			e = sendmsg(u.raw.fd, &h[0].Msghdr)
+		} else {
+			n, e = sendmmsg(u.raw.fd, h)
+		}
+		if e == 0 {
+			for i := range h[:n] {
+				c.sent.Add(uint64(h[i].Iovlen))
+				if h[i].Iovlen > 1 {
+					c.trains.Add(1)
+				}
+			}
+			h = h[n:]
+			again = true
+			continue
+		}
+		train := h[0].Iovlen > 1
+		switch {
+		case networkError(e) && again:
+			again = false
+			w.shard.failed(u, e)
+			continue
+		case train && trainError(e):
+			if e == unix.EIO {
+				u.raw.noTrains = true
+			} else {
+				u.raw.maxSegment = uint16(max(h[0].Iov.Len-1, 1))
+			}
+			for _, v := range unsafe.Slice(h[0].Iov, h[0].Iovlen) {
+				w.send(u, unsafe.Slice(v.Base, v.Len))
+			}
+		default:
+			c.sendErrors.Add(uint64(h[0].Iovlen))
+		}
+		h = h[1:]
+		again = true
+	}
+}
+
+// networkError reports whether e says that the network couldn't deliver an earlier
+// datagram.
+func networkError(e unix.Errno) bool {
+	switch e {
+	case unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENOPROTOOPT, unix.EPROTO,
+		unix.EACCES, unix.ENONET, unix.EOPNOTSUPP:
+		return true
+	}
+	return false
+}
+
+// trainError reports whether e may mean that a train of datagrams can't be sent as
+// one: the device can't make checksums (EIO), or the path takes only smaller
+// packets, and GSO never makes fragments (EINVAL, EMSGSIZE).
+func trainError(e unix.Errno) bool { return e == unix.EIO || e == unix.EINVAL || e == unix.EMSGSIZE }
+
+// readUpstream carries a batch of answers from u.
+func (w *worker) readUpstream(u *upstream) {
+	if w.used > batch-16 {
+		w.flush()
+	}
+	at := w.used
+	n, e := recvmmsg(u.raw.fd, w.upHdr[at:])
+	if e != 0 {
+		if networkError(e) {
+			w.shard.failed(u, e)
+		}
+		return
+	}
+	w.used += n
+	c := &w.shard.counters
+	var bytes uint64
+	for i := at; i < at+n; i++ {
+		size := int(w.upHdr[i].n)
+		bytes += uint64(size)
+		if w.shard.fromBackend(u, w.tx.at(i, size)) {
+			l := w.listeners[u.flow.end.listener]
+			l.out.add(l, u.flow, &w.tx[i*slotSize], size)
+		}
+	}
+	c.backendPackets.Add(uint64(n))
+	c.backendBytes.Add(bytes)
+}
+
+// add has a datagram sent to the client of f.
+func (o *replies) add(l *listener, f *flow, b *byte, size int) {
+	o.iov[o.iovs].Base = b
+	o.iov[o.iovs].SetLen(size)
+	o.iovs++
+	base := f.end.raw.size
+	if i := o.n - 1; i >= 0 && o.flow[i] == f && !o.full[i] && size > 0 && size <= o.segment[i] &&
+		o.train[i] < maxSegments && (o.train[i]+1)*o.segment[i] <= maxTrain {
+		o.train[i]++
+		o.full[i] = size < o.segment[i]
+		o.hdr[i].SetIovlen(o.train[i])
+		if o.train[i] == 2 {
+			o.hdr[i].SetControllen(base + putSegment(o.ctl[i][base:], uint16(o.segment[i])))
+		}
+		return
+	}
+	i := o.n
+	o.n++
+	h := &o.hdr[i]
+	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&f.raw.sa)), f.raw.size
+	h.Iov = &o.iov[o.iovs-1]
+	h.SetIovlen(1)
+	copy(o.ctl[i][:base], f.end.raw.ctl[:base])
+	h.SetControllen(base)
+	o.flow[i], o.segment[i], o.train[i] = f, size, 1
+	o.full[i] = size == 0 || l.noTrains || (f.raw.maxSegment != 0 && size > int(f.raw.maxSegment))
+}
+
+// flush sends all answers that wait.
+func (w *worker) flush() {
+	if w.used == 0 {
+		return
+	}
+	for _, l := range w.listeners {
+		if l.out.n > 0 {
+			w.reply(l)
+		}
+	}
+	w.used = 0
+}
+
+// reply sends the answers that wait at l. None holds up the others: what the
+// network doesn't take is counted and gone.
+func (w *worker) reply(l *listener) {
+	o, c := l.out, &w.shard.counters
+	for at := 0; at < o.n; {
+		n, e := sendmmsg(l.fd, o.hdr[at:o.n])
+		if e == 0 {
+			for i := at; i < at+n; i++ {
+				c.replied.Add(uint64(o.train[i]))
+				if o.train[i] > 1 {
+					c.trains.Add(1)
+				}
+			}
+			at += n
+			continue
+		}
+		if o.train[at] > 1 && trainError(e) {
+			if e == unix.EIO {
+				l.noTrains = true
+			} else {
+				o.flow[at].raw.maxSegment = uint16(max(o.segment[at]-1, 1))
+			}
+			w.replySingly(l, at)
+		} else {
+			c.sendErrors.Add(uint64(o.train[at]))
+		}
+		at++
+	}
+	clear(o.flow[:o.n])
+	o.n, o.iovs = 0, 0
+}
+
+// replySingly sends the datagrams of a train one by one.
+func (w *worker) replySingly(l *listener, i int) {
+	h := l.out.hdr[i].Msghdr
+	base := l.out.flow[i].end.raw.size
+	iovs := unsafe.Slice(h.Iov, l.out.train[i])
+	for j := range iovs {
+		h.Iov = &iovs[j]
+		h.SetIovlen(1)
+		h.SetControllen(base)
+		if e := sendmsg(l.fd, &h); e != 0 {
+			w.shard.counters.sendErrors.Add(1)
+		} else {
+			w.shard.counters.replied.Add(1)
+		}
+	}
+}
+
+// open makes the upstream socket of u.
+func (w *worker) open(u *upstream, f *flow, local netip.AddrPort) error {
+	to, family := toSockaddr(netip.AddrPortFrom(u.member.Addr, w.d.e.port(f.flow.Service)))
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err := w.connect(fd, family, local, to); err != nil {
+		return errors.Join(fmt.Errorf("udp: towards backend %s: %w", u.member.Name, err), unix.Close(fd))
+	}
+	if err := w.adopt(u, fd); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	return nil
+}
+
+func (w *worker) connect(fd, family int, local netip.AddrPort, to unix.Sockaddr) error {
+	opts := upstreamOpts4
+	if family == unix.AF_INET6 {
+		opts = upstreamOpts6
+	}
+	if err := setAll(fd, opts[:]); err != nil {
+		return err
+	}
+	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, upstreamBuffer)
+	if local.IsValid() {
+		from, fam := toSockaddr(local)
+		if fam != family {
+			return fmt.Errorf("client %v and backend are of different address families", local)
+		}
+		if w.d.e.Transparent {
+			if err := setAll(fd, transparentOpts(family)); err != nil {
+				return err
+			}
+		}
+		if err := unix.Bind(fd, from); err != nil {
+			return fmt.Errorf("bind to %v: %w", local, os.NewSyscallError("bind", err))
+		}
+	}
+	return os.NewSyscallError("connect", unix.Connect(fd, to))
+}
+
+var (
+	upstreamOpts4 = [...]sockopt{
+		{unix.IPPROTO_IP, unix.IP_RECVERR, 1, "IP_RECVERR"},
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT, "IP_MTU_DISCOVER"},
+	}
+	upstreamOpts6 = [...]sockopt{
+		{unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1, "IPV6_RECVERR"},
+		{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT, "IPV6_MTU_DISCOVER"},
+	}
+)
+
+func transparentOpts(family int) []sockopt {
+	// The flows of a client's port to several of our ports share its address.
+	opts := []sockopt{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, "SO_REUSEADDR"}}
+	if family == unix.AF_INET6 {
+		return append(opts, sockopt{unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT (it needs CAP_NET_ADMIN)"})
+	}
+	return append(opts, sockopt{unix.IPPROTO_IP, unix.IP_TRANSPARENT, 1, "IP_TRANSPARENT (it needs CAP_NET_ADMIN)"})
+}
+
+// adopt gives u its socket, and watches it.
+func (w *worker) adopt(u *upstream, fd int) error {
+	var slot uint32
+	if n := len(w.spare); n > 0 {
+		slot, w.spare = w.spare[n-1], w.spare[:n-1]
+	} else {
+		slot = uint32(len(w.ups))
+		w.ups, w.gens = append(w.ups, nil), append(w.gens, 0)
+	}
+	w.gens[slot]++
+	if err := w.watch(fd, int32(slot), w.gens[slot]); err != nil {
+		w.spare = append(w.spare, slot)
+		return err
+	}
+	w.ups[slot] = u
+	u.raw = rawSocket{fd: fd, slot: slot, noTrains: w.d.e.NoGSO}
+	return nil
+}
+
+// shut closes the socket of u.
+func (w *worker) shut(u *upstream) {
+	w.flushUpstream(u)
+	if u.raw.restored {
+		w.d.disown(u)
+		// Another worker may have a duplicate, which would keep it watched.
+		_ = unix.EpollCtl(w.ep, unix.EPOLL_CTL_DEL, u.raw.fd, nil)
+	}
+	w.ups[u.raw.slot] = nil
+	w.spare = append(w.spare, u.raw.slot)
+	if err := unix.Close(u.raw.fd); err != nil {
+		w.shard.log(slog.LevelError, "closing an upstream", u.flow.flow, err)
+	}
+}
+
+func (w *worker) greet(f *flow) {
+	l := w.listeners[f.end.listener]
+	f.raw = rawPeer{}
+	f.raw.sa, f.raw.size = rawAddr(f.flow.Client, f.key.zone, l.v6)
+}
+
+// part sends the answers that refer to f, with all others.
+func (w *worker) part(*flow) { w.flush() }
+
+func (w *worker) localOf(u *upstream) netip.AddrPort {
+	sa, err := unix.Getsockname(u.raw.fd)
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return fromSockaddr(sa)
+}
+
+// drainErrors reads what the network has reported for a socket, and returns the
+// first of it.
+func drainErrors(fd int) (first unix.Errno) {
+	var oob [512]byte
+	for range 64 {
+		_, n, _, _, err := unix.Recvmsg(fd, nil, oob[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+		if err != nil {
+			break
+		}
+		if e := parseError(oob[:n]); first == 0 {
+			first = e
+		}
+	}
+	if e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && first == 0 {
+		first = unix.Errno(e)
+	}
+	return first
+}
+
+// parseError reads the control message that reports an error.
+func parseError(b []byte) unix.Errno {
+	const head = unix.SizeofCmsghdr
+	for len(b) >= head {
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
+		size := uint64(h.Len)
+		if size < head || size > uint64(len(b)) {
+			return 0
+		}
+		data := b[head:size]
+		v4 := h.Level == unix.IPPROTO_IP && h.Type == unix.IP_RECVERR
+		v6 := h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_RECVERR
+		if (v4 || v6) && len(data) >= 4 {
+			return unix.Errno(binary.NativeEndian.Uint32(data)) // ee_errno
+		}
+		b = b[min(uint64(unix.CmsgSpace(len(data))), uint64(len(b))):]
+	}
+	return 0
+}

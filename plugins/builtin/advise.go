@@ -1,0 +1,89 @@
+package builtin
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/aovlb/aovlb/plugins"
+)
+
+// advise says what is allowed, and unwise.
+func advise(s *plugins.Site, at string) []plugins.Diagnostic {
+	var out []plugins.Diagnostic
+	warn := func(path, summary, detail, fix string) {
+		out = append(out, plugins.Diagnostic{Severity: plugins.SeverityWarning, Path: at + path, Summary: summary, Detail: detail, Fix: fix})
+	}
+	used := make(map[string]bool)
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		used[g.Pool] = true
+		path := fmt.Sprintf(".groups[%d]", i)
+		adviseIKE(g, path, warn)
+		adviseChecks(s, g, path, warn)
+	}
+	for i := range s.Pools {
+		p := &s.Pools[i]
+		path := fmt.Sprintf(".pools[%d]", i)
+		if !used[p.Name] {
+			warn(path, fmt.Sprintf("no group uses pool %s", p.Name), "its backends are checked, and get no clients", "")
+		}
+		if len(p.Checks) == 0 && len(p.Backends) > 1 {
+			warn(path+".checks", fmt.Sprintf("pool %s has no check", p.Name),
+				"a backend that doesn't serve keeps getting clients", "add a check of the protocol that it serves")
+		}
+		for j := range p.Checks {
+			c := &p.Checks[j]
+			for name, secret := range map[string]plugins.Secret{"secret": c.Secret(), "password": c.Password()} {
+				if secret.IsZero() {
+					continue
+				}
+				if _, err := secret.Read(); err != nil {
+					warn(fmt.Sprintf("%s.checks[%d].%s", path, j, secretField(name, secret)), err.Error(), "the check can't be made without it", "")
+				}
+			}
+		}
+	}
+	return out
+}
+
+func secretField(name string, s plugins.Secret) string {
+	if s.File != "" {
+		return name + "_file"
+	}
+	return name + "_env"
+}
+
+// adviseIKE sees to it that both ports of IKE are there.
+func adviseIKE(g *plugins.Group, path string, warn func(path, summary, detail, fix string)) {
+	ports := make(map[uint16]int)
+	for i := range g.Listeners {
+		if l := &g.Listeners[i]; l.Protocol == plugins.ProtocolIKEv2 {
+			ports[l.TargetPort()] = i
+		}
+	}
+	i, has := ports[500]
+	if _, natt := ports[4500]; has && !natt {
+		warn(fmt.Sprintf("%s.listeners[%d]", path, i), fmt.Sprintf("group %s has IKEv2 on port 500 and not on 4500", g.Name),
+			"clients behind a NAT go on to port 4500, and would fail there", "add a listener of protocol ikev2 at port 4500")
+	}
+}
+
+// adviseChecks sees to it that what is served is checked.
+func adviseChecks(s *plugins.Site, g *plugins.Group, path string, warn func(path, summary, detail, fix string)) {
+	p := s.Pool(g.Pool)
+	if p == nil || len(p.Checks) == 0 {
+		return
+	}
+	told := make(map[plugins.Protocol]bool)
+	for i := range g.Listeners {
+		proto := g.Listeners[i].Protocol
+		want := plugins.CheckType(proto)
+		if told[proto] || want == plugins.CheckTCP || want == "udp" ||
+			slices.ContainsFunc(p.Checks, func(c plugins.Check) bool { return c.Type == want }) {
+			continue
+		}
+		told[proto] = true
+		warn(fmt.Sprintf("%s.listeners[%d]", path, i), fmt.Sprintf("no check of pool %s asks whether %s is served", p.Name, proto),
+			"a gateway whose "+string(proto)+" is dead would keep getting clients", fmt.Sprintf("add a check of type %s", want))
+	}
+}

@@ -1,0 +1,182 @@
+package builtin
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"sync/atomic"
+
+	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/tcp"
+	"github.com/aovlb/aovlb/lb/udp"
+	"github.com/aovlb/aovlb/plugins"
+)
+
+// A listener is a plugins.Listener that is served, by one engine.
+type listener struct {
+	named atomic.Pointer[string]
+	spec  plugins.Listener // but for its name, which can change
+	group *group
+	front *front
+	udp   *udp.Engine // one of these two
+	tcp   *tcp.Engine
+
+	cancel   context.CancelFunc
+	done     chan struct{} // closed when the engine has returned
+	err      atomic.Pointer[error]
+	draining atomic.Bool
+}
+
+func (l *listener) name() string { return *l.named.Load() }
+
+// maxSockets is how many sockets a UDP listener has if nobody says.
+const maxSockets = 4
+
+// sockets returns how many sockets l is to have.
+func sockets(l *plugins.Listener) int {
+	if l.Protocol.Network() == "tcp" {
+		return 1
+	}
+	if runtime.GOOS != "linux" {
+		return 1
+	}
+	return cmp.Or(l.Workers, min(runtime.NumCPU(), maxSockets))
+}
+
+func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
+	l := &listener{spec: *spec, group: g, done: make(chan struct{})}
+	l.named.Store(&spec.Name)
+	transparent := g.made.client == plugins.ClientAddressTransparent
+	log := d.logger().With("group", g.name, "listener", spec.Name)
+	p := g.pool
+	if spec.Protocol.Network() == "udp" {
+		l.udp = &udp.Engine{
+			Balancer: g.balancer, Classifier: classifier(spec, g.made.affinity),
+			Port: uint16(spec.BackendPort), Transparent: transparent,
+			Workers: spec.Workers, Logger: log,
+			Trace: &udp.Trace{Unreachable: func(m *lb.Member, err error) { p.suspect(m.Name, err) }},
+		}
+		return l
+	}
+	l.tcp = &tcp.Engine{
+		Balancer: g.balancer, Sniffer: sniffer(spec, g.made.affinity),
+		Port: uint16(spec.BackendPort), Transparent: transparent,
+		ProxyTo: map[plugins.ProxyProtocol]tcp.ProxyVersion{plugins.ProxyV1: tcp.ProxyV1, plugins.ProxyV2: tcp.ProxyV2}[spec.ProxyProtocol],
+		Idle:    spec.IdleTimeout.D(), Logger: log,
+		Trace: &tcp.Trace{Unreachable: func(m *lb.Member, _ netip.AddrPort, err error) { p.suspect(m.Name, err) }},
+	}
+	return l
+}
+
+// serve starts the engine. The sockets are open, so nothing is lost meanwhile.
+func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	var run func() error
+	if l.udp != nil {
+		conns, err := l.front.packetConns()
+		if err != nil {
+			cancel()
+			return fmt.Errorf("builtin: listener %s: %w", l.name(), err)
+		}
+		l.udp.Restore(flows)
+		run = func() error { return l.udp.Serve(ctx, conns...) }
+	} else {
+		conns, err := l.front.listeners()
+		if err != nil {
+			cancel()
+			return fmt.Errorf("builtin: listener %s: %w", l.name(), err)
+		}
+		run = func() error { return l.tcp.Serve(ctx, conns...) }
+	}
+	d.fronts.claim(l.front, l)
+	d.wg.Go(func() {
+		defer close(l.done)
+		d.ended(l, run())
+	})
+	return nil
+}
+
+// ended takes note of why the engine of l returned.
+func (d *Driver) ended(l *listener, err error) {
+	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, context.Canceled) {
+		return
+	}
+	l.err.Store(&err)
+	d.logger().Error("listener failed", "listener", l.name(), "address", l.spec.Address, "error", err)
+	d.events.send(plugins.SeverityError, "listener", l.name(), "failed: "+err.Error())
+}
+
+// failed returns why l doesn't serve, or nil.
+func (l *listener) failed() error {
+	if p := l.err.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// gone reports whether the engine of l has returned.
+func (l *listener) gone() bool {
+	select {
+	case <-l.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// shutdown has the engine end: when its clients have, or when ctx does.
+func (l *listener) shutdown(ctx context.Context) {
+	if l.cancel == nil {
+		return // it never served
+	}
+	l.draining.Store(true)
+	// That ctx ended first is no fault: it is what ctx is for.
+	if l.udp != nil {
+		_ = l.udp.Shutdown(ctx)
+	} else {
+		_ = l.tcp.Shutdown(ctx)
+	}
+	<-l.done
+	l.cancel()
+}
+
+// stop ends the engine of a UDP listener now, and returns the flows it had.
+func (l *listener) stop() []udp.FlowState {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.shutdown(ctx)
+	return slices.Collect(l.udp.Flows())
+}
+
+// linger lets the clients of l stay for a while, after which its sockets are
+// closed, unless another listener has taken them over.
+func (d *Driver) linger(l *listener) {
+	l.draining.Store(true)
+	if l.tcp != nil {
+		// Its streams don't need it, and connections must not be taken by the
+		// kernel for nobody.
+		d.fronts.release(l.front, l)
+	}
+	after := cmp.Or(d.Linger, DefaultLinger)
+	d.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), max(after, 0))
+		defer cancel()
+		l.shutdown(ctx)
+		d.fronts.release(l.front, l)
+	})
+}
+
+// equal reports whether an engine made for spec would be like that of l.
+func (l *listener) equal(spec *plugins.Listener) bool {
+	a, b := l.spec, *spec
+	a.Name, b.Name = "", ""
+	return a == b
+}
+
+// key identifies the sockets of l.
+func (l *listener) key() frontKey { return keyOf(l.spec.Protocol.Network(), l.spec.Address) }

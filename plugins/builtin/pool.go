@@ -1,0 +1,236 @@
+package builtin
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/plugins"
+)
+
+// A pool is a plugins.Pool that is served.
+type pool struct {
+	name   string
+	lb     *lb.Pool
+	picker switchPicker
+
+	mu      sync.Mutex // below
+	spec    plugins.Pool
+	monitor *monitor           // nil without checks
+	drained map[lb.ID]drainSet // what has been said to lb
+}
+
+// drainSet is how a backend is drained: not at all if it is zero.
+type drainSet struct {
+	on       bool
+	deadline time.Time
+}
+
+// monitor is an lb.Monitor and the goroutine that runs it.
+type monitor struct {
+	lb     *lb.Monitor
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// switchPicker is a Picker that can be exchanged while it is used.
+type switchPicker struct{ p atomic.Pointer[pickerBox] }
+
+type pickerBox struct {
+	lb.Picker
+	name plugins.Picker
+}
+
+// Pick asks the Picker of the moment.
+func (s *switchPicker) Pick(k lb.Key, v *lb.View) *lb.Member { return s.p.Load().Pick(k, v) }
+
+func (s *switchPicker) set(name plugins.Picker) {
+	name = cmp.Or(name, plugins.PickMaglev)
+	if old := s.p.Load(); old != nil && old.name == name {
+		return
+	}
+	box := &pickerBox{name: name}
+	switch name {
+	case plugins.PickLeastClients:
+		box.Picker = lb.LeastClients{}
+	case plugins.PickRoundRobin:
+		box.Picker = new(lb.RoundRobin)
+	default:
+		box.Picker = new(lb.Maglev)
+	}
+	s.p.Store(box)
+}
+
+func (d *Driver) newPool(name string) *pool {
+	p := &pool{name: name, drained: make(map[lb.ID]drainSet)}
+	p.lb = &lb.Pool{Trace: &lb.Trace{Changed: func(old, now *lb.Member) { d.backendChanged(name, old, now) }}}
+	return p
+}
+
+// backendChanged is called with the lb.Pool locked.
+func (d *Driver) backendChanged(pool string, old, now *lb.Member) {
+	log := d.logger()
+	switch {
+	case now == nil:
+		log.Info("backend removed", "pool", pool, "backend", old.Name)
+		d.events.send(plugins.SeverityInfo, "backend", pool+"/"+old.Name, "removed")
+	case old == nil && now.State == lb.Up:
+		log.Info("backend added", "pool", pool, "backend", now.Name, "address", now.Addr)
+		d.events.send(plugins.SeverityInfo, "backend", pool+"/"+now.Name, "added")
+	case now.State == lb.Down:
+		log.Warn("backend is down", "pool", pool, "backend", now.Name, "cause", now.Cause, "clients", now.Clients())
+		d.events.send(plugins.SeverityWarning, "backend", pool+"/"+now.Name, "down: "+now.Cause)
+	default:
+		log.Info("backend is "+now.State.String(), "pool", pool, "backend", now.Name, "clients", now.Clients())
+		d.events.send(plugins.SeverityInfo, "backend", pool+"/"+now.Name, now.State.String())
+	}
+}
+
+// checksOf makes the checks of a pool, which takes reading secrets.
+func checksOf(spec *plugins.Pool, at string) ([]lb.Check, error) {
+	var out []lb.Check
+	for i := range spec.Checks {
+		c := &spec.Checks[i]
+		p, err := prober(c)
+		if err != nil {
+			return nil, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d]", at, i), Err: err}
+		}
+		interval := cmp.Or(c.Interval.D(), lb.DefaultInterval)
+		out = append(out, lb.Check{
+			Name: cmp.Or(c.Name, string(c.Type)), Prober: p, Port: checkPort(c),
+			Interval: interval, Timeout: cmp.Or(c.Timeout.D(), min(lb.DefaultTimeout, interval)),
+			Rise: c.Rise, Fall: c.Fall, Advisory: c.Advisory,
+		})
+	}
+	return out, nil
+}
+
+// backends returns the spec's backends as lb has them.
+func backends(spec *plugins.Pool) []lb.Backend {
+	out := make([]lb.Backend, 0, len(spec.Backends))
+	for _, b := range spec.Backends {
+		weight := 1
+		if b.Weight != nil {
+			weight = *b.Weight
+		}
+		if weight == 0 {
+			weight = -1 // to lb, 0 means 1
+		}
+		out = append(out, lb.Backend{
+			Name: b.Name, Addr: b.Address.Unmap(), Weight: weight,
+			Priority: b.Priority, MaxClients: b.MaxClients,
+		})
+	}
+	return out
+}
+
+// update makes p what spec says. checks are those of spec. Nothing in it can
+// fail for a spec that has been validated.
+func (d *Driver) update(p *pool, spec *plugins.Pool, checks []lb.Check) error {
+	failback := map[plugins.Failback]lb.Failback{
+		plugins.FailbackDelayed: lb.FailbackDelayed, plugins.FailbackManual: lb.FailbackManual,
+	}[spec.Failback]
+	noPanic := spec.Panic != nil && !*spec.Panic
+	if p.lb.SlowStart != spec.SlowStart.D() || p.lb.Failback != failback || p.lb.FailbackDelay != spec.FailbackDelay.D() || p.lb.NoPanic != noPanic {
+		p.lb.Reconfigure(func(l *lb.Pool) {
+			l.SlowStart, l.Failback, l.FailbackDelay, l.NoPanic = spec.SlowStart.D(), failback, spec.FailbackDelay.D(), noPanic
+		})
+	}
+	if err := p.lb.Set(backends(spec)...); err != nil {
+		return fmt.Errorf("builtin: pool %s: %w", p.name, err)
+	}
+	p.picker.set(spec.Picker)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.spec
+	p.spec = *spec
+	if slices.Equal(old.Checks, spec.Checks) && old.Need == spec.Need && (p.monitor != nil) == (len(checks) > 0) {
+		return nil
+	}
+	d.watchHealth(p, checks, spec.Need)
+	return nil
+}
+
+// watchHealth replaces the checks of p. p.mu is held.
+func (d *Driver) watchHealth(p *pool, checks []lb.Check, need plugins.Need) {
+	if p.monitor != nil {
+		p.monitor.end()
+		p.monitor = nil
+	}
+	if len(checks) == 0 {
+		for _, m := range p.lb.View().Members {
+			// What the checks that are gone said no longer counts.
+			_ = p.lb.Mark(m.Name, lb.Up, "")
+		}
+		return
+	}
+	mo := &lb.Monitor{Pool: p.lb, Checks: checks, Logger: d.Logger}
+	if d.Logger != nil {
+		mo.Logger = d.Logger.With("pool", p.name)
+	}
+	if need == plugins.NeedAny {
+		mo.Need = lb.NeedAny
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.monitor = &monitor{lb: mo, cancel: cancel, done: make(chan struct{})}
+	done := p.monitor.done
+	d.wg.Go(func() {
+		defer close(done)
+		_ = mo.Run(ctx) // it ends with ctx, and for no other reason
+	})
+}
+
+func (m *monitor) end() {
+	m.cancel()
+	<-m.done
+}
+
+// close ends what p runs.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.monitor != nil {
+		p.monitor.end()
+		p.monitor = nil
+	}
+}
+
+// suspect has backend asked at once.
+func (p *pool) suspect(backend string, err error) {
+	p.mu.Lock()
+	m := p.monitor
+	p.mu.Unlock()
+	if m != nil {
+		m.lb.Suspect(backend, err)
+	}
+}
+
+// status returns what the checks say of each backend.
+func (p *pool) status() map[string]lb.BackendStatus {
+	p.mu.Lock()
+	m := p.monitor
+	p.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	out := make(map[string]lb.BackendStatus)
+	for _, s := range m.lb.Status() {
+		out[s.Backend] = s
+	}
+	return out
+}
+
+// checkPort returns where a check asks.
+func checkPort(c *plugins.Check) uint16 {
+	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812}
+	return uint16(cmp.Or(c.Port, usual[c.Type]))
+}
+
+// sameServer reports whether two addresses are one.
+func sameServer(a, b netip.Addr) bool { return a.Unmap() == b.Unmap() }

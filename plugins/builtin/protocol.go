@@ -1,0 +1,62 @@
+package builtin
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/sstp"
+)
+
+// classifier returns what names the clients of a UDP listener.
+func classifier(l *plugins.Listener, a plugins.Affinity) lb.Classifier {
+	bySource := a == plugins.AffinitySource
+	switch l.Protocol {
+	case plugins.ProtocolIKEv2:
+		if bySource {
+			return ikev2.Classifier{Affinity: ikev2.AffinitySource}
+		}
+		return ikev2.Classifier{}
+	case plugins.ProtocolRADIUS:
+		if bySource {
+			return lb.ByAddr{}
+		}
+		return radius.Classifier{}
+	}
+	return lb.ByAddr{}
+}
+
+// sniffer returns what names the clients of a TCP listener.
+func sniffer(l *plugins.Listener, a plugins.Affinity) lb.Sniffer {
+	if l.Protocol == plugins.ProtocolSSTP && a != plugins.AffinitySource {
+		return sstp.Sniffer{}
+	}
+	return lb.ByAddr{}
+}
+
+// prober returns what asks for a check. It reads the check's secrets.
+func prober(c *plugins.Check) (lb.Prober, error) {
+	switch c.Type {
+	case plugins.CheckIKEv2:
+		return &ikev2.Prober{}, nil
+	case plugins.CheckSSTP:
+		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
+	case plugins.CheckTCP:
+		return lb.ProberFunc(probeTCP), nil
+	}
+	return nil, fmt.Errorf("there is no check of type %q", c.Type)
+}
+
+// probeTCP opens a connection and closes it.
+func probeTCP(ctx context.Context, target netip.AddrPort) error {
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", target.String())
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

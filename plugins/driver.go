@@ -1,0 +1,302 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A Driver puts a Deployment into effect on one balancer: this process, a
+// vendor's box, or another program.
+//
+// The order of calls is Configure once, then any of the others. All but
+// Configure may be called from several goroutines at once; a driver does one
+// Apply at a time. Every call ends soon after its ctx does.
+//
+// A call returns an error if it could not do its work. What it thinks of a
+// Deployment it says as Diagnostics instead. Errors, diagnostics, plans and
+// events never hold a secret.
+type Driver interface {
+	// Info says what the driver is. It needs no Configure.
+	Info(ctx context.Context) (Info, error)
+	// Schema returns a JSON Schema of Config.Settings. It needs no Configure.
+	Schema(ctx context.Context) (json.RawMessage, error)
+	// Configure tells the driver how to reach its balancer. It changes
+	// nothing there. Faults in the settings are a [*FieldError] each, joined.
+	Configure(ctx context.Context, c Config) error
+	// Capabilities says what the balancer can do.
+	Capabilities(ctx context.Context) (Capabilities, error)
+	// Validate says what can't be done, or only in part, and what is unwise.
+	// It reaches nothing beyond the driver. The faults that d.Validate finds
+	// are among them.
+	Validate(ctx context.Context, d *Deployment) ([]Diagnostic, error)
+	// Plan says what Apply would change now. It changes nothing. A Deployment
+	// with an error among its Diagnostics has no changes.
+	Plan(ctx context.Context, d *Deployment) (*Plan, error)
+	// Apply makes the balancer serve p.Deployment. It touches only what
+	// differs and only what this driver owns, adds before it removes, and
+	// may be repeated after it failed half way. Applying twice changes
+	// nothing the second time. It returns [ErrStale] if p.Base isn't what is
+	// there. progress, which may be nil, hears of each change.
+	Apply(ctx context.Context, p *Plan, progress func(Progress)) error
+	// Read returns what is there now, so far as this driver owns it. It is
+	// how drift is found. The Deployment is nil if nothing has been applied.
+	Read(ctx context.Context) (*State, error)
+	// Drain lets a backend keep its clients and gives it no new ones.
+	Drain(ctx context.Context, r DrainRequest) error
+	// Undrain ends a Drain.
+	Undrain(ctx context.Context, b BackendRef) error
+	// Stats returns counts and states.
+	Stats(ctx context.Context) (*Stats, error)
+	// Watch calls f for each event until ctx is done, and returns its cause.
+	// The events of one Watch come one at a time; if f is too slow, some are
+	// left out, and the next one that comes says how many in Missed.
+	Watch(ctx context.Context, f func(Event)) error
+}
+
+// ErrStale says that the balancer isn't as it was when a Plan was made.
+var ErrStale = errors.New("plugins: the plan is out of date, make it again")
+
+// ErrUnsupported says that a driver can't do what it was asked.
+var ErrUnsupported = errors.New("plugins: the driver does not support this")
+
+// ErrInvalid says that a Deployment has errors among its Diagnostics.
+var ErrInvalid = errors.New("plugins: the deployment is invalid")
+
+// ErrNotFound says that there is no such backend, pool, group or listener.
+var ErrNotFound = errors.New("plugins: not found")
+
+// Info says what a driver is.
+type Info struct {
+	// Name is the driver's, such as "builtin"; Version its own version.
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	// Product is what it drives, in words.
+	Product string `json:"product"`
+}
+
+// Config tells a driver where and what it serves.
+type Config struct {
+	// Site names the site of a Deployment that this driver serves; empty
+	// means the only one.
+	Site string `json:"site,omitempty"`
+	// Settings are the driver's own, as its Schema says.
+	Settings json.RawMessage `json:"settings,omitempty"`
+}
+
+// Capabilities says what a balancer can do. What isn't listed it can't.
+type Capabilities struct {
+	Protocols     []Protocol      `json:"protocols"`
+	Affinities    []Affinity      `json:"affinities"`
+	ClientAddress []ClientAddress `json:"client_address"`
+	Pickers       []Picker        `json:"pickers"`
+	Failbacks     []Failback      `json:"failbacks"`
+	CheckTypes    []CheckType     `json:"check_types"`
+	ProxyProtocol []ProxyProtocol `json:"proxy_protocol"`
+	// GroupListeners is how many listeners an affinity group can have; 0
+	// means any number.
+	GroupListeners int `json:"group_listeners,omitempty"`
+	// SameAddress says that the listeners of a group must share an address.
+	SameAddress bool `json:"same_address,omitempty"`
+	// MinInterval is the shortest time between the probes of a check.
+	MinInterval Duration `json:"min_interval"`
+	// ExactExpect says that a check can ask for exactly one HTTP status.
+	ExactExpect bool `json:"exact_expect"`
+	// DrainDeadline says that the balancer itself ends a drain in time.
+	DrainDeadline bool `json:"drain_deadline"`
+	// Transactional says that an Apply happens wholly or not at all.
+	Transactional bool `json:"transactional"`
+	// KeepsClients says that an Apply keeps the clients of what it changes.
+	KeepsClients bool `json:"keeps_clients"`
+	// SlowStart, Panic and MaxClients say that these fields have effect.
+	SlowStart  bool `json:"slow_start"`
+	Panic      bool `json:"panic"`
+	MaxClients bool `json:"max_clients"`
+}
+
+// A Severity says how bad a Diagnostic is.
+type Severity string
+
+const (
+	// SeverityError forbids Apply.
+	SeverityError Severity = "error"
+	// SeverityWarning says that what was asked is done only in part, or is
+	// unwise.
+	SeverityWarning Severity = "warning"
+	// SeverityInfo is good to know.
+	SeverityInfo Severity = "info"
+)
+
+// A Diagnostic says what a driver thinks of a Deployment.
+type Diagnostic struct {
+	Severity Severity `json:"severity"`
+	// Path leads to the field, as in [FieldError]; empty if there is none.
+	Path string `json:"path,omitempty"`
+	// Summary says in one line what is the matter.
+	Summary string `json:"summary"`
+	// Detail says what happens instead, or why it matters.
+	Detail string `json:"detail,omitempty"`
+	// Fix says what to do.
+	Fix string `json:"fix,omitempty"`
+}
+
+// String returns d in one line.
+func (d Diagnostic) String() string {
+	var b strings.Builder
+	b.WriteString(string(d.Severity) + ": ")
+	if d.Path != "" {
+		b.WriteString(d.Path + ": ")
+	}
+	b.WriteString(d.Summary)
+	for _, more := range []string{d.Detail, d.Fix} {
+		if more != "" {
+			b.WriteString("; " + more)
+		}
+	}
+	return b.String()
+}
+
+// Errors returns what Validate found, as diagnostics. It is the part of a
+// driver's Validate that all drivers share.
+func Errors(err error) []Diagnostic {
+	var out []Diagnostic
+	for _, e := range FieldErrors(err) {
+		out = append(out, Diagnostic{Severity: SeverityError, Path: e.Path, Summary: e.Err.Error()})
+	}
+	return out
+}
+
+// HasError reports whether one of the diagnostics forbids Apply.
+func HasError(list []Diagnostic) bool {
+	for _, d := range list {
+		if d.Severity == SeverityError {
+			return true
+		}
+	}
+	return false
+}
+
+// An Action says what a Change does to an object.
+type Action string
+
+const (
+	// ActionAdd makes an object, ActionChange alters one in place,
+	// ActionReplace makes it anew, ActionRemove removes it.
+	ActionAdd     Action = "add"
+	ActionChange  Action = "change"
+	ActionReplace Action = "replace"
+	ActionRemove  Action = "remove"
+)
+
+// A Change is one step of a Plan.
+type Change struct {
+	Action Action `json:"action"`
+	// Kind is what is changed: pool, backend, check, group or listener.
+	Kind string `json:"kind"`
+	// Name is the object's, with those of its parents: ras/ras1.
+	Name string `json:"name"`
+	// Fields are what differs.
+	Fields []FieldChange `json:"fields,omitempty"`
+	// Effect says what clients notice; empty means nothing.
+	Effect string `json:"effect,omitempty"`
+}
+
+// A FieldChange is one field that differs, as text.
+type FieldChange struct {
+	Name   string `json:"name"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+}
+
+// String returns c in one line, such as "~ backend ras/ras1: weight 1 → 2".
+func (c Change) String() string {
+	mark := map[Action]string{ActionAdd: "+", ActionChange: "~", ActionReplace: "±", ActionRemove: "-"}[c.Action]
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s %s", mark, c.Kind, c.Name)
+	for i, f := range c.Fields {
+		sep := ", "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s %s → %s", sep, f.Name, orNone(f.Before), orNone(f.After))
+	}
+	if c.Effect != "" {
+		b.WriteString(" (" + c.Effect + ")")
+	}
+	return b.String()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// A Plan is what Apply would do.
+type Plan struct {
+	// Deployment is what is to be served.
+	Deployment *Deployment `json:"deployment"`
+	// Base identifies what was there when the plan was made; if empty, Apply
+	// doesn't care.
+	Base string `json:"base,omitempty"`
+	// Changes are the steps, in their order. None means that nothing is to
+	// be done.
+	Changes []Change `json:"changes"`
+	// Diagnostics are what Validate says.
+	Diagnostics []Diagnostic `json:"diagnostics,omitempty"`
+}
+
+// Progress says how an Apply gets on.
+type Progress struct {
+	// Done of Total changes are done.
+	Done  int `json:"done"`
+	Total int `json:"total"`
+	// Change is the one just done.
+	Change Change `json:"change"`
+}
+
+// State is what a driver finds on its balancer.
+type State struct {
+	// Deployment is what is served; nil if nothing is.
+	Deployment *Deployment `json:"deployment,omitempty"`
+	// Revision identifies it, as Plan.Base does.
+	Revision string `json:"revision,omitempty"`
+	// Drained are the backends that Drain was called for.
+	Drained []DrainRequest `json:"drained,omitempty"`
+}
+
+// A BackendRef names a backend.
+type BackendRef struct {
+	// Pool is the name of its pool; empty means every pool that has Backend.
+	Pool string `json:"pool,omitempty"`
+	// Backend is its name.
+	Backend string `json:"backend"`
+}
+
+// ParseBackendRef reads "ras1" or "ras/ras1".
+func ParseBackendRef(s string) BackendRef {
+	if pool, name, ok := strings.Cut(s, "/"); ok {
+		return BackendRef{Pool: pool, Backend: name}
+	}
+	return BackendRef{Backend: s}
+}
+
+// String returns r as ParseBackendRef reads it.
+func (r BackendRef) String() string {
+	if r.Pool == "" {
+		return r.Backend
+	}
+	return r.Pool + "/" + r.Backend
+}
+
+// A DrainRequest says what to drain.
+type DrainRequest struct {
+	BackendRef
+	// Deadline is when the clients that are left are moved away; zero means
+	// never.
+	Deadline time.Time `json:"deadline,omitzero"`
+}

@@ -1,0 +1,62 @@
+package plugins
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// A Secret refers to a secret that is kept elsewhere. It holds no secret
+// itself, so it may be shown.
+type Secret struct {
+	// File is the file that holds it; white space at its end doesn't count.
+	File string
+	// Env is the environment variable that holds it.
+	Env string
+}
+
+// IsZero reports whether s refers to nothing.
+func (s Secret) IsZero() bool { return s == Secret{} }
+
+// String says where the secret is.
+func (s Secret) String() string {
+	switch {
+	case s.File != "":
+		return "file " + s.File
+	case s.Env != "":
+		return "environment variable " + s.Env
+	}
+	return "none"
+}
+
+// maxSecret bounds a secret's file, in bytes.
+const maxSecret = 64 << 10
+
+// Read returns the secret. The error says where it was looked for, and never
+// holds any of it.
+func (s Secret) Read() ([]byte, error) {
+	var b []byte
+	switch {
+	case s.File != "":
+		info, err := os.Stat(s.File)
+		if err != nil {
+			return nil, fmt.Errorf("read secret: %w", err)
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxSecret {
+			return nil, fmt.Errorf("read secret: %s is not a file of at most %d bytes", s.File, maxSecret)
+		}
+		if b, err = os.ReadFile(s.File); err != nil {
+			return nil, fmt.Errorf("read secret: %w", err)
+		}
+		b = bytes.TrimRight(b, "\r\n\t ")
+	case s.Env != "":
+		b = []byte(os.Getenv(s.Env))
+	default:
+		return nil, errors.New("read secret: neither a file nor an environment variable is named")
+	}
+	if len(b) == 0 {
+		return nil, fmt.Errorf("read secret: %v is empty", s)
+	}
+	return b, nil
+}

@@ -1,0 +1,359 @@
+package radius
+
+import (
+	"bytes"
+
+	"github.com/aovlb/aovlb/lb"
+)
+
+// The spaces of this package's names.
+const (
+	// SpaceRequest holds single requests: NAS address and port, Identifier
+	// and Authenticator.
+	SpaceRequest lb.Space = 48 + iota
+	// SpaceState holds State values; see [Classifier.Classify] for their scope.
+	SpaceState
+	// SpaceSession holds accounting sessions of a NAS: Acct-Session-Id.
+	SpaceSession
+	// SpaceUser holds users, as [Identity] says.
+	SpaceUser
+	// SpacePort holds the ports of a NAS, for users without a name.
+	SpacePort
+	// SpaceNAS holds NASes.
+	SpaceNAS
+	spaceScope
+)
+
+// An Identity says what makes a user, whose authentication and accounting are
+// kept on one server.
+type Identity uint8
+
+const (
+	// ByStation is the Calling-Station-Id, and without one the User-Name. It
+	// stays the same when a server gives a user another name in its answer.
+	// RRAS sends the client's public address as Calling-Station-Id: users
+	// behind one NAT go to one server.
+	ByStation Identity = iota
+	// ByStationAndName is both together. Users behind one NAT spread, but a
+	// NAS that accounts for another name than it authenticated may have its
+	// accounting elsewhere, unless both bear the session's Acct-Session-Id.
+	ByStationAndName
+	// ByName is the User-Name alone, and without one the
+	// Calling-Station-Id: all computers of a user go to one server.
+	ByName
+)
+
+func (i Identity) String() string {
+	switch i {
+	case ByStation:
+		return "station"
+	case ByStationAndName:
+		return "station and name"
+	case ByName:
+		return "name"
+	}
+	return "unknown"
+}
+
+// Classifier is the [lb.Classifier] for RADIUS that is forwarded unchanged. It
+// holds no secret, so it judges form only: whether an authenticator is right is
+// for the server and the NAS to say. The zero Classifier is ready for use.
+//
+// An Access-Request without a State may begin on any server; with one, it must
+// go to the server that issued it. Where that server is down, the conversation
+// is lost whatever is done; the packet then goes to another server, which
+// rejects it (FreeRADIUS) or discards it (NPS).
+type Classifier struct {
+	// User says what makes a user.
+	User Identity
+	// AuthPort and AcctPort, if not 0, are the only listening ports to which
+	// Access-Requests and Accounting-Requests may come.
+	AuthPort, AcctPort uint16
+	// RequireMessageAuthenticator drops Access-Requests without a
+	// Message-Authenticator, of all kinds, as a defence against forged answers
+	// (CVE-2024-3596). Requests with EAP must have one in any case.
+	RequireMessageAuthenticator bool
+}
+
+// Why a datagram is dropped.
+const (
+	reasonShort     = "radius: cut off"
+	reasonLength    = "radius: length isn't 20 to 4096"
+	reasonAttribute = "radius: malformed attribute"
+	reasonMessage   = "radius: malformed Message-Authenticator"
+	reasonNoMessage = "radius: EAP-Message without Message-Authenticator"
+	reasonRequire   = "radius: Access-Request without Message-Authenticator"
+	reasonStatus    = "radius: Status-Server isn't forwarded"
+	reasonReply     = "radius: answer sent by a client"
+	reasonChange    = "radius: CoA or Disconnect on the way to a server"
+	reasonCode      = "radius: unknown code"
+	reasonPort      = "radius: wrong port for its code"
+	reasonBackend   = "radius: not an answer"
+)
+
+func drop(reason string) lb.Verdict { return lb.Verdict{Drop: true, Reason: reason} }
+
+// reasonOf returns the constant text for an error of Parse.
+func reasonOf(err error) string {
+	switch err {
+	case ErrShort:
+		return reasonShort
+	case ErrLength:
+		return reasonLength
+	}
+	return reasonAttribute
+}
+
+// facts are the attributes that matter here, as one walk finds them. Of an
+// attribute that is there several times, the first counts. An empty one is as
+// good as none.
+type facts struct {
+	user, station, state, session []byte
+	nas, port                     []byte // the most telling of several
+	nasRank, portRank             uint8
+	eap                           bool
+	messages                      int // Message-Authenticators
+	badMessage                    bool
+}
+
+func gather(p Packet) (f facts) {
+	for at := HeaderLen; at < len(p.b); at += int(p.b[at+1]) {
+		t, v := p.attribute(at)
+		switch t {
+		case UserName:
+			keep(&f.user, v)
+		case CallingStationID:
+			keep(&f.station, v)
+		case State:
+			keep(&f.state, v)
+		case AcctSessionID:
+			keep(&f.session, v)
+		case NASIdentifier:
+			rank(&f.nas, &f.nasRank, v, 1)
+		case NASIPv6Address:
+			rank(&f.nas, &f.nasRank, v, 2)
+		case NASIPAddress:
+			rank(&f.nas, &f.nasRank, v, 3)
+		case NASPortID:
+			rank(&f.port, &f.portRank, v, 1)
+		case NASPort:
+			rank(&f.port, &f.portRank, v, 2)
+		case EAPMessage:
+			f.eap = true
+		case MessageAuthenticator:
+			f.messages++
+			f.badMessage = f.badMessage || len(v) != 16 || f.messages > 1
+		}
+	}
+	return f
+}
+
+func keep(to *[]byte, v []byte) {
+	if len(*to) == 0 {
+		*to = v
+	}
+}
+
+// rank keeps v if nothing of the same or a higher rank has been found.
+func rank(to *[]byte, was *uint8, v []byte, n uint8) {
+	if len(v) > 0 && n > *was {
+		*to, *was = v, n
+	}
+}
+
+// Classify judges a datagram from a NAS. Its names are, strongest first:
+//
+//   - State, which only the server knows that issued it. As two servers may
+//     issue the same, its Scope is the NAS, the Calling-Station-Id and the
+//     User-Name. Without a State, the request itself: its address, port,
+//     Identifier and Authenticator.
+//   - Acct-Session-Id within the same Scope: a NAS that has been restarted
+//     gives the numbers of earlier sessions to other users.
+//   - the user, as c.User says, whom the Picker chooses by, too. For a user
+//     without a name, such as "anonymous" with no Calling-Station-Id, that is
+//     the port of the NAS, else the request; in accounting it is the NAS.
+//   - Acct-Session-Id within the NAS alone, for a NAS that calls its user
+//     differently in accounting.
+//
+// Class is no name, although a NAS repeats it in accounting: policies give the
+// same Class to many users.
+func (c Classifier) Classify(b []byte, f lb.Flow) lb.Verdict {
+	p, err := Parse(b)
+	if err != nil {
+		return drop(reasonOf(err))
+	}
+	switch p.Code() {
+	case AccessRequest:
+		return c.access(p, f)
+	case AccountingRequest:
+		return c.accounting(p, f)
+	case StatusServer:
+		// It asks for the health of whom it is sent to (RFC 5997 §2).
+		return drop(reasonStatus)
+	case AccessAccept, AccessReject, AccessChallenge, AccountingResponse:
+		return drop(reasonReply)
+	case DisconnectRequest, CoARequest:
+		return drop(reasonChange)
+	}
+	return drop(reasonCode)
+}
+
+func (c Classifier) access(p Packet, f lb.Flow) lb.Verdict {
+	if c.AuthPort != 0 && f.Service != c.AuthPort {
+		return drop(reasonPort)
+	}
+	a := gather(p)
+	switch {
+	case a.badMessage:
+		return drop(reasonMessage)
+	case a.eap && a.messages == 0: // RFC 3579 §3.2
+		return drop(reasonNoMessage)
+	case c.RequireMessageAuthenticator && a.messages == 0:
+		return drop(reasonRequire)
+	}
+	nas := a.nasName(f)
+	session := a.sessionKey(&nas)
+	v := lb.Verdict{Begin: len(a.state) == 0, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
+	v.Keys = [lb.MaxKeys]lb.Key{{}, session.In(v.Scope), c.user(&a, &nas), session}
+	if v.Begin {
+		v.Keys[0] = requestKey(p, f)
+	} else {
+		v.Keys[0] = stateKey(a.state).In(v.Scope)
+	}
+	if v.Pick = v.Keys[2]; v.Pick.IsZero() {
+		v.Pick = v.Keys[0]
+	}
+	return v
+}
+
+func (c Classifier) accounting(p Packet, f lb.Flow) lb.Verdict {
+	if c.AcctPort != 0 && f.Service != c.AcctPort {
+		return drop(reasonPort)
+	}
+	a := gather(p)
+	if a.badMessage {
+		return drop(reasonMessage)
+	}
+	nas := a.nasName(f)
+	session, user := a.sessionKey(&nas), c.user(&a, &nas)
+	v := lb.Verdict{Begin: true, Exchange: exchange(p)}
+	if !user.IsZero() {
+		v.Keys = [lb.MaxKeys]lb.Key{session.In(a.scope(&nas)), user, session}
+		v.Pick = user
+		return v
+	}
+	// The NAS speaks of itself (Accounting-On), or keeps its user's name.
+	v.Pick = lb.HashKey(SpaceNAS, nas.bytes())
+	v.Keys = [lb.MaxKeys]lb.Key{session, v.Pick}
+	return v
+}
+
+// Answer judges a datagram from a server.
+//
+// A challenge, an accept and the answer to accounting are taken as proof of an
+// established user, since a server answers only a NAS that it knows. Even the
+// first challenge is: a conversation may wait for a person who types a code, and
+// a whole gateway's conversations come from one address, to which
+// [lb.Table.MaxHalfOpenPerSource] would allow a few hundred. A reject leaves
+// nothing on the server but its memory of the request, so it is half-open: a
+// repetition must not count as another wrong password.
+func (c Classifier) Answer(b []byte, _ lb.Flow) lb.Verdict {
+	p, err := Parse(b)
+	if err != nil {
+		return drop(reasonOf(err))
+	}
+	v := lb.Verdict{Exchange: exchange(p), Stage: lb.StageEstablished}
+	switch p.Code() {
+	case AccessAccept, AccessChallenge, AccountingResponse:
+	case AccessReject:
+		v.Stage = lb.StageHalfOpen
+	default:
+		return drop(reasonBackend)
+	}
+	a := gather(p)
+	switch {
+	case a.badMessage:
+		return drop(reasonMessage)
+	case a.eap && a.messages == 0: // RFC 3579 §3.2
+		return drop(reasonNoMessage)
+	}
+	if len(a.state) > 0 {
+		v.Keys[0] = stateKey(a.state)
+	}
+	return v
+}
+
+// exchange is the Identifier as a number that isn't zero.
+func exchange(p Packet) uint16 { return uint16(p.Identifier()) + 1 }
+
+func stateKey(state []byte) lb.Key { return lb.HashKey(SpaceState, state) }
+
+// requestKey names a request as a server tells it from others (RFC 5080 §2.2.2).
+func requestKey(p Packet, f lb.Flow) lb.Key {
+	addr := f.Client.Addr().As16()
+	port := [2]byte{byte(f.Client.Port() >> 8), byte(f.Client.Port())}
+	return lb.HashKey(SpaceRequest, addr[:], port[:], p.b[1:2], p.b[4:20])
+}
+
+// nasName is what names a NAS: its own attribute, since its requests may come
+// through a proxy or from several addresses, else its address.
+type nasName struct {
+	attr []byte
+	addr [16]byte
+}
+
+func (n *nasName) bytes() []byte {
+	if len(n.attr) > 0 {
+		return n.attr
+	}
+	return n.addr[:]
+}
+
+func (a *facts) nasName(f lb.Flow) nasName {
+	return nasName{attr: a.nas, addr: f.Client.Addr().As16()}
+}
+
+// scope is within what the names are unique that others made up for a user.
+func (a *facts) scope(nas *nasName) lb.Key {
+	return lb.HashKey(spaceScope, nas.bytes(), a.station, a.user)
+}
+
+func (a *facts) sessionKey(nas *nasName) lb.Key {
+	if len(a.session) == 0 {
+		return lb.Key{}
+	}
+	return lb.HashKey(SpaceSession, nas.bytes(), a.session)
+}
+
+// user names the user, or else the port of the NAS. It returns the zero Key if
+// there is neither.
+func (c Classifier) user(a *facts, nas *nasName) lb.Key {
+	name := a.user
+	if anonymous(name) {
+		name = nil
+	}
+	station := a.station
+	switch {
+	case c.User == ByStation && len(station) > 0:
+		name = nil
+	case c.User == ByName && len(name) > 0:
+		station = nil
+	}
+	switch {
+	case len(station) > 0 || len(name) > 0:
+		return lb.HashKey(SpaceUser, station, name)
+	case len(a.port) > 0:
+		return lb.HashKey(SpacePort, nas.bytes(), a.port)
+	}
+	return lb.Key{}
+}
+
+// anonymous reports whether a User-Name hides who the user is, as the outer
+// identities of PEAP and EAP-TTLS may (RFC 7542 §2.4).
+func anonymous(name []byte) bool {
+	local, _, _ := bytes.Cut(name, []byte("@"))
+	if i := bytes.LastIndexByte(local, '\\'); i >= 0 {
+		local = local[i+1:]
+	}
+	return len(local) == 0 || bytes.EqualFold(local, []byte("anonymous"))
+}
