@@ -220,16 +220,17 @@ func natReaddress(t *testing.T, o options) {
 	w.behindNAT(func(nat *peers.NAT) { nat.Readdress() })
 }
 
-// awaitDPD waits until each client has had its gateway tell it how it sees the
-// client's address. Only a later change of that is a change to a strongSwan
-// client, which then tells its gateway to send ESP there: kernel-libipsec doesn't
-// find out by itself, as a kernel does.
+// awaitDPD waits until each client has asked its gateway once whether it lives.
+// By the answer a strongSwan client behind a NAT learns how the gateway sees its
+// address. Only what changes later is a change to it, of which it tells the
+// gateway: kernel-libipsec doesn't notice by itself where ESP comes from, as a
+// kernel does.
 func (w *world) awaitDPD(clients []*peers.Swan) {
 	w.t.Helper()
 	for _, c := range clients {
 		peers.Eventually(w.t, 15*time.Second, c.Host.Name+" looking whether its gateway lives", func() error {
 			_, since, _ := strings.Cut(c.Log(), "sending DPD request")
-			if _, answer, ok := strings.Cut(since, "parsed INFORMATIONAL response"); !ok || !strings.Contains(answer, "N(NATD_D_IP)") {
+			if !strings.Contains(since, "parsed INFORMATIONAL response") {
 				return errors.New("no answer")
 			}
 			return nil
