@@ -67,28 +67,38 @@ func (a *Affinity) UnmarshalText(b []byte) error {
 type Classifier struct {
 	// Affinity is what names a client.
 	Affinity Affinity
+	// RememberCookies makes a client known, as half-open, when its gateway has
+	// asked it for a cookie. It is needed with every lb.Picker that doesn't
+	// decide by the key alone, such as one that takes turns: the retry has to
+	// reach the gateway that made the cookie. In return a flood of first
+	// messages makes entries even while gateways defend themselves by cookies.
+	RememberCookies bool
 }
 
 // Classify judges a datagram from a client.
-func (c Classifier) Classify(b []byte, f lb.Flow) lb.Verdict {
+func (c Classifier) Classify(b []byte, f lb.Flow) (v lb.Verdict) {
+	// A Verdict is large: it is filled where it is, since each copy would cost
+	// as much as all else here.
 	kind, msg, reason := identify(b, f.Service)
 	if kind == KindIKE {
 		reason = unfit(msg)
 	}
-	if reason != "" {
-		return lb.Verdict{Drop: true, Reason: reason}
+	switch {
+	case reason != "":
+		v.Drop, v.Reason = true, reason
+	case c.Affinity == AffinitySource:
+		v.Begin = true
+		v.Keys[0] = lb.AddrKey(f.Client.Addr())
+	case kind == KindESP:
+		v.Miss = lb.MissAsk
+		v.Keys[0], v.Keys[1] = lb.FlowKey(f), ESPKey(binary.BigEndian.Uint32(b))
+	case kind == KindKeepalive:
+		v.Miss = lb.MissDrop
+		v.Keys[0] = lb.FlowKey(f)
+	default:
+		classifyIKE(&v, msg, f)
 	}
-	if c.Affinity == AffinitySource {
-		return lb.Verdict{Begin: true, Keys: [lb.MaxKeys]lb.Key{lb.AddrKey(f.Client.Addr())}}
-	}
-	switch kind {
-	case KindESP:
-		spi := binary.BigEndian.Uint32(b)
-		return lb.Verdict{Miss: lb.MissAsk, Keys: [lb.MaxKeys]lb.Key{lb.FlowKey(f), ESPKey(spi)}}
-	case KindKeepalive:
-		return lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{lb.FlowKey(f)}}
-	}
-	return classifyIKE(msg, f)
+	return v
 }
 
 // header fields at their offsets; the message is at least HeaderLen long.
@@ -118,7 +128,7 @@ func unfit(msg []byte) string {
 	return ""
 }
 
-func classifyIKE(msg []byte, f lb.Flow) lb.Verdict {
+func classifyIKE(v *lb.Verdict, msg []byte, f lb.Flow) {
 	spi, flow := SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
 	switch {
 	case begins(msg) && !isResponse(msg):
@@ -126,54 +136,66 @@ func classifyIKE(msg []byte, f lb.Flow) lb.Verdict {
 		// computer, and by ESP nobody can tell them apart: hence the hints. A
 		// retry with a cookie must reach the gateway that made the cookie: it
 		// keeps its SPI, so that is what is hashed.
-		return lb.Verdict{
-			Begin: true, Pick: spi,
-			Keys:  [lb.MaxKeys]lb.Key{spi},
-			Hints: [2]lb.Key{flow, lb.AddrKey(f.Client.Addr())},
-		}
+		v.Begin, v.Pick = true, spi
+		v.Keys[0] = spi
+		v.Hints[0], v.Hints[1] = flow, lb.AddrKey(f.Client.Addr())
 	case responderSPI(msg) == 0 && !begins(msg):
 		// It belongs to no SA, so its SPI names nobody.
-		return lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{flow}}
-	}
-	v := lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{spi, flow}}
-	if !isResponse(msg) && protected(msg) {
-		// Its owner would answer. To a response or to what isn't protected
-		// nobody would, so asking would find no owner.
+		v.Miss = lb.MissDrop
+		v.Keys[0] = flow
+	case !isResponse(msg) && protected(msg):
+		// Its owner would answer.
 		v.Miss = lb.MissAsk
+		v.Keys[0], v.Keys[1] = spi, flow
+	default:
+		// To a response or to what isn't protected nobody would answer, so
+		// asking would find no owner.
+		v.Miss = lb.MissDrop
+		v.Keys[0], v.Keys[1] = spi, flow
 	}
-	return v
 }
 
 // Answer judges a datagram from a gateway to a client.
-func (c Classifier) Answer(b []byte, f lb.Flow) lb.Verdict {
+func (c Classifier) Answer(b []byte, f lb.Flow) (v lb.Verdict) {
 	kind, msg, reason := identify(b, f.Service)
-	v := lb.Verdict{}
 	switch kind {
 	case KindNone:
-		return lb.Verdict{Drop: true, Reason: reason}
+		v.Drop, v.Reason = true, reason
 	case KindESP:
 		v.Stage = lb.StageEstablished
+		v.Keys[0] = c.flowKey(f)
 	case KindIKE:
 		if c.Affinity == AffinitySPI && !begins(msg) && !protected(msg) {
 			// INVALID_IKE_SPI and INVALID_SPI: what gateways that were asked
 			// in vain may say. A client must not believe them anyway (RFC
 			// 7296 §2.4), and to the Balancer they prove nothing.
-			return lb.Verdict{Drop: true, Reason: reasonUnsafe}
+			v.Drop, v.Reason = true, reasonUnsafe
+			break
 		}
 		v.Stage = stage(msg)
-	}
-	switch {
-	case v.Stage == lb.StageNone:
-	case c.Affinity == AffinitySource:
-		v.Keys[0] = lb.AddrKey(f.Client.Addr())
-	case kind == KindIKE:
-		// The SPI comes first: a gateway only speaks of SAs that it has, so
-		// the SPI is proof; who has the flow may have changed meanwhile.
-		v.Keys[0], v.Keys[1] = SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
-	default:
-		v.Keys[0] = lb.FlowKey(f)
+		if c.RememberCookies && asksCookie(msg) {
+			v.Stage = lb.StageHalfOpen
+		}
+		switch {
+		case v.Stage == lb.StageNone:
+		case c.Affinity == AffinitySource:
+			v.Keys[0] = lb.AddrKey(f.Client.Addr())
+		default:
+			// The SPI comes first: a gateway only speaks of SAs that it has,
+			// so the SPI is proof; who has the flow may have changed.
+			v.Keys[0], v.Keys[1] = SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
+		}
+	case KindKeepalive:
 	}
 	return v
+}
+
+// flowKey names the client of an ESP packet to f.
+func (c Classifier) flowKey(f lb.Flow) lb.Key {
+	if c.Affinity == AffinitySource {
+		return lb.AddrKey(f.Client.Addr())
+	}
+	return lb.FlowKey(f)
 }
 
 // stage returns how far a gateway's IKE message proves the client to be.
@@ -197,6 +219,20 @@ func stage(msg []byte) lb.Stage {
 		return lb.StageHalfOpen
 	}
 	return lb.StageEstablished
+}
+
+// asksCookie reports whether msg says nothing but that the client is to come
+// again with a cookie. By RFC 7296 §2.6 that is its only payload.
+func asksCookie(msg []byte) bool {
+	if !begins(msg) || !isResponse(msg) || initiatorSPI(msg) == 0 || PayloadType(msg[16]) != PayloadNotify {
+		return false
+	}
+	w := Walker{rest: msg[HeaderLen:], next: PayloadNotify, at: HeaderLen}
+	if !w.Next() {
+		return false
+	}
+	n := w.Payload.Body
+	return len(n) >= 4 && NotifyType(binary.BigEndian.Uint16(n[2:])) == NotifyCookie
 }
 
 func hasNonce(msg []byte) bool {

@@ -47,8 +47,8 @@
 // # Known limits
 //
 // A retry with a cookie reaches the gateway that made the cookie because it has
-// the same SPIi, so the lb.Picker should decide by the key, as lb.Maglev does. A
-// client that rekeys its IKE SA and then moves, before it has used the new one,
+// the same SPIi, which lb.Maglev picks by. With a Picker that doesn't, set
+// [Classifier.RememberCookies]. A client that rekeys its IKE SA and then moves, before it has used the new one,
 // to an address and port that another client left less than [lb.Table.Idle] ago,
 // is taken for that one until it starts anew.
 package ikev2

@@ -259,15 +259,9 @@ func (q *question) run() error {
 			}
 			q.public = pub
 		}
-		m, err := q.exchange()
-		if err != nil {
-			if q.result.Answer != AnswerNone && q.ctx.Err() != nil {
-				return nil // it has answered before, and that was proof
-			}
+		m, ok, err := q.exchange()
+		if !ok || q.judge(m) {
 			return err
-		}
-		if done := q.judge(m); done {
-			return nil
 		}
 	}
 	return nil
@@ -314,8 +308,9 @@ func (q *question) natDetection(a net.Addr) []byte {
 	return sum[:]
 }
 
-// exchange sends the question until an answer comes or time is over.
-func (q *question) exchange() (Message, error) {
+// exchange sends the question until an answer comes or time is over. Silence is
+// no error if the gateway has answered before: that was proof.
+func (q *question) exchange() (m Message, ok bool, err error) {
 	req := q.message()
 	wait := q.Retransmit
 	if wait <= 0 {
@@ -324,19 +319,18 @@ func (q *question) exchange() (Message, error) {
 	for ; ; wait *= 2 {
 		sent := time.Now()
 		if _, err := q.conn.Write(req); err != nil {
-			return Message{}, q.failed(err)
+			return Message{}, false, q.failed(err)
 		}
 		q.result.Sent++
 		m, err := q.receive(sent.Add(wait))
-		if err == nil {
+		switch {
+		case err == nil:
 			q.result.RoundTrip = time.Since(sent)
-			return m, nil
-		}
-		if q.ctx.Err() != nil {
-			return Message{}, q.silent()
-		}
-		if !errors.Is(err, errRepeat) {
-			return Message{}, q.failed(err)
+			return m, true, nil
+		case q.ctx.Err() != nil:
+			return Message{}, false, q.silent()
+		case !errors.Is(err, errRepeat):
+			return Message{}, false, q.failed(err)
 		}
 	}
 }
@@ -468,8 +462,11 @@ func (q *question) failed(err error) error {
 	return fmt.Errorf("ikev2: %v: %w", q.target, err)
 }
 
-// silent explains that no answer came.
+// silent explains that no answer came, unless one has come before.
 func (q *question) silent() error {
+	if q.result.Answer != AnswerNone {
+		return nil
+	}
 	err := fmt.Errorf("ikev2: %v: no answer to %d IKE_SA_INIT requests", q.target, q.result.Sent)
 	if q.strange != nil {
 		err = fmt.Errorf("%w; what came instead: %w", err, q.strange)

@@ -18,6 +18,11 @@ func fakeGateway(t *testing.T, reply func(n int, b []byte) [][]byte) netip.AddrP
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveFake(t, c, reply)
+}
+
+func serveFake(t *testing.T, c *net.UDPConn, reply func(n int, b []byte) [][]byte) netip.AddrPort {
+	t.Helper()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -44,6 +49,7 @@ type policy struct {
 }
 
 func (p policy) reply(t *testing.T) func(int, []byte) [][]byte {
+	t.Helper()
 	return func(_ int, b []byte) [][]byte {
 		m, err := ParseMessage(b)
 		if err != nil {
@@ -263,5 +269,37 @@ func TestProberMarker(t *testing.T) {
 	})
 	if err := (Prober{Marker: true}).Probe(t.Context(), target); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestProberIPv6AndLocal(t *testing.T) {
+	c, err := net.ListenUDP("udp6", &net.UDPAddr{IP: net.IPv6loopback})
+	if err != nil {
+		t.Skip(err)
+	}
+	target := serveFake(t, c, policy{group: GroupECP256}.reply(t))
+	for _, local := range []netip.Addr{{}, netip.IPv6Loopback()} {
+		if err := (Prober{Local: local}).Probe(t.Context(), target); err != nil {
+			t.Errorf("from %v: %v", local, err)
+		}
+	}
+	err = Prober{Local: netip.MustParseAddr("2001:db8::1")}.Probe(t.Context(), target)
+	if !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("from an address of another machine: %v", err)
+	}
+}
+
+func TestProberUnknownGroup(t *testing.T) {
+	target := fakeGateway(t, func(_ int, b []byte) [][]byte {
+		h, _ := ParseHeader(b)
+		h.Flags = FlagResponse
+		return [][]byte{AppendMessage(nil, h, NotifyPayload(NotifyInvalidKEPayload, []byte{0, 200}))}
+	})
+	if err := (Prober{}).Probe(t.Context(), target); err != nil {
+		t.Errorf("a gateway that answers lives: %v", err)
+	}
+	r, err := Prober{Complete: true}.Ask(t.Context(), target)
+	if err == nil || !strings.Contains(err.Error(), "group 200") || r.Answer != AnswerInvalidKE {
+		t.Errorf("got %+v, %v", r, err)
 	}
 }

@@ -107,6 +107,16 @@ var scenarios = []struct {
 		return chain(func() error { return m.saInit(m.f450) }, m.auth, m.ping, m.poke)
 	}},
 
+	{"device and user tunnel behind a large NAT", true, func(w *world) error {
+		w.b.MaxHinted = -1 // as if many were at that address: only the flow helps
+		a := w.addr(nil)
+		device := w.client(a, 1024, 1025, nil)
+		if err := device.up(); err != nil {
+			return err
+		}
+		user := w.client(a, 1024, 1025, device.home)
+		return chain(user.up, device.ping, user.ping, device.poke, user.poke)
+	}},
 	{"another group wanted", true, func(w *world) error {
 		for _, g := range w.gws {
 			g.group = uint16(GroupECP256)
@@ -289,6 +299,40 @@ var scenarios = []struct {
 	}},
 }
 
+// asks says in which scenarios, and how often, all gateways must be asked: only
+// where nothing can be known.
+var asks = map[string]int{
+	"IKE rekey by the client, then move": 1,
+	"IKE rekey by the server, then move": 1,
+	"balancer restarts, IKE first":       1,
+	"balancer restarts, ESP first":       1,
+	"gateways that answer unknown SPIs":  1,
+	// At its end, where the client rekeys and then its port changes.
+	"late ESP to a port that another client has": 1,
+}
+
+// TestCookieTurns shows what RememberCookies is for: gateways that take turns
+// would ask for cookies for ever.
+func TestCookieTurns(t *testing.T) {
+	for _, a := range []Affinity{AffinitySPI, AffinitySource} {
+		for _, remember := range []bool{false, true} {
+			w := newWorld(t, a, 4)
+			w.c.RememberCookies = remember
+			n := 0
+			w.b.Picker = lb.PickerFunc(func(_ lb.Key, v *lb.View) *lb.Member {
+				n++
+				return v.Ready[n%len(v.Ready)]
+			})
+			for i, g := range w.gws {
+				g.secret = byte(i + 1)
+			}
+			if err := w.client(w.addr(nil), 500, 4500, nil).up(); (err == nil) != remember {
+				t.Errorf("affinity %v, remember %v: %v", a, remember, err)
+			}
+		}
+	}
+}
+
 func forget(w *world) func() error { return func() error { w.restart(); return nil } }
 
 // roamNowhere changes the port only: by now the ESP SPI must be known.
@@ -311,6 +355,9 @@ func TestScenarios(t *testing.T) {
 				err := s.run(w)
 				if err != nil {
 					res[a] = "FAIL: " + err.Error()
+				}
+				if a == AffinitySPI && w.asked != asks[s.name] {
+					t.Errorf("%s: all gateways were asked %d times, want %d", s.name, w.asked, asks[s.name])
 				}
 				if want := a == AffinitySPI || s.source; want != (err == nil) {
 					t.Errorf("%s, affinity %v, pending first %v: error %v, want success %v", s.name, a, pending, err, want)

@@ -64,6 +64,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB, a Affinity, n int) *world {
+	t.Helper()
 	w := &world{
 		t: t, c: Classifier{Affinity: a}, flows: map[lb.Flow]*flowRecord{}, models: map[lb.Flow][]*model{},
 		rng: rand.New(rand.NewPCG(7, uint64(n))),
@@ -304,8 +305,10 @@ func (g *gateway) saInit(f lb.Flow, m Message, reply Header) [][]byte {
 
 func testSA() Payload {
 	return Payload{Type: PayloadSA, Body: AppendSA(nil, Proposal{Protocol: ProtocolIKE, Transforms: []Transform{
-		{Type: TransformEncr, ID: EncrAESCBC, KeyBits: 128}, {Type: TransformPRF, ID: PRFHMACSHA256},
-		{Type: TransformInteg, ID: IntegHMACSHA256}, {Type: TransformKE, ID: uint16(GroupMODP2048)},
+		{Type: TransformEncr, ID: EncrAESCBC, KeyBits: 128},
+		{Type: TransformPRF, ID: PRFHMACSHA256},
+		{Type: TransformInteg, ID: IntegHMACSHA256},
+		{Type: TransformKE, ID: uint16(GroupMODP2048)},
 	}})}
 }
 

@@ -94,7 +94,42 @@ type load struct {
 	clients atomic.Int64 // of the Table
 	streams atomic.Int64 // of stream engines, without a name in the Table
 	picked  atomic.Uint64
-	errors  atomic.Uint64
+	// pending counts the picks of one second that no answer has followed: the
+	// second, as Unix time, in the upper half.
+	pending atomic.Uint64
+}
+
+// wait counts a pick.
+func (l *load) wait(now uint32) {
+	for {
+		was := l.pending.Load()
+		is := was + 1
+		if uint32(was>>32) != now {
+			is = uint64(now)<<32 | 1
+		}
+		if l.pending.CompareAndSwap(was, is) {
+			return
+		}
+	}
+}
+
+// answered takes a pick back, now that its client is counted as such.
+func (l *load) answered() {
+	for {
+		was := l.pending.Load()
+		if uint32(was) == 0 || l.pending.CompareAndSwap(was, was-1) {
+			return
+		}
+	}
+}
+
+// waiting returns how many picks wait for an answer.
+func (l *load) waiting(now uint32) int {
+	p := l.pending.Load()
+	if now-uint32(p>>32) > 1 {
+		return 0
+	}
+	return int(uint32(p))
 }
 
 // Clients is how many clients the backend has now: those in the Table, and
@@ -106,3 +141,6 @@ func (m *Member) Full() bool { return m.MaxClients > 0 && m.Clients() >= m.MaxCl
 
 // Usable reports whether clients that it has may stay.
 func (m *Member) Usable() bool { return m.State != Down }
+
+// Picked counts the clients it was picked for, whether or not it answered them.
+func (m *Member) Picked() uint64 { return m.load.picked.Load() }

@@ -134,6 +134,7 @@ func (b *Balancer) Route(v *Verdict, f Flow, avoid ...ID) (Route, error) {
 		switch r.Why {
 		case WhyPicked, WhyMoved:
 			r.Member.load.picked.Add(1)
+			r.Member.load.wait(uint32(time.Now().Unix()))
 		case WhyAsked:
 			b.Trace.asked(v.pickKey(f), len(r.Ask))
 		default:
@@ -330,7 +331,7 @@ func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 		}
 		t.touch(c, now)
 		for _, k := range keys {
-			t.addName(c, k)
+			t.addName(c, k, now)
 		}
 		return true
 	}
@@ -354,10 +355,11 @@ func (b *Balancer) Touch(k Key) bool {
 // A Stream is the claim of an open stream on its backend; see
 // [Balancer.Attach].
 type Stream struct {
-	b    *Balancer
-	m    *Member
-	key  Key // of the client it keeps
-	done atomic.Bool
+	b      *Balancer
+	m      *Member
+	client uint32 // the client it keeps; 0 if none
+	serial uint32 // of the client
+	done   atomic.Bool
 }
 
 // Attach records a stream to m that has been opened for the client at f. If v
@@ -367,58 +369,66 @@ type Stream struct {
 func (b *Balancer) Attach(m *Member, v *Verdict, f Flow, why Why) *Stream {
 	s := &Stream{b: b, m: m}
 	if k := firstKey(v.Keys[:]); !k.IsZero() && b.Answered(m, f, StageEstablished, why, v.Keys[:]...) {
-		if b.Table.hold(k, 1) {
-			s.key = k
-			return s
-		}
+		s.client, s.serial = b.Table.hold(k)
 	}
-	m.load.streams.Add(1)
+	if s.client == 0 {
+		m.load.streams.Add(1)
+	}
 	return s
 }
 
 // Member returns the backend as it is now, or nil if it isn't in the Pool any
 // more.
-func (s *Stream) Member() *Member {
-	now := s.b.Pool.View().Member(s.m.ID)
-	return now
-}
+func (s *Stream) Member() *Member { return s.b.Pool.View().Member(s.m.ID) }
 
 // Close ends the claim. Only the first call counts.
 func (s *Stream) Close() {
 	if s.done.Swap(true) {
 		return
 	}
-	if s.key.IsZero() {
+	if s.client == 0 {
 		s.m.load.streams.Add(-1)
 		return
 	}
-	s.b.Table.hold(s.key, -1)
+	s.b.Table.letGo(s.client, s.serial)
 }
 
-// hold adds d to the streams that keep the client with name k.
-func (t *Table) hold(k Key, d int) bool {
+// hold keeps the client with name k until letGo: it neither expires nor makes
+// room. It returns the client, or 0 if there is none.
+func (t *Table) hold(k Key) (c, serial uint32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := t.now()
-	c := t.client(k, now)
-	if c == 0 {
-		return false
+	if c = t.client(k, t.now()); c == 0 {
+		return 0, 0
 	}
 	r := &t.clients.items[c]
-	was := t.list(r)
-	r.streams = uint16(max(int(r.streams)+d, 0))
-	is := t.list(r)
-	if was != is {
-		if was != nil {
-			t.unlink(was, c)
-		}
-		if is != nil {
-			r.seen = now
-			t.link(is, c)
-			t.arm()
-		}
+	if l := t.list(r); l != nil {
+		t.unlink(l, c)
 	}
-	return true
+	r.streams++
+	return c, r.serial
+}
+
+// letGo ends one hold of client c, unless that client has gone.
+func (t *Table) letGo(c, serial uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := &t.clients.items[c]
+	if !t.clients.live(c) || r.serial != serial {
+		return
+	}
+	r.streams--
+	if r.streams > 0 {
+		return
+	}
+	if r.names == 0 {
+		t.link(t.list(r), c)
+		t.remove(c)
+		return
+	}
+	r.seen = t.now()
+	t.link(t.list(r), c)
+	t.arm()
 }
 
 func firstKey(keys []Key) Key {

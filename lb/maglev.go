@@ -24,14 +24,23 @@ func (p *Maglev) Pick(k Key, v *View) *Member {
 	if len(v.Ready) == 0 {
 		return nil
 	}
+	return p.tableFor(v).pick(k)
+}
+
+// tableFor returns the table of v. After a change, which is rare, several
+// goroutines may make the same one at once; that is cheaper than a lock on each
+// pick.
+func (p *Maglev) tableFor(v *View) *maglevTable {
 	t := p.table.Load()
 	if t == nil || t.view != v {
-		// Several goroutines may make the same table at once, after a rare
-		// change; that is cheaper than a lock on each pick.
 		t = newMaglev(v)
 		p.table.Store(t)
 	}
-	return v.Ready[t.rows[k.hash(0)%uint64(len(t.rows))]]
+	return t
+}
+
+func (t *maglevTable) pick(k Key) *Member {
+	return t.view.Ready[t.rows[k.hash(0)%uint64(len(t.rows))]]
 }
 
 func newMaglev(v *View) *maglevTable {

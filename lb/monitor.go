@@ -93,8 +93,10 @@ type checkState struct {
 
 // A Failure is an error and its time.
 type Failure struct {
-	Err string    `json:"error,omitempty"`
-	At  time.Time `json:"at,omitzero"`
+	// Err is the error's text, shortened if it is long.
+	Err string `json:"error,omitempty"`
+	// At is when it happened; zero if nothing has.
+	At time.Time `json:"at,omitzero"`
 }
 
 // A CheckStatus says how a check of a backend stands.
@@ -120,8 +122,10 @@ type CheckStatus struct {
 
 // A BackendStatus says what a Monitor knows of a backend.
 type BackendStatus struct {
-	Backend string        `json:"backend"`
-	Checks  []CheckStatus `json:"checks"`
+	// Backend is its name.
+	Backend string `json:"backend"`
+	// Checks are how its checks stand, in the order of Monitor.Checks.
+	Checks []CheckStatus `json:"checks"`
 	// Suspect is what was last heard of it without asking; see
 	// [Monitor.Suspect].
 	Suspect Failure `json:"suspect,omitzero"`

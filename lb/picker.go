@@ -1,6 +1,9 @@
 package lb
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // A Picker chooses a backend for a client that is new. It chooses among
 // v.Ready, which the Pool has already narrowed to what may take new clients:
@@ -18,30 +21,30 @@ type PickerFunc func(k Key, v *View) *Member
 // Pick calls f.
 func (f PickerFunc) Pick(k Key, v *View) *Member { return f(k, v) }
 
-// LeastClients picks the backend with the fewest clients for its share. Of more
-// than two backends it compares two, chosen by the client's key: so a rush of
-// clients doesn't fall on one backend before its count is seen to grow
-// (Mitzenmacher, The Power of Two Choices, 2001).
+// LeastClients picks the backend with the fewest clients for its share. Clients
+// picked for within the last second that haven't been answered yet count too:
+// or a rush of clients would all fall on the backend that had the fewest when it
+// began.
 type LeastClients struct{}
 
-// Pick returns the backend with fewer clients.
+// Pick returns the backend with the fewest clients.
 func (LeastClients) Pick(k Key, v *View) *Member {
-	n := uint64(len(v.Ready))
+	n := len(v.Ready)
 	if n == 0 {
 		return nil
 	}
-	h := k.hash(0)
-	i := h % n
-	a := v.Ready[i]
-	if n == 1 {
-		return a
+	now := uint32(time.Now().Unix())
+	first := int(k.hash(0) % uint64(n)) // of several with equal loads, the key decides
+	best := v.Ready[first]
+	load := best.Clients() + best.load.waiting(now)
+	for i := 1; i < n; i++ {
+		m := v.Ready[(first+i)%n]
+		// (clients+1)/share, multiplied out.
+		if l := m.Clients() + m.load.waiting(now); (l+1)*best.Share < (load+1)*m.Share {
+			best, load = m, l
+		}
 	}
-	b := v.Ready[(i+1+(h>>32)%(n-1))%n]
-	// (clients+1)/share, multiplied out. With equal loads the key decides.
-	if (b.Clients()+1)*a.Share < (a.Clients()+1)*b.Share {
-		return b
-	}
-	return a
+	return best
 }
 
 // RoundRobin picks the backends in turn, each as often as its share says, and

@@ -171,7 +171,7 @@ func (t *Table) restore(s savedClient, m *Member, away time.Duration) bool {
 	r.seen = now - tick(silence/tickLen)
 	r.since = now - min(now, tick((s.age+away)/tickLen))
 	for _, k := range slices.Backward(s.Names) {
-		t.addName(c, k)
+		t.addName(c, k, now)
 	}
 	t.arm()
 	return true

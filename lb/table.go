@@ -64,6 +64,7 @@ type Table struct {
 	full    list // established
 	loads   []*load
 	ask     bucket
+	serial  uint32
 	timer   *time.Timer
 	stats   TableStats
 }
@@ -124,7 +125,8 @@ type client struct {
 	backend    ID
 	seen       tick
 	since      tick
-	streams    uint16
+	streams    uint32
+	serial     uint32 // tells it from others that have had its number
 	names      uint8
 	stage      Stage
 	why        Why
@@ -288,7 +290,11 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 			// Sent from another client's flow, but not led here by it.
 			continue
 		}
-		t.addName(c, k)
+		t.addName(c, k, now)
+	}
+	if r = &t.clients.items[c]; r.names == 0 && r.streams == 0 {
+		t.remove(c) // none of the names was to be had
+		return 0, false, 0, false
 	}
 	t.arm()
 	return c, fresh, was, moved
@@ -344,7 +350,10 @@ func (t *Table) add(m *Member, src Key, stage Stage, why Why, now tick) uint32 {
 		return 0
 	}
 	c := t.clients.alloc()
-	t.clients.items[c] = client{backend: m.ID, seen: now, since: now, stage: stage, why: why, source: s}
+	t.serial++
+	t.clients.items[c] = client{
+		backend: m.ID, seen: now, since: now, stage: stage, why: why, source: s, serial: t.serial,
+	}
 	r := &t.clients.items[c]
 	so := &t.sources.items[s]
 	so.clients++
@@ -354,6 +363,7 @@ func (t *Table) add(m *Member, src Key, stage Stage, why Why, now tick) uint32 {
 	}
 	t.link(t.list(r), c)
 	t.countAt(m, 1)
+	m.load.answered()
 	return c
 }
 
@@ -401,17 +411,19 @@ func (t *Table) promote(c uint32, stage Stage) {
 
 // addName gives client c the name k. A name that another client has at the same
 // backend stays where it is: a device tunnel and a user tunnel share one flow.
-func (t *Table) addName(c uint32, k Key) {
+func (t *Table) addName(c uint32, k Key, now tick) {
 	if k.IsZero() {
 		return
 	}
 	r := &t.clients.items[c]
-	if n := t.find(k); n != 0 {
-		other := t.names.items[n].owner
+	if other := t.client(k, now); other != 0 {
 		if other == c || t.clients.items[other].backend == r.backend {
 			return
 		}
-		t.dropName(n)
+		t.dropName(t.find(k))
+		if o := &t.clients.items[other]; o.names == 0 && o.streams == 0 {
+			t.remove(other)
+		}
 	}
 	if int(r.names) >= min(defaultTo(t.MaxNames, DefaultMaxNames), 255) {
 		oldest := r.first

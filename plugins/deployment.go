@@ -161,24 +161,23 @@ type Check struct {
 	// VerifyTLS has CheckSSTP refuse a certificate that isn't valid for Host.
 	VerifyTLS bool `json:"verify_tls,omitempty"`
 
-	// User is whom CheckRADIUS asks about; it is needed. NPS has a "ping
-	// user-name" setting for it.
+	// User is whom CheckRADIUS asks about; empty means "aovlb-probe". It needs
+	// no account: a reject is an answer. NPS rejects the name in its registry
+	// value "ping user-name" without work and without logging it.
 	User string `json:"user,omitempty"`
 	// SecretFile or SecretEnv refer to the RADIUS secret CheckRADIUS shares
 	// with the servers; it needs one of them.
 	SecretFile string `json:"secret_file,omitempty"`
 	SecretEnv  string `json:"secret_env,omitempty"`
-	// PasswordFile or PasswordEnv refer to the User's password. Without them
-	// a random password is sent, and a reject is as good as an accept.
-	PasswordFile string `json:"password_file,omitempty"`
-	PasswordEnv  string `json:"password_env,omitempty"`
+	// Accounting has CheckRADIUS ask by an Accounting-Request, at port 1813
+	// if Port is 0.
+	Accounting bool `json:"accounting,omitempty"`
+	// RequireMessageAuthenticator has CheckRADIUS take no answer without one.
+	RequireMessageAuthenticator bool `json:"require_message_authenticator,omitempty"`
 }
 
 // Secret refers to the RADIUS secret.
 func (c *Check) Secret() Secret { return Secret{File: c.SecretFile, Env: c.SecretEnv} }
-
-// Password refers to the User's password.
-func (c *Check) Password() Secret { return Secret{File: c.PasswordFile, Env: c.PasswordEnv} }
 
 // A Group is an affinity group: listeners that agree where a client lives.
 // Other products call it port following (Kemp), match across services (F5) or a

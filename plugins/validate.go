@@ -203,8 +203,8 @@ var checkFields = []struct {
 	{"user", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.User != "" }},
 	{"secret_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretFile != "" }},
 	{"secret_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretEnv != "" }},
-	{"password_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordFile != "" }},
-	{"password_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordEnv != "" }},
+	{"accounting", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.Accounting }},
+	{"require_message_authenticator", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.RequireMessageAuthenticator }},
 }
 
 var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckTCP}
@@ -258,9 +258,6 @@ func (v *validator) checkSSTP(at string, c *Check) {
 }
 
 func (v *validator) checkRADIUS(at string, c *Check) {
-	if c.User == "" {
-		v.add(at+".user", "a check of type radius needs it")
-	}
 	if len(c.User) > 253 {
 		v.add(at+".user", "it has %d bytes, the most is 253", len(c.User))
 	}
@@ -270,8 +267,8 @@ func (v *validator) checkRADIUS(at string, c *Check) {
 	case c.SecretFile != "" && c.SecretEnv != "":
 		v.add(at+".secret_env", "there is secret_file too, only one can be")
 	}
-	if c.PasswordFile != "" && c.PasswordEnv != "" {
-		v.add(at+".password_env", "there is password_file too, only one can be")
+	if c.Accounting && c.RequireMessageAuthenticator {
+		v.add(at+".require_message_authenticator", "answers to accounting have none")
 	}
 }
 

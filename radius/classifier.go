@@ -15,7 +15,7 @@ const (
 	SpaceState
 	// SpaceSession holds accounting sessions of a NAS: Acct-Session-Id.
 	SpaceSession
-	// SpaceUser holds users, as [Identity] says.
+	// SpaceUser holds users: Calling-Station-Id and User-Name.
 	SpaceUser
 	// SpacePort holds the ports of a NAS, for users without a name.
 	SpacePort
@@ -24,22 +24,21 @@ const (
 	spaceScope
 )
 
-// An Identity says what makes a user, whose authentication and accounting are
-// kept on one server.
+// An Identity says by what a server is picked for a user. (Once it has answered,
+// a user is known by Calling-Station-Id and User-Name together.)
 type Identity uint8
 
 const (
-	// ByStation is the Calling-Station-Id, and without one the User-Name. It
-	// stays the same when a server gives a user another name in its answer.
-	// RRAS sends the client's public address as Calling-Station-Id: users
-	// behind one NAT go to one server.
+	// ByStation is by Calling-Station-Id, and without one by User-Name. It
+	// agrees for a NAS that calls its user differently in accounting. RRAS
+	// sends the client's public address as Calling-Station-Id: users behind
+	// one NAT are picked the same server.
 	ByStation Identity = iota
-	// ByStationAndName is both together. Users behind one NAT spread, but a
-	// NAS that accounts for another name than it authenticated may have its
-	// accounting elsewhere, unless both bear the session's Acct-Session-Id.
+	// ByStationAndName is by both together, so that users behind one NAT
+	// spread.
 	ByStationAndName
-	// ByName is the User-Name alone, and without one the
-	// Calling-Station-Id: all computers of a user go to one server.
+	// ByName is by User-Name, and without one by Calling-Station-Id: all
+	// computers of a user are picked the same server.
 	ByName
 )
 
@@ -64,7 +63,7 @@ func (i Identity) String() string {
 // is lost whatever is done; the packet then goes to another server, which
 // rejects it (FreeRADIUS) or discards it (NPS).
 type Classifier struct {
-	// User says what makes a user.
+	// User says by what a server is picked for a user.
 	User Identity
 	// AuthPort and AcctPort, if not 0, are the only listening ports to which
 	// Access-Requests and Accounting-Requests may come.
@@ -169,11 +168,13 @@ func rank(to *[]byte, was *uint8, v []byte, n uint8) {
 //     Identifier and Authenticator.
 //   - Acct-Session-Id within the same Scope: a NAS that has been restarted
 //     gives the numbers of earlier sessions to other users.
-//   - the user, as c.User says, whom the Picker chooses by, too. For a user
-//     without a name, such as "anonymous" with no Calling-Station-Id, that is
-//     the port of the NAS, else the request; in accounting it is the NAS.
+//   - the user: Calling-Station-Id and User-Name. For one without a name, such
+//     as "anonymous" with no Calling-Station-Id, it is the port of the NAS; in
+//     accounting, if there is none either, the NAS.
 //   - Acct-Session-Id within the NAS alone, for a NAS that calls its user
 //     differently in accounting.
+//
+// Pick is as c.User says, else that port, else the request or the NAS.
 //
 // Class is no name, although a NAS repeats it in accounting: policies give the
 // same Class to many users.
@@ -214,13 +215,14 @@ func (c Classifier) access(p Packet, f lb.Flow) lb.Verdict {
 	nas := a.nasName(f)
 	session := a.sessionKey(&nas)
 	v := lb.Verdict{Begin: len(a.state) == 0, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
-	v.Keys = [lb.MaxKeys]lb.Key{{}, session.In(v.Scope), c.user(&a, &nas), session}
+	user := a.userKey(&nas)
+	v.Keys = [lb.MaxKeys]lb.Key{{}, session.In(v.Scope), user, session}
 	if v.Begin {
 		v.Keys[0] = requestKey(p, f)
 	} else {
 		v.Keys[0] = stateKey(a.state).In(v.Scope)
 	}
-	if v.Pick = v.Keys[2]; v.Pick.IsZero() {
+	if v.Pick = c.pick(&a, user); v.Pick.IsZero() {
 		v.Pick = v.Keys[0]
 	}
 	return v
@@ -235,11 +237,11 @@ func (c Classifier) accounting(p Packet, f lb.Flow) lb.Verdict {
 		return drop(reasonMessage)
 	}
 	nas := a.nasName(f)
-	session, user := a.sessionKey(&nas), c.user(&a, &nas)
+	session, user := a.sessionKey(&nas), a.userKey(&nas)
 	v := lb.Verdict{Begin: true, Exchange: exchange(p)}
 	if !user.IsZero() {
 		v.Keys = [lb.MaxKeys]lb.Key{session.In(a.scope(&nas)), user, session}
-		v.Pick = user
+		v.Pick = c.pick(&a, user)
 		return v
 	}
 	// The NAS speaks of itself (Accounting-On), or keeps its user's name.
@@ -278,7 +280,7 @@ func (c Classifier) Answer(b []byte, _ lb.Flow) lb.Verdict {
 		return drop(reasonNoMessage)
 	}
 	if len(a.state) > 0 {
-		v.Keys[0] = stateKey(a.state)
+		v.Keys[0] = stateKey(a.state).In(v.Scope)
 	}
 	return v
 }
@@ -315,7 +317,11 @@ func (a *facts) nasName(f lb.Flow) nasName {
 
 // scope is within what the names are unique that others made up for a user.
 func (a *facts) scope(nas *nasName) lb.Key {
-	return lb.HashKey(spaceScope, nas.bytes(), a.station, a.user)
+	var port []byte
+	if a.nameless() {
+		port = a.port
+	}
+	return lb.HashKey(spaceScope, nas.bytes(), a.station, a.user, port)
 }
 
 func (a *facts) sessionKey(nas *nasName) lb.Key {
@@ -325,27 +331,36 @@ func (a *facts) sessionKey(nas *nasName) lb.Key {
 	return lb.HashKey(SpaceSession, nas.bytes(), a.session)
 }
 
-// user names the user, or else the port of the NAS. It returns the zero Key if
-// there is neither.
-func (c Classifier) user(a *facts, nas *nasName) lb.Key {
-	name := a.user
-	if anonymous(name) {
-		name = nil
-	}
-	station := a.station
+// nameless reports whether nothing but a port tells the user from others.
+func (a *facts) nameless() bool { return len(a.station) == 0 && anonymous(a.user) }
+
+// userKey names the user, or else the port of the NAS. It returns the zero Key
+// if there is neither.
+func (a *facts) userKey(nas *nasName) lb.Key {
 	switch {
-	case c.User == ByStation && len(station) > 0:
-		name = nil
-	case c.User == ByName && len(name) > 0:
-		station = nil
-	}
-	switch {
-	case len(station) > 0 || len(name) > 0:
-		return lb.HashKey(SpaceUser, station, name)
+	case !a.nameless():
+		return lb.HashKey(SpaceUser, a.station, a.user)
 	case len(a.port) > 0:
 		return lb.HashKey(SpacePort, nas.bytes(), a.port)
 	}
 	return lb.Key{}
+}
+
+// pick returns what a Picker hashes, given the user's key.
+func (c Classifier) pick(a *facts, user lb.Key) lb.Key {
+	name := a.user
+	if anonymous(name) {
+		name = nil
+	}
+	switch {
+	case len(a.station) == 0 || (len(name) == 0 && c.User == ByStationAndName):
+		return user // of one of them, or of neither
+	case c.User == ByStation || len(name) == 0:
+		return lb.HashKey(SpaceUser, a.station, nil)
+	case c.User == ByName:
+		return lb.HashKey(SpaceUser, nil, name)
+	}
+	return user
 }
 
 // anonymous reports whether a User-Name hides who the user is, as the outer

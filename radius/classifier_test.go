@@ -168,7 +168,9 @@ func TestAnonymous(t *testing.T) {
 func big() []byte {
 	attrs := []attr{
 		msgAuth(), text(UserName, `CORP\ada.lovelace`), text(CallingStationID, "198.51.100.7"), text(CalledStationID, "vpn.example.org"),
-		attr{NASIPAddress, []byte{10, 0, 1, 11}}, attr{NASPort, []byte{0, 0, 0, 4}}, text(AcctSessionID, "1234"),
+		{NASIPAddress, []byte{10, 0, 1, 11}},
+		{NASPort, []byte{0, 0, 0, 4}},
+		text(AcctSessionID, "1234"),
 		text(State, "0123456789abcdef0123456789abcdef"),
 	}
 	for range 5 {

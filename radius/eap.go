@@ -25,7 +25,10 @@ const (
 // An EAPHeader is the beginning of the EAP packet that the EAP-Message
 // attributes of a Packet carry in pieces (RFC 3579 §3.1).
 type EAPHeader struct {
-	Code       EAPCode
+	// Code says what the EAP packet is.
+	Code EAPCode
+	// Identifier is the number that an EAP response has in common with its
+	// request. It isn't that of the RADIUS packet.
 	Identifier byte
 	// Len is how long the EAP packet says it is, in bytes.
 	Len int

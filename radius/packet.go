@@ -74,6 +74,7 @@ const (
 	UserPassword         Type = 2
 	NASIPAddress         Type = 4
 	NASPort              Type = 5
+	ReplyMessage         Type = 18
 	State                Type = 24
 	Class                Type = 25
 	CalledStationID      Type = 30
@@ -83,6 +84,7 @@ const (
 	AcctStatusType       Type = 40
 	AcctDelayTime        Type = 41
 	AcctSessionID        Type = 44
+	AcctSessionTime      Type = 46
 	NASPortType          Type = 61
 	EAPMessage           Type = 79
 	MessageAuthenticator Type = 80

@@ -56,11 +56,11 @@ func newStandIn(t *testing.T, plain bool, handle func(s *standIn, c net.Conn)) *
 			wg.Go(func() {
 				defer raw.Close()
 				defer context.AfterFunc(t.Context(), func() { raw.Close() })()
-				c := net.Conn(raw)
-				if conf != nil {
-					c = tls.Server(raw, conf)
+				if conf == nil {
+					handle(s, raw)
+				} else {
+					handle(s, tls.Server(raw, conf))
 				}
-				handle(s, c)
 			})
 		}
 	})
@@ -130,6 +130,7 @@ func reset(s *standIn, c net.Conn) {
 }
 
 func TestProber(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name   string
 		plain  bool
@@ -143,8 +144,10 @@ func TestProber(t *testing.T) {
 		{name: "401 and the length of SSTP", handle: answering("HTTP/1.1 401\r\nContent-Length: 18446744073709551615\r\n\r\n")},
 		{name: "401 cut off after the status line", handle: answering("HTTP/1.1 401 Unauthorized\r\nServer: M")},
 		{name: "401 without TLS", plain: true, prober: Prober{PlainHTTP: true}, handle: answering(windows401)},
-		{name: "404", handle: answering("HTTP/1.1 404 Not Found\r\nServer: Microsoft-HTTPAPI/2.0\r\n\r\nbody after HEAD"),
-			want: `HTTP status 404 from "Microsoft-HTTPAPI/2.0", want 401: the web server answers, but no SSTP service`},
+		{
+			name: "404", handle: answering("HTTP/1.1 404 Not Found\r\nServer: Microsoft-HTTPAPI/2.0\r\n\r\nbody after HEAD"),
+			want: `HTTP status 404 from "Microsoft-HTTPAPI/2.0", want 401: the web server answers, but no SSTP service`,
+		},
 		{name: "404 as wanted", handle: answering("HTTP/1.1 404 Not Found\r\n\r\n"), prober: Prober{Expect: 404}},
 		{name: "401 but 404 wanted", handle: answering(windows401), prober: Prober{Expect: 404}, want: "HTTP status 401"},
 		{name: "503", handle: answering("HTTP/1.1 503 Service Unavailable\r\n\r\n"), want: "HTTP status 503, want 401: the web server answers, but the SSTP service"},
@@ -162,8 +165,10 @@ func TestProber(t *testing.T) {
 		{name: "closes in TLS", plain: true, handle: func(_ *standIn, c net.Conn) {
 			c.Read(make([]byte, 4096))
 		}, want: "TLS handshake: the connection was closed"},
-		{name: "closes without a word", handle: func(s *standIn, c net.Conn) { s.readRequest(c); c.Close() },
-			want: "closed without an answer"},
+		{
+			name: "closes without a word", handle: func(s *standIn, c net.Conn) { s.readRequest(c); c.Close() },
+			want: "closed without an answer",
+		},
 		{name: "closes within the status line", handle: answering("HTTP/1.1 4"), want: "closed within the status line"},
 		{name: "garbage", handle: answering("SSH-2.0-OpenSSH_9.2\r\n"), want: `isn't HTTP, it begins with "SSH-2.0-OpenSSH_9.2`},
 		{name: "endless head", handle: answering("HTTP/1.1 404 \r\n" + strings.Repeat("X: y\r\n", 5000)), want: "HTTP status 404"},
@@ -171,11 +176,15 @@ func TestProber(t *testing.T) {
 		{name: "bad status", handle: answering("HTTP/1.1 4x1 \r\n\r\n"), want: "isn't HTTP"},
 		{name: "four digits", handle: answering("HTTP/1.1 4011\r\n\r\n"), want: "isn't HTTP"},
 		{name: "plain HTTP where TLS is expected", plain: true, handle: answering(""), want: "TLS handshake"},
-		{name: "TLS where plain HTTP is expected", plain: true, prober: Prober{PlainHTTP: true},
-			handle: answering("\x15\x03\x01\x00\x02\x02\x46"), want: "TLS, not plain HTTP"},
+		{
+			name: "TLS where plain HTTP is expected", plain: true, prober: Prober{PlainHTTP: true},
+			handle: answering("\x15\x03\x01\x00\x02\x02\x46"), want: "TLS, not plain HTTP",
+		},
 		{name: "verified name", prober: Prober{Verify: true, ServerName: "vpn.example.org"}, handle: answering(windows401)},
-		{name: "unknown CA", prober: Prober{Verify: true, ServerName: "vpn.example.org", RootCAs: x509.NewCertPool()},
-			handle: answering(windows401), want: "clients wouldn't accept the certificate"},
+		{
+			name: "unknown CA", prober: Prober{Verify: true, ServerName: "vpn.example.org", RootCAs: x509.NewCertPool()},
+			handle: answering(windows401), want: "clients wouldn't accept the certificate",
+		},
 		{name: "wrong name", prober: Prober{Verify: true, ServerName: "other.example.org"}, handle: answering(windows401), want: "clients wouldn't accept"},
 		{name: "address isn't in the certificate", prober: Prober{Verify: true}, handle: answering(windows401), want: "clients wouldn't accept"},
 	}

@@ -3,6 +3,7 @@ package tcp
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -41,15 +42,25 @@ func (e *Engine) connect(ctx context.Context, st *stream, v *lb.Verdict) (net.Co
 		case ctx.Err() != nil:
 			return nil, r, RefusedClosing, err
 		case ours(err):
-			e.logger().Warn("can't connect to any backend: this machine is to blame", "target", target, "err", err)
+			e.logger().Log(ctx, e.grave(), "can't connect to any backend: this machine is to blame", "target", target, "err", err)
 			return nil, r, RefusedLocal, err
 		}
 		e.count.unreachable.Add(1)
 		e.Trace.unreachable(r.Member, target, err)
-		e.logger().Warn("backend can't be reached", "backend", r.Member.Name, "target", target, "err", err)
+		e.logger().Log(ctx, e.grave(), "backend can't be reached", "backend", r.Member.Name, "target", target, "err", err)
 		avoid, last = append(avoid, r.Member.ID), err
 	}
 	return nil, lb.Route{}, RefusedUnreachable, last
+}
+
+// grave is the level at which a failure to connect is logged: a warning at most
+// once a second, since a thousand clients may meet the same dead backend.
+func (e *Engine) grave() slog.Level {
+	now := time.Now().Unix()
+	if was := e.warned.Load(); was != now && e.warned.CompareAndSwap(was, now) {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
 }
 
 // dial connects to target, for client.
@@ -63,6 +74,9 @@ func (e *Engine) dial(ctx context.Context, client, target netip.AddrPort) (net.C
 	d := net.Dialer{Timeout: timeout, KeepAlive: -1} // tune sets keepalive
 	var local netip.AddrPort
 	if e.Transparent {
+		if client.Addr().Is4() != target.Addr().Unmap().Is4() {
+			return nil, errFamily
+		}
 		// Port 0: the kernel finds one that is free for this pair of
 		// addresses, so the client's own can't be in the way.
 		local = netip.AddrPortFrom(client.Addr(), 0)
@@ -75,12 +89,15 @@ func (e *Engine) dial(ctx context.Context, client, target netip.AddrPort) (net.C
 	return conn, nil
 }
 
+// errFamily says that a client can't be seen by a backend of the other family.
+var errFamily = errors.New("tcp: a transparent stream can't change between IPv4 and IPv6")
+
 // ours reports whether a failure to connect says nothing of the backend.
 func ours(err error) bool {
 	return slices.ContainsFunc([]error{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
 		syscall.EADDRNOTAVAIL, syscall.EADDRINUSE, syscall.EPERM, syscall.EACCES,
-		syscall.EAFNOSUPPORT, syscall.EINVAL,
+		syscall.EAFNOSUPPORT, syscall.EINVAL, errFamily,
 	}, func(e error) bool { return errors.Is(err, e) })
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aovlb/aovlb/lb"
@@ -107,6 +108,7 @@ type Engine struct {
 	count   counters
 	buffers sync.Pool // of *[MaxSniff]byte
 	pipes   pipes
+	warned  atomic.Int64 // second of the last warning, as Unix time
 
 	mu      sync.Mutex // below
 	closed  bool
@@ -180,8 +182,8 @@ func (e *Engine) check() error {
 	if e.Transparent && e.Dial != nil {
 		errs = append(errs, errors.New("tcp: Transparent and Dial can't be had together"))
 	}
-	if e.Transparent && transparentError != nil {
-		errs = append(errs, transparentError)
+	if e.Transparent && errTransparent != nil {
+		errs = append(errs, errTransparent)
 	}
 	if e.ProxyTo > ProxyV2 {
 		errs = append(errs, fmt.Errorf("tcp: unknown PROXY protocol version %d", e.ProxyTo))

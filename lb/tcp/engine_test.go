@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +22,18 @@ import (
 	"github.com/aovlb/aovlb/lb/tcp"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the tests and then looks for goroutines that were left behind; or
+// it is an engine for another process.
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childEnv); spec != "" {
+		if err := child(spec); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // A bench is an engine between a client and two backends, in memory.
 type bench struct {
@@ -665,8 +678,10 @@ func TestProxyThrough(t *testing.T) {
 		{name: "v1 to v1", sent: v1 + "x", out: tcp.ProxyV1, got: v1 + "x", client: "198.51.100.9"},
 		{name: "v1 to v2", sent: v1 + "x", out: tcp.ProxyV2, got: v2 + "x", client: "198.51.100.9"},
 		{name: "v2 to v1", sent: v2 + "x", out: tcp.ProxyV1, got: v1 + "x", client: "198.51.100.9"},
-		{name: "unknown", sent: "PROXY UNKNOWN\r\nx", out: tcp.ProxyV1,
-			got: "PROXY TCP4 203.0.113.7 192.0.2.1 40001 443\r\nx", client: "203.0.113.7"},
+		{
+			name: "unknown", sent: "PROXY UNKNOWN\r\nx", out: tcp.ProxyV1,
+			got: "PROXY TCP4 203.0.113.7 192.0.2.1 40001 443\r\nx", client: "203.0.113.7",
+		},
 		{name: "local", sent: local + "x", out: tcp.ProxyV2, got: local + "x", client: "203.0.113.7"},
 		{name: "missing", sent: "GET / HTTP/1.1\r\n", refused: true},
 		{name: "late", sent: "PROXY TCP4 ", refused: true},

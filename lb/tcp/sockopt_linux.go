@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var transparentError error // Linux has IP_TRANSPARENT
+var errTransparent error // Linux has IP_TRANSPARENT
 
 func setUserTimeout(c *net.TCPConn, d time.Duration) {
 	raw, err := c.SyscallConn()

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-var transparentError = errors.New("tcp: Transparent needs Linux")
+var errTransparent = errors.New("tcp: Transparent needs Linux")
 
 func setUserTimeout(*net.TCPConn, time.Duration) {}
 
-func controlTransparent(string, string, syscall.RawConn) error { return transparentError }
+func controlTransparent(string, string, syscall.RawConn) error { return errTransparent }
 
 func (c *ListenConfig) control(string, string, syscall.RawConn) error {
 	if c.Transparent {
-		return transparentError
+		return errTransparent
 	}
 	if c.ReusePort {
 		return errors.New("tcp: ReusePort needs Linux")

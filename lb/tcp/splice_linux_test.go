@@ -1,3 +1,130 @@
 package tcp_test
 
+import (
+	"errors"
+	"net"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/aovlb/aovlb/lb/tcp"
+)
+
 const spliceable = true
+
+// descriptors returns how many file descriptors this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip(err)
+	}
+	return len(d)
+}
+
+// TestIdleHoldsNoPipe checks that a silent stream costs its two sockets only.
+func TestIdleHoldsNoPipe(t *testing.T) {
+	e := &tcp.Engine{Balancer: balancer(t)}
+	back := loopback(t)
+	defer back.Close()
+	e.Port = port(back)
+	addr := serve(t, e)
+	const n = 100
+	before := descriptors(t)
+	for range n {
+		c, err := net.DialTCP("tcp", nil, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		s, err := back.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		alive(t, c, s)
+	}
+	// Each stream has four sockets here, since both peers are us. The pipes are
+	// those that were in use at one moment: a few.
+	if got := descriptors(t) - before; got > 4*n+20 {
+		t.Errorf("%d silent streams hold %d descriptors", n, got)
+	}
+}
+
+// TestNoPipes takes all descriptors away from a stream: its bytes are then copied.
+func TestNoPipes(t *testing.T) {
+	e := &tcp.Engine{Balancer: balancer(t)}
+	client, backend := pair(t, e)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	less := was
+	less.Cur = 0 // what is open stays open
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &less); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &was)
+	for range 100 { // until the pipes that were made before are used up
+		e.ClosePipes()
+		alive(t, client, backend)
+		if s := e.Stats(); s.Sent+s.Received > s.Spliced {
+			return
+		}
+	}
+	t.Errorf("stats %+v: everything is spliced, by what?", e.Stats())
+}
+
+// TestStalled has a client that takes nothing for longer than UserTimeout.
+func TestStalled(t *testing.T) {
+	e := &tcp.Engine{Balancer: balancer(t), UserTimeout: 200 * time.Millisecond}
+	_, backend := pair(t, e)
+	b := make([]byte, 1<<20)
+	start := time.Now()
+	for {
+		if _, err := backend.Write(b); err != nil {
+			break
+		}
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v to notice", took)
+	} else {
+		t.Logf("noticed after %v", took)
+	}
+}
+
+// BenchmarkIdleStreams says what a silent stream takes of Go's memory.
+func BenchmarkIdleStreams(b *testing.B) {
+	const n = 1000
+	back := loopback(b)
+	defer back.Close()
+	addr := serve(b, &tcp.Engine{Balancer: balancer(b), Port: port(back)})
+	var conns []net.Conn
+	memory := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc + m.StackInuse)
+	}
+	for b.Loop() {
+		before := memory()
+		for range n {
+			c, err1 := net.DialTCP("tcp", nil, addr)
+			s, err2 := back.Accept()
+			if err := errors.Join(err1, err2); err != nil {
+				b.Fatal(err)
+			}
+			conns = append(conns, c, s)
+			alive(b, c, s)
+		}
+		b.ReportMetric((memory()-before)/n, "B/stream")
+		for _, c := range conns {
+			c.(*net.TCPConn).SetLinger(0)
+			c.Close()
+		}
+		conns = nil
+	}
+}

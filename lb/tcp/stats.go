@@ -33,9 +33,10 @@ const (
 )
 
 var refusalText = [refusals]string{
-	"limit", "proxy header", "bytes", "no backend", "unreachable", "local", "gone", "closing",
+	"limit", "proxy_header", "bytes", "no_backend", "unreachable", "local", "gone", "closing",
 }
 
+// String returns one word, joined by underscores, as metrics use it.
 func (r Refusal) String() string {
 	if r < refusals {
 		return refusalText[r]
@@ -65,8 +66,9 @@ const (
 	ends
 )
 
-var endText = [ends]string{"done", "reset", "idle", "backend down", "closing"}
+var endText = [ends]string{"done", "reset", "idle", "backend_down", "closing"}
 
+// String returns one word, joined by underscores, as metrics use it.
 func (e End) String() string {
 	if e < ends {
 		return endText[e]
@@ -106,19 +108,20 @@ func (s Side) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 type Summary struct {
 	// Flow is who came, and to which port.
 	Flow lb.Flow
-	// Member is the backend as it was when the stream began, Why how the
-	// client came to it.
+	// Member is the backend as it was when the stream began.
 	Member *lb.Member
-	Why    lb.Why
-	// Start is when the connection was accepted, Took how long it was open.
+	// Why is how the client came to it.
+	Why lb.Why
+	// Start is when the connection was accepted.
 	Start time.Time
-	Took  time.Duration
+	// Took is how long it was open.
+	Took time.Duration
 	// Sent are the bytes that went to the backend, without a PROXY header;
 	// Received those that went to the client.
 	Sent, Received uint64
-	// End is how it ended, First who ended it: which side sent the first FIN
-	// or the reset.
-	End   End
+	// End is how it ended.
+	End End
+	// First is who ended it: which side sent the first FIN, or the reset.
 	First Side
 	// Err is the error of a reset; otherwise nil.
 	Err error

@@ -97,7 +97,7 @@ func (st *stream) cut(end End, by Side, err error) {
 // abort closes a connection by reset, if it knows how to.
 func abort(c net.Conn) {
 	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
-		l.SetLinger(0)
+		_ = l.SetLinger(0) // then it is an ordinary close
 	}
 	c.Close()
 }

@@ -348,7 +348,7 @@ func (d *linux) disown(u *upstream) {
 
 // inherit takes over the flow of fl from the worker that restored it, and reports
 // whether there was one.
-func (w *worker) inherit(k *flowKey, fl lb.Flow, end *endpoint) bool {
+func (w *worker) inherit(k flowKey, fl lb.Flow, end *endpoint) bool {
 	d := w.d
 	if d.waiting.Load() == 0 {
 		return false
@@ -374,7 +374,7 @@ func (w *worker) inherit(k *flowKey, fl lb.Flow, end *endpoint) bool {
 		return false
 	}
 	m := old.up.member
-	f := w.shard.add(k, fl, end, lb.StageEstablished)
+	f := w.shard.add(&k, fl, end, lb.StageEstablished)
 	u := &upstream{flow: f, member: m}
 	if err := w.adopt(u, fd); err != nil {
 		w.shard.remove(f)

@@ -105,7 +105,8 @@ type Engine struct {
 }
 
 // A Trace hears of an Engine's rare events. Any of its functions may be nil. They
-// are called from the packet path, so they must be quick and must not block.
+// are called from the packet path, of several goroutines at once, so they must be
+// quick, must not block, and must not call the Engine.
 type Trace struct {
 	// Unreachable is called when the network says that a backend can't be
 	// reached, as by an ICMP "port unreachable": at most once a second for

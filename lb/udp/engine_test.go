@@ -22,6 +22,7 @@ import (
 //	'C' continues client number n              's' proves nothing, 'x' to be hidden
 //	'E' is data of the flow, with n as its weaker name
 //	'Q' continues n; if unknown, all backends are to be asked
+//	'R' is request number b[9] of user n, on a flow that users share
 //
 // Everything else is dropped.
 type toy struct{}
@@ -29,6 +30,7 @@ type toy struct{}
 const (
 	toyNumber = lb.SpaceProtocol + 200
 	toyData   = toyNumber + 1
+	toyUser   = toyNumber + 2
 )
 
 func (toy) Classify(b []byte, f lb.Flow) lb.Verdict {
@@ -46,6 +48,8 @@ func (toy) Classify(b []byte, f lb.Flow) lb.Verdict {
 		return lb.Verdict{Miss: lb.MissAsk, Keys: [lb.MaxKeys]lb.Key{number, flow}}
 	case 'E':
 		return lb.Verdict{Miss: lb.MissDrop, Keys: [lb.MaxKeys]lb.Key{flow, lb.Uint64Key(toyData, n)}}
+	case 'R':
+		return lb.Verdict{Exchange: uint16(b[9]) + 1, Keys: [lb.MaxKeys]lb.Key{lb.Uint64Key(toyUser, n)}}
 	}
 	return lb.Verdict{Drop: true, Reason: "unknown kind"}
 }
@@ -59,6 +63,8 @@ func (toy) Answer(b []byte, _ lb.Flow) lb.Verdict {
 		return lb.Verdict{Stage: lb.StageHalfOpen}
 	case 'e':
 		return lb.Verdict{Stage: lb.StageEstablished}
+	case 'r':
+		return lb.Verdict{Stage: lb.StageEstablished, Exchange: uint16(b[9]) + 1}
 	case 'x':
 		return lb.Verdict{Drop: true, Reason: "hidden"}
 	}
@@ -182,6 +188,8 @@ func (g *gateway) answer(b []byte, from netip.AddrPort) []byte {
 		if len(b) > 9 {
 			reply[0] = b[9] // as asked for
 		}
+	case 'R':
+		reply[0] = 'r'
 	case 'C', 'E', 'Q':
 		if !known {
 			return nil
@@ -189,6 +197,20 @@ func (g *gateway) answer(b []byte, from netip.AddrPort) []byte {
 	}
 	g.seen[n] = from
 	return append(reply, g.name...)
+}
+
+// hush has the gateway receive and not answer, or answer again.
+func (g *gateway) hush(mute bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mute = mute
+}
+
+// knows has the gateway know a client that it has never heard of.
+func (g *gateway) knows(n uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen[n] = netip.AddrPort{}
 }
 
 func (g *gateway) count() int {

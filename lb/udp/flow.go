@@ -67,6 +67,7 @@ type flow struct {
 
 	up     *upstream   // nil while several are asked
 	asks   []*upstream // who is asked
+	others []*upstream // of a shared flow: all, up among them; see shared.go
 	member *lb.Member  // of up
 	view   *lb.View    // in which member is known to be usable
 	stage  lb.Stage
@@ -85,6 +86,8 @@ type flow struct {
 	waiting bool               // there are such
 	names   [namesKept]lb.Key  // names the Table knows, latest overwriting oldest
 	nnames  uint8
+
+	exchanges *lb.Exchanges // of a shared flow
 
 	prev, next *flow
 	list       *flowList
@@ -143,7 +146,7 @@ type plumbing interface {
 	part(f *flow)
 	// inherit adds the flow k, if another shard keeps it for this one, and
 	// reports whether it did.
-	inherit(k *flowKey, fl lb.Flow, end *endpoint) bool
+	inherit(k flowKey, fl lb.Flow, end *endpoint) bool
 }
 
 type shard struct {
@@ -186,6 +189,9 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 	if v.Drop {
 		s.dropped(f.flow, &v)
 		return nil
+	}
+	if v.Exchange != 0 {
+		return s.request(f, &v)
 	}
 	s.heard(f)
 	if f.stage == lb.StageEstablished && s.stays(f) && s.knows(f, &v) {
@@ -267,7 +273,7 @@ func (s *shard) looked(f *flow, v *lb.Verdict) {
 // newcomer handles a datagram of a flow that isn't known.
 func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 	fl := lb.Flow{Client: k.client(), Service: end.addr.Port()}
-	if s.plumbing.inherit(k, fl, end) {
+	if s.plumbing.inherit(*k, fl, end) {
 		return s.fromClient(k, end, b)
 	}
 	v := s.classifier.Classify(b, fl)
@@ -278,6 +284,9 @@ func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 	if s.draining {
 		s.counters.closing.Add(1)
 		return nil
+	}
+	if v.Exchange != 0 {
+		return s.newShared(k, fl, end, &v)
 	}
 	r, err := s.b.Route(&v, fl)
 	if err != nil {
@@ -305,9 +314,8 @@ func (s *shard) add(k *flowKey, fl lb.Flow, end *endpoint, stage lb.Stage) *flow
 	} else {
 		s.free = f.next
 	}
-	asks := f.asks[:0]
 	*f = flow{
-		key: *k, flow: fl, name: lb.FlowKey(fl), end: end, asks: asks,
+		key: *k, flow: fl, name: lb.FlowKey(fl), end: end, asks: f.asks[:0], others: f.others[:0],
 		seen: s.now, listed: s.now, touched: s.now, told: -touchEvery, stage: stage,
 	}
 	s.plumbing.greet(f)
@@ -449,6 +457,13 @@ func (s *shard) settle(f *flow, u *upstream) {
 
 // closeAll closes the upstreams of f, except keep.
 func (s *shard) closeAll(f *flow, keep *upstream) {
+	for i, u := range f.others {
+		if u != keep && u != f.up {
+			s.close(u)
+		}
+		f.others[i] = nil
+	}
+	f.others = f.others[:0]
 	if f.up != nil && f.up != keep {
 		s.close(f.up)
 	}
@@ -508,6 +523,11 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 	if v.Drop {
 		s.counters.hidden.Add(1)
 		return false
+	}
+	if f.exchanges != nil {
+		s.heard(f)
+		s.reply(f, u, &v)
+		return true
 	}
 	if f.up == nil {
 		s.settle(f, u)
@@ -657,10 +677,11 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	return nil
 }
 
-// states lists the established flows.
+// states lists the established flows. Those that are shared aren't among them:
+// what they have under way is repeated by the client, and the Table knows where.
 func (s *shard) states(list []FlowState, local func(*upstream) netip.AddrPort) []FlowState {
 	for f := s.full.head; f != nil; f = f.next {
-		if f.up != nil {
+		if f.up != nil && f.exchanges == nil {
 			list = append(list, FlowState{
 				Client: f.flow.Client, Listener: f.end.addr, Backend: f.member.Name,
 				Local: local(f.up), Stage: f.stage, Idle: s.now - f.seen,

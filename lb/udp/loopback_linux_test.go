@@ -6,9 +6,13 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/udp"
@@ -161,4 +165,350 @@ func TestLoopback(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Answers leave from the address that was sent to, whichever that is.
+func TestWildcard(t *testing.T) {
+	for _, c := range []struct {
+		listen string
+		to     []string
+	}{
+		{"0.0.0.0:0", []string{"127.0.0.1", "127.0.0.5", "127.1.2.3"}},
+		{"[::]:0", []string{"::1", "127.0.0.5", "127.0.0.1"}},
+	} {
+		t.Run(c.listen, func(t *testing.T) {
+			e := new(udp.Engine)
+			backend := newEcho(t, "127.0.0.2:0")
+			at := serveLoop(t, e, c.listen, udp.ListenConfig{}, backend.addr())
+			// A connected socket takes no answer from elsewhere.
+			for _, a := range c.to {
+				cl := dial(t, netip.AddrPortFrom(netip.MustParseAddr(a), at.Port()))
+				for _, n := range []int{64, 9000, 0} {
+					roundTrip(t, cl, pattern(n, 1))
+				}
+			}
+			// One client socket, two of our addresses: two flows.
+			cl, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cl.Close()
+			for _, to := range []string{"127.0.0.7", "127.0.0.8", "127.0.0.7"} {
+				to := netip.AddrPortFrom(netip.MustParseAddr(to), at.Port())
+				if _, err := cl.WriteToUDPAddrPort([]byte("hello"), to); err != nil {
+					t.Fatal(err)
+				}
+				_ = cl.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_, from, err := cl.ReadFromUDPAddrPort(make([]byte, 100))
+				if err != nil || from != to {
+					t.Errorf("answer from %v, %v, want %v", from, err, to)
+				}
+			}
+			if s := e.Stats(); s.Flows != 5 {
+				t.Errorf("%d flows, want 5", s.Flows)
+			}
+		})
+	}
+}
+
+// A closed port is told to the Trace, and the client gets nothing.
+func TestRefused(t *testing.T) {
+	for _, addr := range []string{"127.0.0.2:0", "[::1]:0"} {
+		t.Run(addr, func(t *testing.T) {
+			backend := newEcho(t, addr)
+			at := backend.addr()
+			backend.Close()
+			errs := make(chan error, 100)
+			e := &udp.Engine{Trace: &udp.Trace{Unreachable: func(_ *lb.Member, err error) { errs <- err }}}
+			cl := dial(t, serveLoop(t, e, "127.0.0.1:0", udp.ListenConfig{}, at))
+			for range 20 {
+				if _, err := cl.Write([]byte("hello")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := <-errs; !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("told %v", err)
+			}
+			await(t, e, func(s udp.Stats) bool { return s.ClientPackets == 20 && s.Unreachable > 0 })
+			if len(errs) != 0 {
+				t.Errorf("told %d times more of the same burst", len(errs))
+			}
+			_ = cl.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+			if n, err := cl.Read(make([]byte, 10)); err == nil {
+				t.Errorf("the client got %d bytes", n)
+			}
+			// It goes on when the backend comes back, over the same upstream.
+			c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			if _, err := cl.Write([]byte("again")); err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			b := make([]byte, 10)
+			if n, err := c.Read(b); err != nil || string(b[:n]) != "again" {
+				t.Errorf("the backend got %q, %v", b[:n], err)
+			}
+		})
+	}
+}
+
+// Datagrams of many sizes in trains, in both directions, come out as they went in,
+// in order.
+func TestTrains(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		engine *udp.Engine
+	}{{"GSO", &udp.Engine{}}, {"no GSO", &udp.Engine{NoGSO: true}}} {
+		t.Run(c.name, func(t *testing.T) {
+			e := c.engine
+			backend := newEcho(t, "127.0.0.2:0")
+			at := serveLoop(t, e, "127.0.0.1:0", udp.ListenConfig{}, backend.addr())
+			cl := dial(t, at)
+			roundTrip(t, cl, []byte("first"))
+			var sizes []int
+			for range 40 {
+				sizes = append(sizes, 1200)
+			}
+			sizes = append(sizes, 600, 600, 600, 30, 1, 0, 0, 5, 1400, 1400, 900, 9000, 9000, 65000, 40000, 40000, 0, 1200)
+			for round := range 30 {
+				for i, n := range sizes {
+					if _, err := cl.Write(pattern(n, byte(i+round))); err != nil {
+						t.Fatal(err)
+					}
+				}
+				b := make([]byte, 1<<16)
+				for i, n := range sizes {
+					got, err := cl.Read(b)
+					if err != nil {
+						t.Fatalf("round %d, datagram %d: %v; %+v", round, i, err, e.Stats())
+					}
+					if !bytes.Equal(b[:got], pattern(n, byte(i+round))) {
+						t.Fatalf("round %d, datagram %d: got %d bytes, want %d", round, i, got, n)
+					}
+				}
+			}
+			s := e.Stats()
+			if s.SendErrors != 0 || s.ClientPackets != s.Replied {
+				t.Errorf("stats %+v", s)
+			}
+			if c.engine.NoGSO && s.Trains != 0 {
+				t.Errorf("%d trains without GSO", s.Trains)
+			}
+		})
+	}
+}
+
+// Many clients at once over several workers: each gets its own answers.
+func TestManyFlows(t *testing.T) {
+	const clients, each = 300, 20
+	e := &udp.Engine{Workers: 3}
+	backend := newEcho(t, "127.0.0.2:0")
+	at := serveLoop(t, e, "127.0.0.1:0", udp.ListenConfig{Sockets: 3}, backend.addr())
+	var wg sync.WaitGroup
+	limit := make(chan struct{}, 30)
+	for i := range clients {
+		cl := dial(t, at)
+		wg.Go(func() {
+			limit <- struct{}{}
+			defer func() { <-limit }()
+			b := make([]byte, 2000)
+			for j := range each {
+				want := pattern(100+j, byte(i))
+				if _, err := cl.Write(want); err != nil {
+					t.Error(err)
+					return
+				}
+				n, err := cl.Read(b)
+				if err != nil || !bytes.Equal(b[:n], want) {
+					t.Errorf("client %d, datagram %d: %d bytes, %v", i, j, n, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if s := e.Stats(); s.Flows != clients || backend.peers() != clients {
+		t.Errorf("%d flows, the backend saw %d ports; want %d", s.Flows, backend.peers(), clients)
+	}
+}
+
+// Another engine goes on from the same ports, whichever worker a client's packets
+// come to.
+func TestRestorePorts(t *testing.T) {
+	const clients = 40
+	backend := newEcho(t, "127.0.0.2:0")
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	serve := func(e *udp.Engine, at netip.AddrPort) (netip.AddrPort, func()) {
+		conns, err := udp.Listen(t.Context(), at, udp.ListenConfig{Sockets: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- e.Serve(context.Background(), conns...) }()
+		return conns[0].LocalAddr().(*net.UDPAddr).AddrPort(), func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			_ = e.Shutdown(ctx)
+			if err := <-ended; !errors.Is(err, udp.ErrClosed) {
+				t.Errorf("Serve: %v", err)
+			}
+		}
+	}
+	engine := func() *udp.Engine {
+		return &udp.Engine{
+			Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port(), Workers: 3,
+		}
+	}
+	first := engine()
+	at, stop := serve(first, netip.MustParseAddrPort("127.0.0.1:0"))
+	var cls []*net.UDPConn
+	for i := range clients {
+		cl := dial(t, at)
+		roundTrip(t, cl, pattern(50, byte(i)))
+		cls = append(cls, cl)
+	}
+	stop()
+	flows := slices.Collect(first.Flows())
+	if len(flows) != clients {
+		t.Fatalf("%d flows, want %d", len(flows), clients)
+	}
+	next := engine()
+	next.Restore(flows)
+	_, stop = serve(next, at)
+	defer stop()
+	await(t, next, func(s udp.Stats) bool { return s.Restored == clients })
+	// The backend speaks first.
+	for _, f := range flows {
+		if _, err := backend.WriteToUDPAddrPort([]byte("push"), f.Local); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, cl := range cls {
+		b := make([]byte, 10)
+		if n, err := cl.Read(b); err != nil || string(b[:n]) != "push" {
+			t.Errorf("client %d got %q, %v", i, b[:n], err)
+		}
+		roundTrip(t, cl, pattern(60, byte(i)))
+		roundTrip(t, cl, pattern(70, byte(i)))
+	}
+	if n := backend.peers(); n != clients {
+		t.Errorf("the backend saw %d ports, want %d", n, clients)
+	}
+	await(t, next, func(s udp.Stats) bool { return s.Flows == clients && s.Sockets == clients })
+}
+
+func TestListenTaken(t *testing.T) {
+	a := netip.MustParseAddrPort("127.0.0.1:0")
+	conns, err := udp.Listen(t.Context(), a, udp.ListenConfig{Sockets: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, c := range conns {
+			c.Close()
+		}
+	}()
+	a = conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
+	if conns[1].LocalAddr().String() != conns[0].LocalAddr().String() {
+		t.Errorf("sockets at %v and %v", conns[0].LocalAddr(), conns[1].LocalAddr())
+	}
+	for _, n := range []int{1, 2} {
+		if again, err := udp.Listen(t.Context(), a, udp.ListenConfig{Sockets: n}); err == nil {
+			t.Errorf("another %d sockets at %v: no error", n, a)
+			for _, c := range again {
+				c.Close()
+			}
+		}
+	}
+	if _, err := udp.Listen(t.Context(), netip.AddrPort{}, udp.ListenConfig{}); err == nil {
+		t.Error("no address: no error")
+	}
+}
+
+// Nothing is allocated for a packet of an established flow, in either direction.
+func TestNoAllocs(t *testing.T) {
+	if testing.CoverMode() != "" {
+		t.Skip("coverage counts as allocation")
+	}
+	e := &udp.Engine{Classifier: asESP{}}
+	backend := newEcho(t, "127.0.0.2:0")
+	at := serveLoop(t, e, "0.0.0.0:0", udp.ListenConfig{}, backend.addr())
+	cl := dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()))
+	b, got := pattern(200, 9), make([]byte, 2000)
+	exchange := func() {
+		if _, err := cl.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cl.Read(got); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		exchange()
+	}
+	const packets = 2000
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range packets {
+		exchange()
+	}
+	runtime.ReadMemStats(&after)
+	// The backend, the runtime and the tests' own timers may have some.
+	if n := after.Mallocs - before.Mallocs; n > packets/10 {
+		t.Errorf("%d allocations for %d packets there and back", n, packets)
+	}
+}
+
+func BenchmarkRoundTrip(b *testing.B) {
+	pool := new(lb.Pool)
+	backend, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	at := backend.LocalAddr().(*net.UDPAddr).AddrPort()
+	if err := pool.Set(lb.Backend{Name: "echo", Addr: at.Addr()}); err != nil {
+		b.Fatal(err)
+	}
+	conns, err := udp.Listen(b.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Classifier: asESP{}, Port: at.Port()}
+	ctx, cancel := context.WithCancel(b.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = e.Serve(ctx, conns...) })
+	wg.Go(func() {
+		buf := make([]byte, 2000)
+		for {
+			n, from, err := backend.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			_, _ = backend.WriteToUDPAddrPort(buf[:n], from)
+		}
+	})
+	cl, err := net.DialUDP("udp4", nil, conns[0].LocalAddr().(*net.UDPAddr))
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := pattern(200, 1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := cl.Write(buf); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := cl.Read(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	cancel()
+	cl.Close()
+	backend.Close()
+	wg.Wait()
 }

@@ -296,7 +296,7 @@ func (p *portable) greet(f *flow) { f.addr = net.UDPAddrFromAddrPort(f.flow.Clie
 
 func (p *portable) part(*flow) {}
 
-func (p *portable) inherit(*flowKey, lb.Flow, *endpoint) bool { return false }
+func (p *portable) inherit(flowKey, lb.Flow, *endpoint) bool { return false }
 
 func (p *portable) drain() {
 	p.mu.Lock()

@@ -33,12 +33,9 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 		}
 		for j := range p.Checks {
 			c := &p.Checks[j]
-			for name, secret := range map[string]plugins.Secret{"secret": c.Secret(), "password": c.Password()} {
-				if secret.IsZero() {
-					continue
-				}
+			if secret := c.Secret(); !secret.IsZero() {
 				if _, err := secret.Read(); err != nil {
-					warn(fmt.Sprintf("%s.checks[%d].%s", path, j, secretField(name, secret)), err.Error(), "the check can't be made without it", "")
+					warn(fmt.Sprintf("%s.checks[%d].%s", path, j, secretField(secret)), err.Error(), "the check can't be made without it", "")
 				}
 			}
 		}
@@ -46,11 +43,11 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 	return out
 }
 
-func secretField(name string, s plugins.Secret) string {
+func secretField(s plugins.Secret) string {
 	if s.File != "" {
-		return name + "_file"
+		return "secret_file"
 	}
-	return name + "_env"
+	return "secret_env"
 }
 
 // adviseIKE sees to it that both ports of IKE are there.

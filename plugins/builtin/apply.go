@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -71,7 +70,7 @@ func counter(changes []plugins.Change, progress func(plugins.Progress)) func(kin
 type staged struct {
 	running
 	specs   []plugins.Pool // of pools
-	checks  [][]lb.Check   // of pools
+	checks  []checkSet     // of pools
 	reopen  []*listener    // whose sockets can be opened only when others are closed
 	opened  []*front       // for nothing, if all is called off
 	fresh   []*listener    // not yet served

@@ -62,6 +62,9 @@ type Driver struct {
 	wg     sync.WaitGroup // engines, monitors and lingering listeners
 	closed bool           // under applying
 	since  atomic.Pointer[time.Time]
+
+	endMu sync.Mutex
+	end   chan struct{} // closed by Shutdown
 }
 
 var _ plugins.Driver = (*Driver)(nil)

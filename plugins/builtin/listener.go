@@ -47,6 +47,20 @@ func sockets(l *plugins.Listener) int {
 	return cmp.Or(l.Workers, min(runtime.NumCPU(), maxSockets))
 }
 
+// Threads returns how many threads the UDP listeners of a site have. A program
+// that raises GOMAXPROCS by as many never has them keep other goroutines waiting.
+func Threads(s *plugins.Site) int {
+	n := 0
+	for i := range s.Groups {
+		for j := range s.Groups[i].Listeners {
+			if l := &s.Groups[i].Listeners[j]; l.Protocol.Network() == "udp" {
+				n += sockets(l)
+			}
+		}
+	}
+	return n
+}
+
 func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 	l := &listener{spec: *spec, group: g, done: make(chan struct{})}
 	l.named.Store(&spec.Name)

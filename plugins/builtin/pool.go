@@ -3,8 +3,8 @@ package builtin
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +22,7 @@ type pool struct {
 
 	mu      sync.Mutex // below
 	spec    plugins.Pool
+	secrets [sha256.Size]byte
 	monitor *monitor           // nil without checks
 	drained map[lb.ID]drainSet // what has been said to lb
 }
@@ -92,22 +93,39 @@ func (d *Driver) backendChanged(pool string, old, now *lb.Member) {
 	}
 }
 
+// checkSet are the checks of a pool, and what they were made of beside the spec.
+type checkSet struct {
+	list    []lb.Check
+	secrets [sha256.Size]byte // changes when a secret does
+}
+
 // checksOf makes the checks of a pool, which takes reading secrets.
-func checksOf(spec *plugins.Pool, at string) ([]lb.Check, error) {
-	var out []lb.Check
+func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
+	var out checkSet
+	sum := sha256.New()
 	for i := range spec.Checks {
 		c := &spec.Checks[i]
-		p, err := prober(c)
+		var secret []byte
+		if ref := c.Secret(); !ref.IsZero() {
+			var err error
+			if secret, err = ref.Read(); err != nil {
+				return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].%s", at, i, secretField(ref)), Err: err}
+			}
+			fmt.Fprintf(sum, "%d %d\n", i, len(secret))
+			sum.Write(secret)
+		}
+		p, err := prober(c, secret)
 		if err != nil {
-			return nil, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d]", at, i), Err: err}
+			return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].type", at, i), Err: err}
 		}
 		interval := cmp.Or(c.Interval.D(), lb.DefaultInterval)
-		out = append(out, lb.Check{
+		out.list = append(out.list, lb.Check{
 			Name: cmp.Or(c.Name, string(c.Type)), Prober: p, Port: checkPort(c),
 			Interval: interval, Timeout: cmp.Or(c.Timeout.D(), min(lb.DefaultTimeout, interval)),
 			Rise: c.Rise, Fall: c.Fall, Advisory: c.Advisory,
 		})
 	}
+	sum.Sum(out.secrets[:0])
 	return out, nil
 }
 
@@ -132,7 +150,7 @@ func backends(spec *plugins.Pool) []lb.Backend {
 
 // update makes p what spec says. checks are those of spec. Nothing in it can
 // fail for a spec that has been validated.
-func (d *Driver) update(p *pool, spec *plugins.Pool, checks []lb.Check) error {
+func (d *Driver) update(p *pool, spec *plugins.Pool, checks checkSet) error {
 	failback := map[plugins.Failback]lb.Failback{
 		plugins.FailbackDelayed: lb.FailbackDelayed, plugins.FailbackManual: lb.FailbackManual,
 	}[spec.Failback]
@@ -148,12 +166,13 @@ func (d *Driver) update(p *pool, spec *plugins.Pool, checks []lb.Check) error {
 	p.picker.set(spec.Picker)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	old := p.spec
-	p.spec = *spec
-	if slices.Equal(old.Checks, spec.Checks) && old.Need == spec.Need && (p.monitor != nil) == (len(checks) > 0) {
+	old, secrets := p.spec, p.secrets
+	p.spec, p.secrets = *spec, checks.secrets
+	if slices.Equal(old.Checks, spec.Checks) && old.Need == spec.Need && secrets == checks.secrets &&
+		(p.monitor != nil) == (len(checks.list) > 0) {
 		return nil
 	}
-	d.watchHealth(p, checks, spec.Need)
+	d.watchHealth(p, checks.list, spec.Need)
 	return nil
 }
 
@@ -213,14 +232,8 @@ func (p *pool) suspect(backend string, err error) {
 
 // status returns what the checks say of each backend.
 func (p *pool) status() map[string]lb.BackendStatus {
-	p.mu.Lock()
-	m := p.monitor
-	p.mu.Unlock()
-	if m == nil {
-		return nil
-	}
 	out := make(map[string]lb.BackendStatus)
-	for _, s := range m.lb.Status() {
+	for _, s := range p.checkStatus() {
 		out[s.Backend] = s
 	}
 	return out
@@ -229,8 +242,8 @@ func (p *pool) status() map[string]lb.BackendStatus {
 // checkPort returns where a check asks.
 func checkPort(c *plugins.Check) uint16 {
 	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812}
+	if c.Accounting {
+		usual[plugins.CheckRADIUS] = 1813
+	}
 	return uint16(cmp.Or(c.Port, usual[c.Type]))
 }
-
-// sameServer reports whether two addresses are one.
-func sameServer(a, b netip.Addr) bool { return a.Unmap() == b.Unmap() }

@@ -39,13 +39,18 @@ func sniffer(l *plugins.Listener, a plugins.Affinity) lb.Sniffer {
 	return lb.ByAddr{}
 }
 
-// prober returns what asks for a check. It reads the check's secrets.
-func prober(c *plugins.Check) (lb.Prober, error) {
+// prober returns what asks for a check, whose secret has been read.
+func prober(c *plugins.Check, secret []byte) (lb.Prober, error) {
 	switch c.Type {
 	case plugins.CheckIKEv2:
 		return &ikev2.Prober{}, nil
 	case plugins.CheckSSTP:
 		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
+	case plugins.CheckRADIUS:
+		return &radius.Prober{
+			Secret: radius.NewSecret(secret), User: c.User, Accounting: c.Accounting,
+			RequireMessageAuthenticator: c.RequireMessageAuthenticator,
+		}, nil
 	case plugins.CheckTCP:
 		return lb.ProberFunc(probeTCP), nil
 	}

@@ -3,9 +3,20 @@ package builtin
 import (
 	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
+
+// stopped returns a channel that Shutdown closes.
+func (d *Driver) stopped() chan struct{} {
+	d.endMu.Lock()
+	defer d.endMu.Unlock()
+	if d.end == nil {
+		d.end = make(chan struct{})
+	}
+	return d.end
+}
 
 // begin prepares the driver for its first Apply.
 func (d *Driver) begin() error {
@@ -22,7 +33,7 @@ func (d *Driver) begin() error {
 
 // Run saves the state now and then, and opens listeners again that have failed,
 // until ctx is done or Shutdown is called. Then it closes everything, as Shutdown
-// with no time left does, and returns the cause of ctx or ErrClosed.
+// with no time left does, and returns the cause of ctx; or ErrClosed.
 func (d *Driver) Run(ctx context.Context) error {
 	save := time.NewTimer(cmp.Or(d.SaveInterval, DefaultSaveInterval))
 	defer save.Stop()
@@ -31,8 +42,9 @@ func (d *Driver) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			d.Shutdown(ctx)
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), d.Shutdown(ctx))
+		case <-d.stopped():
+			return ErrClosed
 		case <-save.C:
 			took, ok := d.saveNow()
 			if !ok {
@@ -94,6 +106,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	d.closed = true
+	close(d.stopped())
 	r := d.current()
 	var wg sync.WaitGroup
 	for _, l := range r.listeners {

@@ -1,0 +1,129 @@
+// Command aovlb is a complete load balancer for Always On VPN: IKEv2, SSTP and
+// NPS.
+//
+//	aovlb check FILE            say all that is wrong with a file
+//	aovlb serve FILE            serve it
+//	aovlb status --watch        what is going on
+//	aovlb drain ras1            no new clients for ras1
+//	aovlb explain 203.0.113.7   which gateway a client has, and why
+//	aovlb probe ikev2 HOST      ask a gateway
+//
+// See aovlb help for the rest, and docs/ for the file and the admin API.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// A command is one of the program's subcommands: each has a file of its own.
+type command struct {
+	name  string
+	usage string // what comes after the name
+	short string
+	run   func(ctx context.Context, env *environment, args []string) error
+}
+
+// commands are all there are.
+func commands() []command {
+	return []command{
+		serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
+		failbackCommand, reloadCommand, versionCommand,
+	}
+}
+
+// environment is what a command may use of the process.
+type environment struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+}
+
+// errSilent has the program fail without a further word.
+var errSilent = errors.New("")
+
+// A usageError says that the program was called wrongly.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	env := &environment{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	code := run(ctx, env, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run runs the command that args name, and returns the exit code: 0 for success,
+// 1 for failure, 2 for a wrong call.
+func run(ctx context.Context, env *environment, args []string) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+		usage(env.stdout)
+		return 0
+	}
+	for _, c := range commands() {
+		if c.name != args[0] {
+			continue
+		}
+		err := c.run(ctx, env, args[1:])
+		var wrong *usageError
+		switch {
+		case err == nil || errors.Is(err, flag.ErrHelp):
+			return 0
+		case errors.As(err, &wrong):
+			fmt.Fprintf(env.stderr, "aovlb %s: %v\nusage: aovlb %s %s\n", c.name, err, c.name, c.usage)
+			return 2
+		case !errors.Is(err, errSilent):
+			fmt.Fprintf(env.stderr, "aovlb %s: %v\n", c.name, err)
+		}
+		return 1
+	}
+	fmt.Fprintf(env.stderr, "aovlb: there is no command %q\n", args[0])
+	usage(env.stderr)
+	return 2
+}
+
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "aovlb is a load balancer for Always On VPN.")
+	fmt.Fprintln(w)
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  aovlb %-38s %s\n", strings.TrimSpace(c.name+" "+c.usage), c.short)
+	}
+}
+
+// parse reads the flags among args, which may stand before, between and after
+// the other arguments, of which there must be n, or at least -n if n is negative.
+func parse(env *environment, fs *flag.FlagSet, args []string, n int) ([]string, error) {
+	fs.SetOutput(io.Discard)
+	var rest []string
+	for {
+		if err := fs.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				fs.SetOutput(env.stdout)
+				fmt.Fprintf(env.stdout, "aovlb %s has these options:\n", fs.Name())
+				fs.PrintDefaults()
+				return nil, err
+			}
+			return nil, &usageError{err.Error()}
+		}
+		args = fs.Args()
+		if len(args) == 0 {
+			break
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+	switch {
+	case n >= 0 && len(rest) != n:
+		return nil, &usageError{fmt.Sprintf("it takes %d arguments, not %d", n, len(rest))}
+	case n < 0 && len(rest) < -n:
+		return nil, &usageError{fmt.Sprintf("it takes at least %d arguments, not %d", -n, len(rest))}
+	}
+	return rest, nil
+}

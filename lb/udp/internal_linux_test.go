@@ -1,0 +1,90 @@
+package udp
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func cmsg(level, typ int32, data ...byte) []byte {
+	b := make([]byte, unix.CmsgSpace(len(data)))
+	d, _ := putCmsg(b, level, typ, len(data))
+	copy(d, data)
+	return b
+}
+
+func FuzzControl(f *testing.F) {
+	var b [64]byte
+	f.Add(b[:putPktinfo(b[:], netip.MustParseAddr("192.0.2.1"), 3, false)])
+	f.Add(b[:putPktinfo(b[:], netip.MustParseAddr("fe80::1"), 3, true)])
+	f.Add(b[:putSegment(b[:], 1400)])
+	f.Add(append(cmsg(unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1, 2, 3, 4), cmsg(unix.IPPROTO_IP, unix.IP_PKTINFO, make([]byte, 12)...)...))
+	f.Add(cmsg(unix.IPPROTO_IP, unix.IP_RECVERR, make([]byte, 32)...))
+	f.Add(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 1)) // too short
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// The kernel's buffers are aligned.
+		words := make([]uint64, len(b)/8+1)
+		in := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)[:len(b)]
+		copy(in, b)
+		a, e := parseArrival(in), parseError(in)
+		// The slow way to the same: x/sys's parser, which gives up at the
+		// first message that isn't whole.
+		msgs, err := unix.ParseSocketControlMessage(in)
+		if err != nil {
+			return
+		}
+		var want arrival
+		var wantErr unix.Errno
+		for _, m := range msgs {
+			h := m.Header
+			switch {
+			case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(m.Data) >= 4:
+				want.lost, want.losses = binary.NativeEndian.Uint32(m.Data), true
+			case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(m.Data) >= 12:
+				want.addr, want.to = netip.AddrFrom4([4]byte(m.Data[8:12])).As16(), true
+				want.ifindex = binary.NativeEndian.Uint32(m.Data)
+			case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(m.Data) >= 20:
+				want.addr, want.to = [16]byte(m.Data[:16]), true
+				want.ifindex = binary.NativeEndian.Uint32(m.Data[16:])
+			case wantErr == 0 && len(m.Data) >= 4 &&
+				(h.Level == unix.IPPROTO_IP && h.Type == unix.IP_RECVERR || h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_RECVERR):
+				wantErr = unix.Errno(binary.NativeEndian.Uint32(m.Data))
+			}
+		}
+		if a != want {
+			t.Errorf("parseArrival(%x) = %+v, want %+v", b, a, want)
+		}
+		if e != wantErr {
+			t.Errorf("parseError(%x) = %v, want %v", b, e, wantErr)
+		}
+	})
+}
+
+func TestRawAddr(t *testing.T) {
+	for _, c := range []struct {
+		addr string
+		v6   bool
+	}{
+		{"192.0.2.1:4500", false}, {"192.0.2.1:4500", true}, {"[2001:db8::1]:500", true}, {"[fe80::1%7]:65535", true},
+	} {
+		a := netip.MustParseAddrPort(c.addr)
+		k := keyOf(a, 3)
+		sa, size := rawAddr(a, k.zone, c.v6)
+		if got := keyOfRaw(&sa, 3); got != k {
+			t.Errorf("%v: raw key %+v, want %+v", a, got, k)
+		}
+		if got := k.client(); got != a {
+			t.Errorf("%v comes back as %v", a, got)
+		}
+		if (size == unix.SizeofSockaddrInet6) != c.v6 {
+			t.Errorf("%v: size %d", a, size)
+		}
+		to, _ := toSockaddr(a)
+		if got := fromSockaddr(to); got != a {
+			t.Errorf("%v comes back from Sockaddr as %v", a, got)
+		}
+	}
+}

@@ -1,0 +1,609 @@
+package udp_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// The speed of the engine beside nginx and nftables:
+//
+//	client ns           lb ns (CPU 1)                       gateway namespaces
+//	vc0 10.71.0.1 ───── vl0 10.71.0.254  vb1 10.71.11.254 ───── vg1 10.71.11.1
+//	10.72.0.0/16          :4500 engine   vb2 10.71.12.254 ───── vg2 10.71.12.1
+//	generator (CPU 0)     :4501 nginx
+//	                      :4502 nftables
+//
+// The generator sends single frames without a UDP checksum, as ESP in UDP is, and
+// keeps a window of them in flight: it counts what leaves towards the gateways, so
+// that each balancer runs at its own limit and loses next to nothing. The gateways
+// drop what comes. Trains made by GSO are cut before they reach the wire, in
+// software, on the balancer's account. What is billed to a balancer is the time its
+// process, the kernel thread that receives for the client side, and the kernel
+// thread for deferred work take on CPU 1; packets per second per core is packets
+// divided by that time, which is immune to what neighbours take.
+//
+// Run it with
+//
+//	AOVLB_BENCH=1 go test -run TestSpeed -v -timeout 20m ./lb/udp
+//
+// as root, with nginx and its stream module, nft, ethtool and sockperf.
+
+const nginxDir = "/usr/lib/nginx/modules"
+
+type speedLab struct {
+	t      *testing.T
+	id     string
+	napi   []int // pids billed to every balancer
+	pids   map[string]int
+	sinks  []*os.File
+	client *os.File
+}
+
+const (
+	macClient = "02:00:00:00:71:01"
+	macLB     = "02:00:00:00:71:fe"
+)
+
+func (l *speedLab) ns(name string) string { return l.id + name }
+
+func newSpeedLab(t *testing.T) *speedLab {
+	l := &speedLab{t: t, id: fmt.Sprintf("udpsp%d", os.Getpid()), pids: make(map[string]int)}
+	t.Cleanup(func() {
+		for _, n := range []string{"c", "l", "g1", "g2"} {
+			_ = exec.Command("ip", "netns", "del", l.ns(n)).Run()
+		}
+	})
+	script := `
+for n in c l g1 g2; do ip netns add ID$n; ip -n ID$n link set lo up; done
+ip -n IDl link add vl0 address MACL numtxqueues 1 numrxqueues 1 type veth peer name vc0 netns IDc address MACC numtxqueues 1 numrxqueues 1
+ip -n IDl addr add 10.71.0.254/24 dev vl0; ip -n IDl link set vl0 up
+ip -n IDc addr add 10.71.0.1/24 dev vc0; ip -n IDc link set vc0 up
+ip -n IDl neigh replace 10.71.0.1 lladdr MACC dev vl0 nud permanent
+ip -n IDc neigh replace 10.71.0.254 lladdr MACL dev vc0 nud permanent
+ip -n IDl route add 10.72.0.0/16 via 10.71.0.1
+ip -n IDc route add local 10.72.0.0/16 dev lo
+ip -n IDc route add 10.71.11.0/24 via 10.71.0.254
+ip -n IDc route add 10.71.12.0/24 via 10.71.0.254
+for g in 1 2; do
+ ip -n IDl link add vb$g address 02:00:00:00:7$g:fe type veth peer name vg$g netns IDg$g address 02:00:00:00:7$g:01
+ ip -n IDl addr add 10.71.1$g.254/24 dev vb$g; ip -n IDl link set vb$g up
+ ip -n IDg$g addr add 10.71.1$g.1/24 dev vg$g; ip -n IDg$g link set vg$g up
+ ip -n IDl neigh replace 10.71.1$g.1 lladdr 02:00:00:00:7$g:01 dev vb$g nud permanent
+ ip -n IDg$g neigh replace 10.71.1$g.254 lladdr 02:00:00:00:7$g:fe dev vg$g nud permanent
+ ip -n IDg$g route add default via 10.71.1$g.254
+ ip netns exec IDl ethtool -K vb$g tx-udp-segmentation off tso off >/dev/null
+done
+ip netns exec IDc ethtool -K vc0 tso off tx-udp-segmentation off >/dev/null
+ip netns exec IDl ethtool -K vl0 gro on tx-udp-segmentation off >/dev/null
+ip netns exec IDl sh -c 'echo 1 > /sys/class/net/vl0/threaded; sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0'
+ip netns exec IDl nft -f - <<END
+table netdev ceiling {
+ chain in { type filter hook ingress device vl0 priority 0; udp dport 4503 drop; }
+}
+END
+`
+	run(t, strings.NewReplacer("ID", l.id, "MACL", macLB, "MACC", macClient).Replace(script))
+	l.findKthreads()
+	for _, g := range []string{"g1", "g2"} {
+		inNetns(t, l.ns(g), func() error {
+			f, err := os.Open("/proc/thread-self/net/dev")
+			l.sinks = append(l.sinks, f)
+			return err
+		})
+	}
+	inNetns(t, l.ns("c"), func() (err error) {
+		l.client, err = os.Open("/proc/thread-self/net/dev")
+		return err
+	})
+	return l
+}
+
+// findKthreads finds the kernel threads that work on CPU 1 for every balancer.
+func (l *speedLab) findKthreads() {
+	dirs, err := filepath.Glob("/proc/[0-9]*/comm")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, d := range dirs {
+		b, err := os.ReadFile(d)
+		name := strings.TrimSpace(string(b))
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(d)))
+		switch {
+		case err != nil:
+		case strings.HasPrefix(name, "napi/vl0-"):
+			run(l.t, fmt.Sprintf("taskset -pc 1 %d", pid))
+			l.napi = append(l.napi, pid)
+		case name == "ksoftirqd/1":
+			l.napi = append(l.napi, pid)
+		}
+	}
+	if len(l.napi) != 2 {
+		l.t.Fatalf("kernel threads: found %v", l.napi)
+	}
+}
+
+func (l *speedLab) startEngine() {
+	e := startChild(l.t, l.ns("l"), []string{"taskset", "-c", "1"}, childConfig{
+		Listen:   []netip.AddrPort{netip.MustParseAddrPort("10.71.0.254:4500")},
+		Backends: []netip.Addr{netip.MustParseAddr("10.71.11.1"), netip.MustParseAddr("10.71.12.1")},
+		ESP:      true,
+	})
+	l.pids["engine"] = e.pid
+}
+
+func (l *speedLab) startNginx() {
+	conf := filepath.Join(l.t.TempDir(), "nginx.conf")
+	text := `daemon off; master_process off; pid ` + conf + `.pid; error_log ` + conf + `.log error;
+load_module ` + nginxDir + `/ngx_stream_module.so;
+worker_rlimit_nofile 20000;
+events { worker_connections 8192; }
+stream {
+ upstream gateways { hash $remote_addr; server 10.71.11.1:4500; server 10.71.12.1:4500; }
+ server { listen 10.71.0.254:4501 udp reuseport rcvbuf=8m; proxy_pass gateways; proxy_timeout 600s; }
+}
+`
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		l.t.Fatal(err)
+	}
+	c := exec.Command("ip", "netns", "exec", l.ns("l"), "taskset", "-c", "1",
+		"nginx", "-c", conf, "-p", filepath.Dir(conf), "-e", conf+".log")
+	if err := c.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	l.pids["nginx"] = c.Process.Pid
+	l.t.Cleanup(func() {
+		_ = c.Process.Signal(unix.SIGTERM)
+		_ = c.Wait()
+	})
+}
+
+// The fields of /proc/net/dev, from 1.
+const (
+	packetsIn  = 2
+	packetsOut = 10
+	dropsOut   = 12
+)
+
+// counter returns a field of an interface from an open /proc/net/dev.
+func counter(f *os.File, dev string, want int) uint64 {
+	var buf [4096]byte
+	n, _ := f.ReadAt(buf[:], 0)
+	b := buf[:n]
+	i := bytes.Index(b, []byte(dev+":"))
+	if i < 0 {
+		return 0
+	}
+	var v uint64
+	field := 0
+	in := false
+	for _, c := range b[i+len(dev)+1:] {
+		digit := c >= '0' && c <= '9'
+		if digit && !in {
+			field++
+		}
+		in = digit
+		if field == want && digit {
+			v = v*10 + uint64(c-'0')
+		}
+		if field > want {
+			break
+		}
+	}
+	return v
+}
+
+func (l *speedLab) delivered() uint64 {
+	return counter(l.sinks[0], "vg1", packetsIn) + counter(l.sinks[1], "vg2", packetsIn)
+}
+
+// ran returns how long processes have run.
+func ran(pids ...int) (d time.Duration) {
+	for _, pid := range pids {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		for _, f := range tasks {
+			b, _ := os.ReadFile(f)
+			ns, _, _ := strings.Cut(string(b), " ")
+			n, _ := strconv.ParseInt(ns, 10, 64)
+			d += time.Duration(n)
+		}
+	}
+	return d
+}
+
+// generator sends frames from the client namespace, on CPU 0.
+type generator struct {
+	fd     int
+	frames [][]byte
+	hdr    []struct {
+		unix.Msghdr
+		n uint32
+	}
+	iov []unix.Iovec
+	at  int
+}
+
+func mac(s string) []byte {
+	m, err := net.ParseMAC(s)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func newFrames(flows, size int, port uint16) (frames [][]byte) {
+	for i := range flows {
+		b := slices.Concat(mac(macLB), mac(macClient), []byte{8, 0},
+			[]byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 72, byte(i >> 8), byte(i), 10, 71, 0, 254},
+			make([]byte, 8+size))
+		ip := b[14:34]
+		binary.BigEndian.PutUint16(ip[2:], uint16(28+size))
+		var sum uint32
+		for j := 0; j < 20; j += 2 {
+			sum += uint32(binary.BigEndian.Uint16(ip[j:]))
+		}
+		sum = sum>>16 + sum&0xffff
+		binary.BigEndian.PutUint16(ip[10:], ^uint16(sum>>16+sum))
+		u := b[34:]
+		binary.BigEndian.PutUint16(u, uint16(1024+i))
+		binary.BigEndian.PutUint16(u[2:], port)
+		binary.BigEndian.PutUint16(u[4:], uint16(8+size))
+		binary.BigEndian.PutUint32(u[8:], 0xc0000000+uint32(i)) // the SPI
+		frames = append(frames, b)
+	}
+	rand.Shuffle(len(frames), func(i, j int) { frames[i], frames[j] = frames[j], frames[i] })
+	return frames
+}
+
+// window is how many frames are in flight: enough that a balancer always has work,
+// few enough that they fit its buffer.
+const window = 1024
+
+const genBatch = 64
+
+func newGenerator(frames [][]byte) (*generator, error) {
+	g := &generator{frames: frames}
+	g.hdr = make([]struct {
+		unix.Msghdr
+		n uint32
+	}, genBatch)
+	g.iov = make([]unix.Iovec, genBatch)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+	if err != nil {
+		return nil, err
+	}
+	g.fd = fd
+	i, err := net.InterfaceByName("vc0")
+	if err != nil {
+		return nil, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
+	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		return nil, err
+	}
+	return g, unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: i.Index})
+}
+
+// send sends the next n frames and returns how many were taken.
+func (g *generator) send(n int) int {
+	n = min(n, genBatch)
+	for i := range n {
+		f := g.frames[(g.at+i)%len(g.frames)]
+		g.iov[i].Base = &f[0]
+		g.iov[i].SetLen(len(f))
+		g.hdr[i].Iov = &g.iov[i]
+		g.hdr[i].SetIovlen(1)
+	}
+	r, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(g.fd), uintptr(unsafe.Pointer(&g.hdr[0])), uintptr(n), 0, 0, 0)
+	if e != 0 {
+		return 0
+	}
+	g.at += int(r)
+	return int(r)
+}
+
+// load keeps window frames in flight for d, and returns how many reached the
+// balancer's interface and how many of them the gateways. Without a window it sends as fast as it can.
+func (l *speedLab) load(frames [][]byte, window int, d time.Duration) (sent, got uint64) {
+	inNetns(l.t, l.ns("c"), func() error {
+		var set unix.CPUSet
+		set.Set(0)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return err
+		}
+		g, err := newGenerator(frames)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(g.fd)
+		first, dropped := l.delivered(), counter(l.client, "vc0", dropsOut)
+		var lost uint64 // but not at the interface
+		last, stuck := first, time.Now()
+		for end := time.Now().Add(d); ; {
+			now := time.Now()
+			if now.After(end) {
+				break
+			}
+			if window == 0 {
+				sent += uint64(g.send(genBatch))
+				continue
+			}
+			at := l.delivered()
+			arrived := sent - (counter(l.client, "vc0", dropsOut) - dropped)
+			if at != last {
+				last, stuck = at, now
+			} else if now.Sub(stuck) > 20*time.Millisecond {
+				lost, stuck = arrived-(at-first), now
+			}
+			if flying := int(arrived - lost - (at - first)); flying < window {
+				sent += uint64(g.send(window - flying))
+			}
+		}
+		time.Sleep(5 * time.Millisecond) // for the last ones
+		got = l.delivered() - first
+		sent -= counter(l.client, "vc0", dropsOut) - dropped
+		return nil
+	})
+	return sent, got
+}
+
+// gateways lets the gateways echo, until stop is called.
+func (l *speedLab) gateways() (stop func()) {
+	var conns []*net.UDPConn
+	done := make(chan struct{}, 2)
+	for _, g := range []string{"g1", "g2"} {
+		inNetns(l.t, l.ns(g), func() error {
+			c, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 4500})
+			if err != nil {
+				return err
+			}
+			_ = c.SetReadBuffer(4 << 20)
+			conns = append(conns, c)
+			return nil
+		})
+	}
+	for _, c := range conns {
+		go func() {
+			b := make([]byte, 2048)
+			for {
+				n, from, err := c.ReadFromUDPAddrPort(b)
+				if err != nil {
+					done <- struct{}{}
+					return
+				}
+				_, _ = c.WriteToUDPAddrPort(b[:n], from)
+			}
+		}()
+	}
+	return func() {
+		for _, c := range conns {
+			_ = c.Close()
+			<-done
+		}
+	}
+}
+
+// sink has the gateways and the client drop everything, or not.
+func (l *speedLab) sink(on bool) {
+	for ns, dev := range map[string]string{"g1": "vg1", "g2": "vg2"} {
+		script := "nft delete table netdev sink"
+		if on {
+			script = fmt.Sprintf("nft 'add table netdev sink; add chain netdev sink in { type filter hook ingress device %s priority 0; policy drop; }'", dev)
+		}
+		run(l.t, fmt.Sprintf("ip netns exec %s %s", l.ns(ns), script))
+	}
+}
+
+// warm has the gateways answer each flow, so that it is established.
+func (l *speedLab) warm(frames [][]byte) {
+	stop := l.gateways()
+	defer stop()
+	before := counter(l.client, "vc0", packetsIn)
+	for try := 0; counter(l.client, "vc0", packetsIn)-before < 2*uint64(len(frames)); try++ {
+		if try > 50 {
+			l.t.Fatalf("%d answers to %d flows", counter(l.client, "vc0", packetsIn)-before, len(frames))
+		}
+		l.load(frames, 32, 50*time.Millisecond)
+	}
+}
+
+type spread struct{ v []float64 }
+
+func (s *spread) add(v float64) { s.v = append(s.v, v) }
+func (s *spread) median() float64 {
+	v := slices.Sorted(slices.Values(s.v))
+	return v[len(v)/2]
+}
+func (s *spread) String() string {
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", s.median(), slices.Min(s.v), slices.Max(s.v))
+}
+
+// natRules are nftables' balancer. They are there only for its turn: tracking
+// connections would slow down the others.
+const natRules = `
+table ip nat {
+ chain pre { type nat hook prerouting priority -100; ip daddr 10.71.0.254 udp dport 4502 dnat to jhash ip saddr mod 2 map { 0 : 10.71.11.1 . 4500, 1 : 10.71.12.1 . 4500 }; }
+ chain post { type nat hook postrouting priority 100; oifname { "vb1", "vb2" } udp dport 4500 masquerade; }
+}
+`
+
+func (l *speedLab) nat(on bool) {
+	script := "nft delete table ip nat"
+	if on {
+		script = "nft -f - <<END" + natRules + "END\n"
+	}
+	run(l.t, "ip netns exec "+l.ns("l")+" "+script)
+}
+
+var speedPorts = map[string]uint16{"engine": 4500, "nginx": 4501, "nft": 4502}
+
+func TestSpeed(t *testing.T) {
+	needRoot(t, "AOVLB_BENCH", "nginx", "nft", "ethtool", "sockperf", "taskset", "ip")
+	if _, err := os.Stat(nginxDir + "/ngx_stream_module.so"); err != nil {
+		t.Skip("needs nginx's stream module")
+	}
+	rounds := 3
+	if n, err := strconv.Atoi(os.Getenv("AOVLB_BENCH_ROUNDS")); err == nil && n > 0 {
+		rounds = n
+	}
+	l := newSpeedLab(t)
+	l.startEngine()
+	l.startNginx()
+	l.generatorLimit()
+	t.Run("latency", func(t *testing.T) { l.latency(t, rounds) })
+	for _, c := range []struct{ flows, size int }{{1, 64}, {1, 1400}, {1000, 64}, {1000, 1400}} {
+		t.Run(fmt.Sprintf("%d flows of %d bytes", c.flows, c.size), func(t *testing.T) {
+			l.throughput(t, c.flows, c.size, rounds)
+		})
+	}
+}
+
+func (l *speedLab) generatorLimit() {
+	sent, _ := l.load(newFrames(1000, 64, 4503), 0, time.Second)
+	l.t.Logf("the generator's own limit: %.0f kpps", float64(sent)/1000)
+}
+
+func (l *speedLab) throughput(t *testing.T, flows, size, rounds int) {
+	names := []string{"engine", "nginx", "nft"}
+	frames := make(map[string][][]byte)
+	for _, n := range names {
+		frames[n] = newFrames(flows, size, speedPorts[n])
+		if n != "nft" {
+			l.warm(frames[n])
+		}
+	}
+	l.sink(true)
+	defer l.sink(false)
+	kpps, wall := make(map[string]*spread), make(map[string]*spread)
+	ratio := map[string]*spread{"nginx": {}, "nft": {}}
+	for range rounds {
+		now := make(map[string]float64)
+		for _, i := range rand.Perm(len(names)) {
+			n := names[i]
+			pids := l.napi
+			if pid := l.pids[n]; pid != 0 {
+				pids = append(slices.Clone(pids), pid)
+			}
+			if n == "nft" {
+				l.nat(true)
+			}
+			l.load(frames[n], window, 200*time.Millisecond)
+			before, start := ran(pids...), time.Now()
+			sent, got := l.load(frames[n], window, 2*time.Second)
+			used, took := ran(pids...)-before, time.Since(start)
+			if n == "nft" {
+				l.nat(false)
+			}
+			if got < sent*95/100 {
+				t.Logf("%s: %d of %d lost", n, sent-got, sent)
+			}
+			now[n] = float64(got) / used.Seconds() / 1000
+			if kpps[n] == nil {
+				kpps[n], wall[n] = new(spread), new(spread)
+			}
+			kpps[n].add(now[n])
+			wall[n].add(float64(got) / took.Seconds() / 1000)
+		}
+		for n, r := range ratio {
+			r.add(now["engine"] / now[n])
+		}
+	}
+	for _, n := range names {
+		t.Logf("%-7s %s kpps per core, %.0f ns a packet; %s kpps in wall time", n, kpps[n], 1e6/kpps[n].median(), wall[n])
+	}
+	for n, r := range ratio {
+		t.Logf("engine / %-5s %s", n, r)
+	}
+	if r := ratio["nginx"].median(); r < 1.3 {
+		t.Errorf("the engine is %.2f times as fast as nginx, want 1.3", r)
+	}
+}
+
+// latency plays ping-pong, everything on CPU 1.
+func (l *speedLab) latency(t *testing.T, rounds int) {
+	var stop []func()
+	for i, g := range []string{"g1", "g2"} {
+		c := exec.Command("ip", "netns", "exec", l.ns(g), "taskset", "-c", "1",
+			"sockperf", "sr", "-i", fmt.Sprintf("10.71.1%d.1", i+1), "-p", "4500")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stop = append(stop, func() { _ = c.Process.Kill(); _ = c.Wait() })
+	}
+	defer func() {
+		for _, f := range stop {
+			f()
+		}
+	}()
+	time.Sleep(500 * time.Millisecond) // sockperf says nothing when it is ready
+	p50, p99 := make(map[string]*spread), make(map[string]*spread)
+	r50, r99 := new(spread), new(spread)
+	names := []string{"direct", "engine", "nginx", "nft"}
+	for range rounds {
+		for _, i := range rand.Perm(len(names)) {
+			n := names[i]
+			addr, port := "10.71.0.254", speedPorts[n]
+			if n == "direct" {
+				addr, port = "10.71.11.1", 4500
+			}
+			if n == "nft" {
+				l.nat(true)
+			}
+			a, b := l.pingPong(t, addr, port)
+			if n == "nft" {
+				l.nat(false)
+			}
+			if p50[n] == nil {
+				p50[n], p99[n] = new(spread), new(spread)
+			}
+			p50[n].add(a)
+			p99[n].add(b)
+		}
+		last := len(p50["nginx"].v) - 1
+		r50.add(p50["engine"].v[last] / p50["nginx"].v[last])
+		r99.add(p99["engine"].v[last] / p99["nginx"].v[last])
+	}
+	for _, n := range names {
+		t.Logf("%-7s p50 %s µs, p99 %s µs", n, p50[n], p99[n])
+	}
+	t.Logf("engine / nginx: p50 %s, p99 %s", r50, r99)
+	if r50.median() > 1.02 || r99.median() > 1.5 {
+		t.Errorf("latency is %s of nginx's at p50, %s at p99; want 1 and 1.5", r50, r99)
+	}
+}
+
+func (l *speedLab) pingPong(t *testing.T, addr string, port uint16) (p50, p99 float64) {
+	out := run(t, fmt.Sprintf("ip netns exec %s taskset -c 1 sockperf pp -i %s -p %d -m 64 -t 2 --full-rtt", l.ns("c"), addr, port))
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		for i, w := range f {
+			if w == "percentile" && i+3 < len(f) {
+				v, _ := strconv.ParseFloat(f[i+3], 64)
+				switch f[i+1] {
+				case "50.000":
+					p50 = v
+				case "99.000":
+					p99 = v
+				}
+			}
+		}
+	}
+	if p50 == 0 || p99 == 0 {
+		t.Fatalf("sockperf said:\n%s", out)
+	}
+	return p50, p99
+}

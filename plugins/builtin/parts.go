@@ -1,0 +1,57 @@
+package builtin
+
+import (
+	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/tcp"
+	"github.com/aovlb/aovlb/lb/udp"
+)
+
+// A Group is an affinity group that is served, for programs that read more of it
+// than Stats tells, such as exporters of metrics.
+type Group struct {
+	// Name and Pool are its own name and that of its pool.
+	Name, Pool string
+	// Balancer decides for it. It must only be read.
+	Balancer *lb.Balancer
+	// Checks returns what is known of the backends' checks.
+	Checks func() []lb.BackendStatus
+}
+
+// A Listener is one that is served, likewise.
+type Listener struct {
+	// Group and Name are the names of its group and its own.
+	Group, Name string
+	// UDP or TCP is the engine that serves it; the other is nil. It must only
+	// be read.
+	UDP *udp.Engine
+	TCP *tcp.Engine
+}
+
+// Groups returns the affinity groups that are served now.
+func (d *Driver) Groups() []Group {
+	var out []Group
+	for _, g := range d.current().groups {
+		out = append(out, Group{Name: g.name, Pool: g.pool.name, Balancer: g.balancer, Checks: g.pool.checkStatus})
+	}
+	return out
+}
+
+// Listeners returns the listeners that are served now, without those that were
+// removed and still have clients.
+func (d *Driver) Listeners() []Listener {
+	var out []Listener
+	for _, l := range d.current().listeners {
+		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp})
+	}
+	return out
+}
+
+func (p *pool) checkStatus() []lb.BackendStatus {
+	p.mu.Lock()
+	m := p.monitor
+	p.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	return m.lb.Status()
+}
