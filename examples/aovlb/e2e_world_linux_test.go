@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +54,8 @@ func useProgram(t *testing.T) string {
 			t.Fatal(err)
 		}
 		p.dir = dir
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "aovlb"), ".").CombinedOutput(); err != nil {
+		args := append(raceFlag(), "-o", filepath.Join(dir, "aovlb"), ".")
+		if out, err := exec.Command("go", append([]string{"build"}, args...)...).CombinedOutput(); err != nil {
 			os.RemoveAll(dir)
 			t.Fatalf("building: %v: %s", err, out)
 		}
@@ -67,6 +69,15 @@ func useProgram(t *testing.T) string {
 		}
 	})
 	return filepath.Join(p.dir, "aovlb")
+}
+
+// raceFlag has the program look for data races if the test does.
+func raceFlag() []string {
+	info, _ := debug.ReadBuildInfo()
+	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return []string{"-race"}
+	}
+	return nil
 }
 
 // A world is one test's net, with the balancer and its gateways.
@@ -226,6 +237,14 @@ func (w *world) restart() {
 	w.starts++
 	p := w.lb.Start(fmt.Sprintf("aovlb%d", w.starts), nil, w.program, "serve", w.config())
 	w.balancer = p
+	w.t.Cleanup(func() {
+		p.Stop()
+		for _, bad := range []string{"DATA RACE", "panic:", "fatal error:"} {
+			if strings.Contains(p.Output(), bad) {
+				w.t.Errorf("%s in the output of aovlb:\n%s", bad, p.Output())
+			}
+		}
+	})
 	peers.Eventually(w.t, 20*time.Second, "aovlb being ready", func() error {
 		select {
 		case <-p.Done():

@@ -39,7 +39,7 @@ func (h *Host) Start(name string, env []string, argv ...string) *Proc {
 	p.cmd.Dir = h.net.Dir
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	p.cmd.WaitDelay = time.Second
+	p.cmd.WaitDelay = 10 * time.Second
 	if err := h.Do(p.cmd.Start); err != nil {
 		t.Fatalf("peers: starting %s: %v", p.Name, err)
 	}
@@ -106,7 +106,7 @@ func (h *Host) RunEnv(env []string, stdin string, argv ...string) (string, error
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin = strings.NewReader(stdin)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = 10 * time.Second
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := h.Do(cmd.Start); err != nil {
