@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -61,9 +63,15 @@ var scenarios = []struct {
 	{"500 and 4500 from different addresses", true, splitNAT},
 	{"gateway killed", true, gatewayKilled},
 	{"gateway unplugged", false, gatewayUnplugged},
-	{"drain", false, drain},
+	{"gateway frozen", false, gatewayFrozen},
+	{"drain", true, drain},
+	{"drain with a deadline", false, drainDeadline},
+	{"reload", true, reload},
 	{"restart by SIGTERM", true, restartTerm},
-	{"restart by SIGKILL", false, restartKill},
+	{"restart by SIGKILL", true, restartKill},
+	{"affinity by source address", false, bySource},
+	{"over IPv6", false, overIPv6},
+	{"status and explain", false, statusAndExplain},
 }
 
 // seesClient checks, where the client's address is kept, that the gateway sees
@@ -469,6 +477,12 @@ func gatewayUnplugged(t *testing.T, o options) {
 	w.lose(func(g int) { w.servers[g-1].IP("link set eth0 down") })
 }
 
+func gatewayFrozen(t *testing.T, o options) {
+	w := gatewayLost(t, o)
+	w.lose(func(g int) { w.gateways[g-1].Freeze() })
+	w.gateways[w.lost-1].Thaw()
+}
+
 // A losing world is one that will lose a gateway.
 type losing struct {
 	*world
@@ -584,6 +598,185 @@ func restartTerm(t *testing.T, o options) {
 
 func restartKill(t *testing.T, o options) {
 	restart(t, o, func(w *world) { w.balancer.Kill() })
+}
+
+func drainDeadline(t *testing.T, o options) {
+	needBalancer(t)
+	o.gateways = 2
+	w := newWorld(t, o)
+	c := w.pc(nil, peers.Tunnel{DPD: 2 * time.Second})
+	drained := w.up(c, "user")
+	w.command("drain", "--admin", "unix:"+w.admin(), "--deadline", "2s", fmt.Sprintf("ras%d", drained))
+	start := time.Now()
+	w.live(c, "user").still(t, time.Second)
+	peers.Eventually(t, 40*time.Second, "the client being at the other gateway", func() error {
+		id, err := c.Ping("user")
+		if err == nil && id == drained {
+			err = errors.New("it's still at the drained one")
+		}
+		return err
+	})
+	t.Logf("ras%d drained with 2 s left: its client was on the other after %v", drained, time.Since(start).Round(100*time.Millisecond))
+}
+
+func reload(t *testing.T, o options) {
+	needBalancer(t)
+	o.gateways = 3
+	w := newWorldOf(t, o, 2)
+	var clients []*peers.Swan
+	for range 6 {
+		clients = append(clients, w.pc(nil, peers.Tunnel{DPD: 2 * time.Second}))
+	}
+	at := w.upAll(clients, "user")
+	t.Logf("before: %s", spread(at))
+	var live []tunnel
+	var pings []pinger
+	for _, c := range clients {
+		u := w.live(c, "user")
+		live, pings = append(live, u), append(pings, u.pinging())
+	}
+
+	// A third gateway comes, and takes its share of new clients.
+	w.reload(w.yaml(w.servers))
+	peers.Eventually(t, 30*time.Second, "a new client for ras3", func() error {
+		c := w.pc(nil, peers.Tunnel{})
+		if id := w.up(c, "user"); id != 3 {
+			return fmt.Errorf("%s is at ras%d", c.Host.Name, id)
+		}
+		return nil
+	})
+	for i, u := range live {
+		if sent, lost := pings[i].lost(t); lost > 0 || sent == 0 {
+			t.Errorf("%s at ras%d lost %d of %d pings", u.client.Host.Name, u.gateway, lost, sent)
+		}
+		u.still(t, 5*time.Second)
+	}
+	t.Log("ras3 added: no client lost a ping")
+
+	// The first one goes, and only its clients do too.
+	w.reload(w.yaml(w.servers[1:]))
+	for _, u := range live {
+		if u.gateway != 1 {
+			u.still(t, 5*time.Second)
+			continue
+		}
+		peers.Eventually(t, 40*time.Second, u.client.Host.Name+" being at another gateway", func() error {
+			id, err := u.client.Ping("user")
+			if err == nil && id == 1 {
+				err = errors.New("it's still at ras1")
+			}
+			return err
+		})
+	}
+	t.Log("ras1 removed: its clients came back on others, and no one else moved")
+}
+
+func bySource(t *testing.T, o options) {
+	needBalancer(t)
+	o.gateways, o.affinity = 2, "source"
+	w := newWorld(t, o)
+	nat := w.nat()
+	var behind, own []*peers.Swan
+	for range 4 {
+		behind = append(behind, w.pc(nat, peers.Tunnel{}))
+		own = append(own, w.pc(nil, peers.Tunnel{}))
+	}
+	at := w.upAll(behind, "user")
+	for _, id := range at {
+		if id != at[0] {
+			t.Errorf("clients of one address are at different gateways: %s", spread(at))
+			break
+		}
+	}
+	t.Logf("4 clients behind one NAT: %s; 4 at addresses of their own: %s", spread(at), spread(w.upAll(own, "user")))
+	u := w.live(own[0], "user")
+	if err := own[0].RekeyIKE("user"); err != nil {
+		t.Fatal(err)
+	}
+	u.still(t, 5*time.Second)
+}
+
+func overIPv6(t *testing.T, o options) {
+	needBalancer(t)
+	o.gateways, o.ipv6 = 2, true
+	w := newWorld(t, o)
+	var clients []*peers.Swan
+	for range 4 {
+		clients = append(clients, w.pc(nil, peers.Tunnel{}))
+	}
+	at := w.upAll(clients, "user")
+	for _, c := range clients {
+		u := w.live(c, "user")
+		if err := c.RekeyIKE("user"); err != nil {
+			t.Fatal(err)
+		}
+		u.still(t, 5*time.Second)
+	}
+	t.Logf("4 clients over IPv6: %s", spread(at))
+}
+
+// statusAndExplain looks whether what the program says is so.
+func statusAndExplain(t *testing.T, o options) {
+	needBalancer(t)
+	o.gateways = 2
+	w := newWorld(t, o)
+	nat := w.nat()
+	var clients []*peers.Swan
+	for range 6 {
+		clients = append(clients, w.pc(nat, peers.Tunnel{}))
+	}
+	at := w.upAll(clients, "user")
+	var status struct {
+		Pools []struct {
+			Backends []struct {
+				Name, State string
+				Clients     int
+			}
+		}
+	}
+	w.json(&status, "status")
+	want, got := map[string]int{"ras1": 0, "ras2": 0}, map[string]int{}
+	for _, id := range at {
+		want[fmt.Sprintf("ras%d", id)]++
+	}
+	for _, b := range status.Pools[0].Backends {
+		got[b.Name] = b.Clients
+		if b.State != "up" {
+			t.Errorf("status says that %s is %s", b.Name, b.State)
+		}
+	}
+	if !maps.Equal(want, got) {
+		t.Errorf("status says %v, and it is %v", got, want)
+	}
+	for i, c := range clients {
+		sa, err := c.SA("user")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{sa.InitiatorSPI, sa.ChildSPIOut} {
+			var out []struct {
+				Backend string
+				Known   bool
+			}
+			w.json(&out, "explain", name)
+			if len(out) == 0 || !out[0].Known || out[0].Backend != fmt.Sprintf("ras%d", at[i]) {
+				t.Errorf("explain %s says %+v, and it is at ras%d", name, out, at[i])
+			}
+		}
+	}
+	t.Logf("status: %v; explain by IKE SPI and by ESP SPI right for 6 clients", got)
+	t.Logf("explain 198.18.2.1:\n%s", w.command("explain", "--admin", "unix:"+w.admin(), "198.18.2.1"))
+	t.Logf("status:\n%s", w.command("status", "--admin", "unix:"+w.admin()))
+}
+
+// json runs a command of the program that asks the one that serves, and reads
+// what it prints.
+func (w *world) json(v any, command string, args ...string) {
+	w.t.Helper()
+	out := w.command(append([]string{command, "--admin", "unix:" + w.admin(), "--json"}, args...)...)
+	if err := json.Unmarshal([]byte(out), v); err != nil {
+		w.t.Fatalf("aovlb %s: %v:\n%s", command, err, out)
+	}
 }
 
 // restart ends the balancer while tunnels are up, starts it again, and looks

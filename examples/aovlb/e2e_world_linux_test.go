@@ -30,9 +30,15 @@ import (
 // traffic to ras1 instead and the program isn't used: that shows whether a
 // scenario itself works on a machine, and which can't without a balancer.
 
-const vip = "198.18.0.100"
+const (
+	vip  = "198.18.0.100"
+	vip6 = "2001:db8:1::100" // for the scenario over IPv6
+)
 
-var vipAddr = netip.MustParseAddr(vip)
+var (
+	vipAddr  = netip.MustParseAddr(vip)
+	vip6Addr = netip.MustParseAddr(vip6)
+)
 
 // program is the built program, which lives as long as a test uses it.
 var program struct {
@@ -101,13 +107,20 @@ type world struct {
 type options struct {
 	gateways    int
 	transparent bool
-	bits        int // of RSA keys; 0 means 2048
+	ipv6        bool
+	affinity    string // spi or source; empty means spi
+	bits        int    // of RSA keys; 0 means 2048
 	gateway     peers.Gateway
-	group       string // more YAML of the group
 }
 
 // newWorld makes gateways, and starts the balancer in front of them.
 func newWorld(t *testing.T, o options) *world {
+	t.Helper()
+	return newWorldOf(t, o, o.gateways)
+}
+
+// newWorldOf is newWorld with only the first n gateways in the balancer's file.
+func newWorldOf(t *testing.T, o options, n int) *world {
 	t.Helper()
 	if o.bits == 0 {
 		o.bits = 2048
@@ -119,7 +132,7 @@ func newWorld(t *testing.T, o options) *world {
 		g.ID, g.PKI = i+1, w.pki
 		w.gateways = append(w.gateways, w.server(fmt.Sprintf("ras%d", i+1)).Gateway(g))
 	}
-	w.start()
+	w.start(n)
 	return w
 }
 
@@ -133,6 +146,11 @@ func newNet(t *testing.T, o options) *world {
 	w.Net = peers.New(t)
 	w.public, w.dc = w.Segment("public"), w.Segment("dc")
 	w.lb = w.Host("lb")
+	if o.ipv6 {
+		w.lb.Attach(w.public, vip6+"/64")
+		w.lb.Attach(w.dc, "2001:db8:2::1/64")
+		return w
+	}
 	w.lb.Attach(w.public, vip+"/16")
 	w.lb.Attach(w.dc, "10.1.0.1/24")
 	if o.transparent {
@@ -153,6 +171,11 @@ table ip divert {
 func (w *world) server(name string) *peers.Host {
 	w.t.Helper()
 	h := w.Host(name)
+	if w.options.ipv6 {
+		h.Attach(w.dc, fmt.Sprintf("2001:db8:2::%d/64", 11+len(w.servers)))
+		w.servers = append(w.servers, h)
+		return h
+	}
 	h.Attach(w.dc, fmt.Sprintf("10.1.0.%d/24", 11+len(w.servers)))
 	h.IP("route add default via 10.1.0.1")
 	w.servers = append(w.servers, h)
@@ -170,28 +193,38 @@ func needBalancer(t *testing.T) {
 	}
 }
 
-// yaml is the deployment of the VPN scenarios.
-func (w *world) yaml() string {
+// yaml is the deployment of the VPN scenarios, with these servers.
+func (w *world) yaml(servers []*peers.Host) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: e2e\nsites:\n  - name: hq\n    pools:\n      - name: ras\n        backends:\n")
-	for _, h := range w.servers {
+	b.WriteString("name: e2e\nsites:\n  - name: hq\n    pools:\n      - name: ras\n        backends:\n")
+	for _, h := range servers {
 		fmt.Fprintf(&b, "          - {name: %s, address: %s}\n", h.Name, h.Addr())
 	}
 	b.WriteString("        checks:\n          - {type: ikev2, interval: 1s, timeout: 1s, rise: 1, fall: 2}\n")
-	address := "nat"
+	mode, affinity, addr := "nat", w.options.affinity, vipAddr
 	if w.options.transparent {
-		address = "transparent"
+		mode = "transparent"
 	}
-	fmt.Fprintf(&b, "    groups:\n      - name: vpn\n        pool: ras\n        affinity: spi\n        client_address: %s\n%s", address, w.options.group)
-	fmt.Fprintf(&b, `        listeners:
-          - {name: ike, protocol: ikev2, address: "%[1]s:500"}
-          - {name: nat-t, protocol: ikev2, address: "%[1]s:4500"}
-`, vip)
+	if affinity == "" {
+		affinity = "spi"
+	}
+	if w.options.ipv6 {
+		addr = vip6Addr
+	}
+	fmt.Fprintf(&b, `    groups:
+      - name: vpn
+        pool: ras
+        affinity: %s
+        client_address: %s
+        listeners:
+          - {name: ike, protocol: ikev2, address: "%s"}
+          - {name: nat-t, protocol: ikev2, address: "%s"}
+`, affinity, mode, netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
 	return b.String()
 }
 
-// start starts the balancer of the VPN scenarios.
-func (w *world) start() {
+// start starts the balancer of the VPN scenarios before the first n servers.
+func (w *world) start(n int) {
 	w.t.Helper()
 	if useDNAT() {
 		w.lb.Sysctl("ipv4/ip_forward", "1")
@@ -208,7 +241,7 @@ table ip standin {
 }`, vip))
 		return
 	}
-	w.serve(w.yaml())
+	w.serve(w.yaml(w.servers[:n]))
 }
 
 func (w *world) config() string { return filepath.Join(w.Dir, "aovlb.yaml") }
@@ -281,7 +314,11 @@ func (w *world) pc(nat *peers.NAT, tunnels ...peers.Tunnel) *peers.Swan {
 	w.t.Helper()
 	w.clients++
 	h := w.Host(fmt.Sprintf("pc%d", w.clients))
-	if nat != nil {
+	server := vipAddr
+	if w.options.ipv6 {
+		server = vip6Addr
+		h.Attach(w.public, fmt.Sprintf("2001:db8:1:0:1::%d/64", w.clients))
+	} else if nat != nil {
 		nat.Join(h, fmt.Sprintf("192.168.1.%d/24", 10+w.clients))
 	} else {
 		h.Attach(w.public, fmt.Sprintf("198.18.1.%d/16", w.clients))
@@ -289,7 +326,7 @@ func (w *world) pc(nat *peers.NAT, tunnels ...peers.Tunnel) *peers.Swan {
 	for i := range tunnels {
 		tun := &tunnels[i]
 		if !tun.Server.IsValid() {
-			tun.Server = vipAddr
+			tun.Server = server
 		}
 		if tun.Name == "" {
 			tun.Name = "user"
@@ -404,5 +441,9 @@ func (p pinger) lost(t *testing.T) (sent, lost int) {
 	if _, err := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &received); err != nil {
 		t.Fatalf("ping said %q: %v", line, err)
 	}
-	return sent, sent - received
+	lost = sent - received
+	if lost > 0 && !strings.Contains(out, fmt.Sprintf("icmp_seq=%d ", sent)) {
+		lost-- // its answer was still on its way
+	}
+	return sent, lost
 }

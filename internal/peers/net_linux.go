@@ -246,7 +246,11 @@ func (h *Host) Attach(s *Segment, addrs ...string) string {
 			n.t.Fatalf("peers: attaching %s: %v", h.Name, err)
 		}
 		h.addrs = append(h.addrs, p)
-		cmds = append(cmds, "address add "+a+" dev "+dev)
+		cmd := "address add " + a + " dev " + dev
+		if p.Addr().Is6() {
+			cmd += " nodad" // usable at once
+		}
+		cmds = append(cmds, cmd)
 	}
 	h.IP(cmds...)
 	return dev

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -231,10 +232,10 @@ func (f *FreeRADIUS) Start() {
 func (f *FreeRADIUS) Kill() { f.proc.Kill() }
 
 // Pause stops the server from doing anything until Resume.
-func (f *FreeRADIUS) Pause() { f.proc.Signal(19) }
+func (f *FreeRADIUS) Pause() { f.proc.Signal(syscall.SIGSTOP) }
 
 // Resume undoes Pause.
-func (f *FreeRADIUS) Resume() { f.proc.Signal(18) }
+func (f *FreeRADIUS) Resume() { f.proc.Signal(syscall.SIGCONT) }
 
 // A RADIUSEntry is one line of a server's logs.
 type RADIUSEntry struct {

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -337,6 +339,12 @@ func (s *Swan) Start() {
 // Kill ends the daemon without a word to its peers.
 func (s *Swan) Kill() { s.proc.Kill() }
 
+// Freeze keeps the daemon from doing anything until Thaw. Its ports stay open.
+func (s *Swan) Freeze() { s.proc.Signal(syscall.SIGSTOP) }
+
+// Thaw undoes Freeze.
+func (s *Swan) Thaw() { s.proc.Signal(syscall.SIGCONT) }
+
 // Stop ends the daemon, which deletes its SAs first.
 func (s *Swan) Stop() error { return s.proc.Stop() }
 
@@ -404,7 +412,7 @@ type SA struct {
 	RemoteID                   string
 	VIP                        netip.Addr // of the client
 	Child, ChildState          string
-	ChildSPI                   string // of what this side receives
+	ChildSPI, ChildSPIOut      string // of what this side receives and sends
 	RemoteTS                   string // the first network behind the other side
 }
 
@@ -521,6 +529,8 @@ func parseSAs(out string) []SA {
 				sa.ChildState = value
 			case "spi-in":
 				sa.ChildSPI = value
+			case "spi-out":
+				sa.ChildSPIOut = value
 			}
 			continue
 		}
@@ -547,8 +557,8 @@ func parseSAs(out string) []SA {
 		case "remote-port":
 			remotePort = value
 		}
-		sa.Local, _ = netip.ParseAddrPort(local + ":" + localPort)
-		sa.Remote, _ = netip.ParseAddrPort(remote + ":" + remotePort)
+		sa.Local, _ = netip.ParseAddrPort(net.JoinHostPort(local, localPort))
+		sa.Remote, _ = netip.ParseAddrPort(net.JoinHostPort(remote, remotePort))
 	}
 	return sas
 }
