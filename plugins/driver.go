@@ -89,6 +89,8 @@ type Config struct {
 
 // Capabilities says what a balancer can do. What isn't listed it can't.
 type Capabilities struct {
+	// Protocols, Affinities, ClientAddress, Pickers, Failbacks, CheckTypes and
+	// ProxyProtocol are the values it understands of each type.
 	Protocols     []Protocol      `json:"protocols"`
 	Affinities    []Affinity      `json:"affinities"`
 	ClientAddress []ClientAddress `json:"client_address"`
@@ -204,7 +206,8 @@ type Change struct {
 	Effect string `json:"effect,omitempty"`
 }
 
-// A FieldChange is one field that differs, as text.
+// A FieldChange is one field that differs: its Name, and its value Before and
+// After as text.
 type FieldChange struct {
 	Name   string `json:"name"`
 	Before string `json:"before,omitempty"`

@@ -50,14 +50,19 @@ type BackendStats struct {
 
 // CheckStats is what is known of a check of a backend.
 type CheckStats struct {
-	Name     string         `json:"name"`
-	Target   netip.AddrPort `json:"target"`
-	Known    bool           `json:"known"`
-	Passing  bool           `json:"passing"`
-	Advisory bool           `json:"advisory,omitempty"`
-	// Took is how long the last probe took.
-	Took      Duration  `json:"took"`
-	At        time.Time `json:"at,omitzero"`
+	// Name is the check's, Target is what is asked.
+	Name   string         `json:"name"`
+	Target netip.AddrPort `json:"target"`
+	// Known is false until the first probe has been answered or has failed;
+	// Passing is the state after Rise and Fall.
+	Known    bool `json:"known"`
+	Passing  bool `json:"passing"`
+	Advisory bool `json:"advisory,omitempty"`
+	// Took is how long the last probe took, At when it ended.
+	Took Duration  `json:"took"`
+	At   time.Time `json:"at,omitzero"`
+	// Probes and Failures count; LastError is the last failure there was, even
+	// if it is over, and FailedAt its time.
 	Probes    uint64    `json:"probes"`
 	Failures  uint64    `json:"failures"`
 	LastError string    `json:"last_error,omitempty"`
@@ -81,7 +86,7 @@ type GroupStats struct {
 	Lost    map[string]uint64 `json:"lost,omitempty"`
 }
 
-// ListenerStats is what is counted of a listener.
+// ListenerStats is what is counted of a listener of a Group.
 type ListenerStats struct {
 	Name     string         `json:"name"`
 	Group    string         `json:"group"`
@@ -101,7 +106,8 @@ type ListenerStats struct {
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
 }
 
-// Traffic counts one direction. Packets is 0 for streams.
+// Traffic counts the Packets and Bytes of one direction. Packets is 0 for
+// streams.
 type Traffic struct {
 	Packets uint64 `json:"packets,omitempty"`
 	Bytes   uint64 `json:"bytes"`

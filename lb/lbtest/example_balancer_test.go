@@ -1,4 +1,4 @@
-package udp_test
+package lbtest_test
 
 import (
 	"context"
@@ -12,10 +12,9 @@ import (
 	"github.com/aovlb/aovlb/lb/udp"
 )
 
-// One engine serves both ports of two gateways, so that whichever port a client
-// comes to, its gateway is the same. The network is one in memory; a program
-// takes its sockets from [udp.Listen] and leaves Dial alone.
-func ExampleEngine() {
+// A real engine on a network in memory. It serves both ports of two gateways, and
+// whichever port a client comes to, its gateway is the same.
+func Example_balancer() {
 	network := new(lbtest.Net)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
