@@ -155,7 +155,6 @@ func (g *generator) fields(t reflect.Type) object {
 
 func (g *generator) collect(t reflect.Type, properties object, required *[]string) {
 	for f := range t.Fields() {
-		f := f
 		if f.Anonymous {
 			g.collect(f.Type, properties, required)
 			continue
