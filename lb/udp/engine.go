@@ -50,21 +50,25 @@ type Engine struct {
 	//	ip route add local default dev lo table 100
 	//
 	// where BACKEND-SIDE is the interface towards the backends, if nothing
-	// but answers comes from there. Otherwise mark what has a socket:
+	// but answers comes from there. Otherwise mark what has a socket, in a
+	// chain of type filter, hook prerouting, priority mangle:
 	//
-	//	nft add rule inet mangle prerouting socket transparent 1 meta mark set 1
+	//	nft add rule inet mangle prerouting ct state new,established,related meta l4proto udp socket transparent 1 meta mark set 1
 	//	ip rule add fwmark 1 lookup 100
 	//
-	// (in a chain of type filter, hook prerouting, priority mangle). Reverse
-	// path filtering must be off or loose on that interface.
+	// The match on ct is there to have IP fragments put together first: only
+	// the first fragment of an answer has ports to find a socket by. Reverse
+	// path filtering must be off or loose on BACKEND-SIDE. IPv6
+	// takes the same rules and routes of its own.
 	Transparent bool
 
 	// MaxFlows bounds the upstream sockets; 0 means DefaultMaxFlows, or half
-	// of what the limit of open files leaves room for if that is less. When there
-	// are as many, a half-open flow makes room first, then the established
-	// one that has been silent longest, if for a minute or more. A flow that
-	// made room isn't lost: the Table leads its next packet to the same
-	// backend.
+	// of what the limit of open files leaves room for if that is less. In NAT
+	// mode Linux has a local port for some 28,000 by default (see
+	// net.ipv4.ip_local_port_range). When there are as many, a half-open flow
+	// makes room first, then the established one that has been silent
+	// longest, if for a minute or more. A flow that made room isn't lost: the
+	// Table leads its next packet to the same backend.
 	MaxFlows int
 	// MaxUnanswered bounds the flows that wait for a first answer; 0 means
 	// DefaultMaxUnanswered.

@@ -463,6 +463,38 @@ func TestDialFails(t *testing.T) {
 	})
 }
 
+// When the process has no file left, a half-open flow makes room for a new one, and
+// established ones stay.
+func TestOutOfFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		files := 2
+		w.engine.Dial = func(local, remote netip.AddrPort) (net.Conn, error) {
+			if s := w.engine.Stats(); s.Sockets >= files {
+				return nil, &net.OpError{Op: "dial", Err: syscall.EMFILE}
+			}
+			return w.net.dial(local, remote)
+		}
+		w.serve()
+		full, half, fresh, late := w.client("198.51.100.1:1"), w.client("198.51.100.1:2"), w.client("198.51.100.1:3"), w.client("198.51.100.1:4")
+		full.ask(datagram('N', 1))
+		half.ask(datagram('N', 2, 'h'))
+		if got := fresh.ask(datagram('N', 3)); got != "gw0" {
+			t.Errorf("a new client: answered by %q", got)
+		}
+		if got := late.ask(datagram('N', 4)); got != "" {
+			t.Errorf("when all are established: answered by %q", got)
+		}
+		if got := full.ask(datagram('E', 1)); got != "gw0" {
+			t.Errorf("an established client: answered by %q", got)
+		}
+		if s := w.engine.Stats(); s.Evicted != 1 || s.OpenErrors != 1 || s.Flows != 2 {
+			t.Errorf("stats %+v", s)
+		}
+		w.stop(full, half, fresh, late)
+	})
+}
+
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1).serve()
