@@ -89,7 +89,7 @@ type Engine struct {
 	NoGSO bool
 	// Dial, if not nil, makes the upstream sockets, and has the portable
 	// driver used. Each Read of the connection must return one datagram from
-	// remote. local is where it has to be bound; it is invalid if any address
+	// remote, and Write must not block. local is where it has to be bound; it is invalid if any address
 	// and port will do.
 	Dial func(local, remote netip.AddrPort) (net.Conn, error)
 
@@ -126,8 +126,8 @@ type Trace struct {
 	Full func(f lb.Flow)
 }
 
-// A FlowState is what must be known of a flow to go on with it in another
-// process.
+// A FlowState is what must be known of an established flow to go on with it in
+// another process. It survives encoding/json.
 type FlowState struct {
 	// Client is where the client sends from.
 	Client netip.AddrPort
@@ -137,8 +137,6 @@ type FlowState struct {
 	Backend string
 	// Local is the address and port the backend sees.
 	Local netip.AddrPort
-	// Stage is how far the client is proven.
-	Stage lb.Stage
 	// Idle is how long the flow has been silent.
 	Idle time.Duration
 }

@@ -663,7 +663,7 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	if s.e.Transparent {
 		local = st.Client
 	}
-	f := s.add(&k, lb.Flow{Client: st.Client, Service: end.addr.Port()}, end, st.Stage)
+	f := s.add(&k, lb.Flow{Client: st.Client, Service: end.addr.Port()}, end, lb.StageEstablished)
 	u := &upstream{flow: f, member: m}
 	if err := s.plumbing.open(u, f, local); err != nil {
 		s.remove(f)
@@ -683,7 +683,7 @@ func (s *shard) states(list []FlowState, local func(*upstream) netip.AddrPort) [
 		if f.up != nil {
 			list = append(list, FlowState{
 				Client: f.flow.Client, Listener: f.end.addr, Backend: f.member.Name,
-				Local: local(f.up), Stage: f.stage, Idle: s.now - f.seen,
+				Local: local(f.up), Idle: s.now - f.seen,
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package udp_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -555,15 +556,22 @@ func TestRestore(t *testing.T) {
 		if len(flows) != 20 {
 			t.Fatalf("%d flows", len(flows))
 		}
+		text, err := json.Marshal(flows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if flows = nil; json.Unmarshal(text, &flows) != nil {
+			t.Fatalf("flows don't survive as %s", text)
+		}
 		next := &udp.Engine{
 			Balancer:   &lb.Balancer{Pool: w.pool, Table: new(lb.Table)},
 			Classifier: toy{}, Dial: w.net.dial,
 		}
 		next.Restore(flows)
 		next.Restore([]udp.FlowState{
-			{Client: netip.MustParseAddrPort("203.0.113.1:1"), Listener: flows[0].Listener, Backend: "gone", Stage: lb.StageEstablished},
-			{Client: netip.MustParseAddrPort("203.0.113.2:1"), Listener: flows[0].Listener, Backend: "gw0", Local: flows[0].Local, Stage: lb.StageEstablished},
-			{Client: netip.MustParseAddrPort("203.0.113.3:1"), Listener: netip.MustParseAddrPort("1.1.1.1:1"), Backend: "gw0", Stage: lb.StageEstablished},
+			{Client: netip.MustParseAddrPort("203.0.113.1:1"), Listener: flows[0].Listener, Backend: "gone"},
+			{Client: netip.MustParseAddrPort("203.0.113.2:1"), Listener: flows[0].Listener, Backend: "gw0", Local: flows[0].Local},
+			{Client: netip.MustParseAddrPort("203.0.113.3:1"), Listener: netip.MustParseAddrPort("1.1.1.1:1"), Backend: "gw0"},
 		})
 		w.engine = next
 		w.serve()
