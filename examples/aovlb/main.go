@@ -1,6 +1,7 @@
 // Command aovlb is a complete load balancer for Always On VPN: IKEv2, SSTP and
 // NPS.
 //
+//	aovlb demo                  see it at work, without any set-up
 //	aovlb check FILE            say all that is wrong with a file
 //	aovlb serve FILE            serve it
 //	aovlb status --watch        what is going on
@@ -34,7 +35,7 @@ type command struct {
 // commands are all there are.
 func commands() []command {
 	return []command{
-		serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
+		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
 		failbackCommand, reloadCommand, probeCommand, schemaCommand, versionCommand,
 	}
 }

@@ -18,8 +18,9 @@ type Session struct {
 	// client was let in, Last when it was last heard, Ended when it said
 	// goodbye or was dropped; zero if it never did or was.
 	Begun, Established, Last, Ended time.Time
-	// Packets is how many data packets came.
-	Packets uint64
+	// Packets is how many data packets came, Highest the highest number that
+	// one of them had, if they are numbered: the difference got lost.
+	Packets, Highest uint64
 	// Moves is how often it changed its address.
 	Moves int
 	// Rekeyed says that this SA replaced an earlier one of the same client,

@@ -469,8 +469,12 @@ func (g *IKEGateway) rekey(old *gatewaySA, list []ikev2.Payload) ([]ikev2.Payloa
 	nr := randomBytes(32)
 	sa.spiI, sa.spiR = peer, randomSPI()
 	sa.keys = deriveKeys(s, old.keys.d, shared, x.nonce, nr, sa.spiI, sa.spiR)
-	sa.session = g.book.open(Session{Client: sa.client, Begun: now, Established: now, Last: now, Rekeyed: true})
-	g.book.note(old.session, func(s *Session) { s.Ended = now })
+	next := Session{Client: sa.client, Begun: now, Established: now, Last: now, Rekeyed: true}
+	g.book.note(old.session, func(s *Session) {
+		s.Ended = now
+		next.Packets, next.Highest = s.Packets, s.Highest // of the same ESP SA
+	})
+	sa.session = g.book.open(next)
 	g.sas[sa.spiR] = sa
 	g.children[sa.in.spi] = sa
 	old.in, old.out = nil, nil
@@ -496,6 +500,6 @@ func (g *IKEGateway) handleESP(b []byte, from netip.AddrPort) []byte {
 		return nil
 	}
 	now := time.Now()
-	g.book.note(sa.session, func(s *Session) { s.Last = now; s.Packets++ })
+	g.book.note(sa.session, func(s *Session) { s.Last, s.Highest = now, uint64(sa.in.seq); s.Packets++ })
 	return sa.out.seal(append(data[:8:8], g.Name...))
 }

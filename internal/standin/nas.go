@@ -17,8 +17,10 @@ import (
 )
 
 // A NAS asks RADIUS servers about users, as RRAS does: all its requests leave
-// from one socket. Run must be running for its other methods to get answers.
+// from one socket. Run reads the answers.
 type NAS struct {
+	// Conn is its socket; Run closes it.
+	Conn Conn
 	// Auth and Acct are the service.
 	Auth, Acct netip.AddrPort
 	// Addr is its NAS-IP-Address.
@@ -36,7 +38,6 @@ type NAS struct {
 	forged atomic.Uint64
 
 	mu      sync.Mutex
-	conn    Conn
 	nextID  byte
 	waiting map[waitKey]chan []byte
 }
@@ -73,11 +74,9 @@ type Login struct {
 // Forged counts answers that were not signed as they must be.
 func (n *NAS) Forged() uint64 { return n.forged.Load() }
 
-// Run reads answers from c until ctx is done, and closes it.
-func (n *NAS) Run(ctx context.Context, c Conn) error {
-	n.mu.Lock()
-	n.conn, n.waiting = c, make(map[waitKey]chan []byte)
-	n.mu.Unlock()
+// Run reads answers until ctx is done.
+func (n *NAS) Run(ctx context.Context) error {
+	c := n.Conn
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	defer c.Close()
@@ -104,8 +103,7 @@ func (n *NAS) Run(ctx context.Context, c Conn) error {
 	}
 }
 
-// Login authenticates u. It returns errNoAnswer's kind of error if the servers
-// stay silent.
+// Login authenticates u. It fails if the servers stay silent.
 func (n *NAS) Login(ctx context.Context, u User) (Login, error) {
 	var l Login
 	eap := eapPacket(eapResponse, 0, append([]byte{eapIdentity}, u.Name...))
@@ -217,7 +215,7 @@ func (n *NAS) exchange(ctx context.Context, to netip.AddrPort, p *layeh.Packet) 
 			if sent == orDefault(n.Tries, 3) {
 				return nil, sent - 1, fmt.Errorf("standin: no RADIUS server answers at %v", to)
 			}
-			n.conn.WriteToUDPAddrPort(b, to)
+			n.Conn.WriteToUDPAddrPort(b, to)
 			sent++
 			timer.Reset(orDefault(n.Repeat, 5*time.Second))
 		case got := <-answers:
@@ -246,8 +244,8 @@ func (n *NAS) check(answer, request []byte) (*layeh.Packet, bool) {
 func (n *NAS) await(to netip.AddrPort) (waitKey, chan []byte, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.conn == nil {
-		return waitKey{}, nil, errors.New("standin: the NAS isn't running")
+	if n.waiting == nil {
+		n.waiting = make(map[waitKey]chan []byte)
 	}
 	for range 256 {
 		k := waitKey{to, n.nextID}

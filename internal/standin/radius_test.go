@@ -30,9 +30,8 @@ func npsWorld(t *testing.T, f func(ctx context.Context, n *network, servers [2]*
 			auth, acct := n.listen(t, fmt.Sprintf("10.2.0.%d:1812", i+1)), n.listen(t, fmt.Sprintf("10.2.0.%d:1813", i+1))
 			wg.Go(func() { servers[i].Serve(ctx, auth, acct) })
 		}
-		nas := &NAS{Auth: netip.MustParseAddrPort("10.2.0.1:1812"), Acct: netip.MustParseAddrPort("10.2.0.1:1813"), Addr: netip.MustParseAddr("10.0.0.1"), Secret: testSecret}
-		conn := n.listen(t, "10.0.0.1:40000")
-		wg.Go(func() { nas.Run(ctx, conn) })
+		nas := &NAS{Conn: n.listen(t, "10.0.0.1:40000"), Auth: netip.MustParseAddrPort("10.2.0.1:1812"), Acct: netip.MustParseAddrPort("10.2.0.1:1813"), Addr: netip.MustParseAddr("10.0.0.1"), Secret: testSecret}
+		wg.Go(func() { nas.Run(ctx) })
 		synctest.Wait()
 		f(ctx, n, servers, nas)
 		cancel()

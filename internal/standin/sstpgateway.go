@@ -105,12 +105,13 @@ func (g *SSTPGateway) connection(ctx context.Context, raw net.Conn) error {
 		return err
 	}
 	r := bufio.NewReader(c)
-	for {
+	for answered := false; ; answered = true {
 		first, _, err := readHead(r)
-		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				g.count(&g.counts.Bad)
-			}
+		switch {
+		case err != nil && answered: // that was all the client wanted
+			return nil
+		case err != nil:
+			g.count(&g.counts.Bad)
 			return err
 		}
 		method, rest, _ := strings.Cut(first, " ")
