@@ -300,7 +300,9 @@ func TestReloadKeepsFlows(t *testing.T) {
 		{"failback", func(s *plugins.Site) {
 			s.Pools[0].Failback, s.Pools[0].SlowStart = plugins.FailbackManual, plugins.Duration(time.Minute)
 		}, false},
-		{"checks", func(s *plugins.Site) { s.Pools[0].Checks = []plugins.Check{{Type: plugins.CheckTCP, Port: int(w.port)}} }, false},
+		{"checks", func(s *plugins.Site) {
+			s.Pools[0].Checks = []plugins.Check{{Type: plugins.CheckTCP, Port: int(w.port)}}
+		}, false},
 		{"no checks", func(s *plugins.Site) { s.Pools[0].Checks = nil }, false},
 		{"names", func(s *plugins.Site) { s.Groups[0].Listeners[0].Name = "renamed" }, false},
 		{"idle", func(s *plugins.Site) { s.Groups[0].Idle = plugins.Duration(time.Hour) }, true},
