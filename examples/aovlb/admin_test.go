@@ -11,9 +11,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/builtin"
@@ -289,4 +292,29 @@ func FuzzAdmin(f *testing.F) {
 			t.Errorf("%s %s: %d, not JSON: %s", method, path, w.Code, w.Body)
 		}
 	})
+}
+
+// What the API serves and what its page says are the same.
+func TestAdminIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/admin-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.ReadFile("admin.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes := regexp.MustCompile(`(GET|POST) /v1/[a-z]+`)
+	served, documented := make(map[string]bool), make(map[string]bool)
+	for _, m := range regexp.MustCompile(`HandleFunc\("([^"]+)"`).FindAllSubmatch(src, -1) {
+		if r := routes.FindString(string(m[1])); r != "" {
+			served[r] = true
+		}
+	}
+	for _, m := range regexp.MustCompile("`((GET|POST) /v1/[a-z]+)").FindAllSubmatch(page, -1) {
+		documented[string(m[1])] = true
+	}
+	if diff := cmp.Diff(served, documented); diff != "" || len(served) == 0 {
+		t.Errorf("served, documented: %s", diff)
+	}
 }
