@@ -336,8 +336,9 @@ func (w *worker) readListener(l *listener) error {
 		}
 		h.SetControllen(ctlSize)
 		h.Namelen = nameSize
-		if l.end == nil {
-			continue // a wildcard listener that wasn't told the address
+		if l.end == nil { // a wildcard listener that wasn't told the address
+			w.shard.counters.dropped.Add(1)
+			continue
 		}
 		k := keyOfRaw(&w.rxName[i], l.end.id)
 		f := w.shard.fromClient(&k, l.end, b)
