@@ -201,8 +201,12 @@ func sstpNginx(t *testing.T) {
 	peers.Eventually(t, 20*time.Second, "8 clients at the nginx that answers 401", func() error {
 		for range 8 {
 			w.newAddress()
-			if line, err := w.pc.Head(vip + ":443"); err != nil || !strings.HasPrefix(line, "HTTP/1.1 401") {
-				return fmt.Errorf("got %q, %v", line, err)
+			line, err := w.pc.Head(vip + ":443")
+			if err != nil {
+				return err
+			}
+			if !strings.HasPrefix(line, "HTTP/1.1 401") {
+				return fmt.Errorf("got %q", line)
 			}
 		}
 		return nil

@@ -40,41 +40,34 @@ var (
 	vip6Addr = netip.MustParseAddr(vip6)
 )
 
-// program is the built program, which lives as long as a test uses it.
+// program is the built program. It lives as long as the first test that uses it,
+// which is the parent of all others that use it at the time.
 var program struct {
-	mu    sync.Mutex
-	users int
-	dir   string
+	mu   sync.Mutex
+	path string
 }
 
-// useProgram builds the program, unless a test that still runs has. A test with
-// subtests calls it so that they share it.
+// useProgram builds the program, unless a parent of the test has.
 func useProgram(t *testing.T) string {
 	t.Helper()
 	p := &program
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.users == 0 {
-		dir, err := os.MkdirTemp("", "aovlb-e2e-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.dir = dir
-		args := append(raceFlag(), "-o", filepath.Join(dir, "aovlb"), ".")
-		if out, err := exec.Command("go", append([]string{"build"}, args...)...).CombinedOutput(); err != nil {
-			os.RemoveAll(dir)
-			t.Fatalf("building: %v: %s", err, out)
-		}
+	if p.path != "" {
+		return p.path
 	}
-	p.users++
+	path := filepath.Join(t.TempDir(), "aovlb")
+	args := append([]string{"build", "-o", path}, raceFlag()...)
+	if out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput(); err != nil {
+		t.Fatalf("building: %v: %s", err, out)
+	}
+	p.path = path
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.users--; p.users == 0 {
-			os.RemoveAll(p.dir)
-		}
+		p.path = ""
 	})
-	return filepath.Join(p.dir, "aovlb")
+	return path
 }
 
 // raceFlag has the program look for data races if the test does.

@@ -149,7 +149,7 @@ func (s *HTTPS) serve(tcp *net.TCPConn, config *tls.Config) {
 // readHead reads the head of a request, and returns its method. It isn't
 // http.ReadRequest because SSTP's Content-Length is larger than that takes.
 func readHead(r *bufio.Reader) (method string, err error) {
-	for n := 0; n < 100; n++ {
+	for n := range 100 {
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return "", err
@@ -243,7 +243,7 @@ func (h *Host) SSTP(server string) (*SSTPSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Which server it is is what a test asks, so none is refused.
+	// No server is refused: a test asks which one it got.
 	c := tls.Client(tcp, &tls.Config{InsecureSkipVerify: true})
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	s := &SSTPSession{c: c, r: bufio.NewReader(c)}
