@@ -87,6 +87,7 @@ type flow struct {
 	lastAt  time.Duration
 	pending [lb.MaxKeys]lb.Key // names that wait for an answer
 	waiting bool               // there are such
+	spoke   bool               // member has answered, whatever that proves
 	names   [namesKept]lb.Key  // names the Table knows, latest overwriting oldest
 	nnames  uint8
 
@@ -215,11 +216,18 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 		return nil
 	}
 	f.touched = s.now // Route has touched the client
-	if !s.direct(f, r) {
+	if !(r.Why == lb.WhyPicked && s.awaits(f, &v)) && !s.direct(f, r) {
 		return nil
 	}
 	s.looked(f, &v)
 	return f
+}
+
+// awaits reports whether f's backend has told the client of v to come again: with
+// a cookie, say. It proves nothing, so the Table doesn't know; and a Picker that
+// takes turns would send the client elsewhere each time.
+func (s *shard) awaits(f *flow, v *lb.Verdict) bool {
+	return f.spoke && f.up != nil && f.last == v.Keys[0] && s.stays(f)
 }
 
 // knows reports whether f may go on without the Table: its strongest name is the
@@ -434,7 +442,7 @@ func (s *shard) direct(f *flow, r lb.Route) bool {
 	old := f.member
 	s.closeAll(f, u)
 	f.up, f.member, f.view, f.why = u, r.Member, view, r.Why
-	f.recorded = false
+	f.recorded, f.spoke = false, false
 	f.nnames = 0
 	f.names = [namesKept]lb.Key{}
 	s.relist(f, lb.StageNone)
@@ -554,6 +562,7 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 	if f.up == nil {
 		s.settle(f, u)
 	}
+	f.spoke = true
 	s.heard(f)
 	if v.Stage != lb.StageNone {
 		s.answered(f, &v)

@@ -291,8 +291,10 @@ func TestTrains(t *testing.T) {
 					}
 				}
 			}
+			// The last answers may be read before they are counted.
+			await(t, e, func(s udp.Stats) bool { return s.ClientPackets == s.Replied })
 			s := e.Stats()
-			if s.SendErrors != 0 || s.ClientPackets != s.Replied {
+			if s.SendErrors != 0 {
 				t.Errorf("stats %+v", s)
 			}
 			if c.engine.NoGSO && s.Trains != 0 {

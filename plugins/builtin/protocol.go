@@ -26,7 +26,9 @@ func classifier(l *plugins.Listener, a plugins.Affinity) lb.Classifier {
 		if bySource {
 			return lb.ByAddr{}
 		}
-		return radius.Classifier{}
+		// RRAS says the public address of a client, which a whole office may
+		// have, as Calling-Station-Id.
+		return radius.Classifier{User: radius.ByStationAndName}
 	}
 	return lb.ByAddr{}
 }
