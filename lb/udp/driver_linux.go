@@ -382,7 +382,7 @@ func (w *worker) inherit(k flowKey, fl lb.Flow, end *endpoint) bool {
 		return false
 	}
 	w.shard.sockets++
-	f.up, f.member, f.why = u, m, lb.WhyRestored
+	f.up, f.member, f.why, f.recorded = u, m, lb.WhyRestored, true
 	w.shard.count()
 	return true
 }

@@ -235,6 +235,9 @@ func (s *shard) awaits(f *flow, v *lb.Verdict) bool {
 func (s *shard) knows(f *flow, v *lb.Verdict) bool {
 	switch v.Keys[0] {
 	case f.name:
+		if f.last.IsZero() {
+			f.last = f.name // it was restored, and has looked up nothing yet
+		}
 	case f.last:
 		return s.now-f.lastAt < freshFor && !f.last.IsZero()
 	default:
@@ -708,6 +711,7 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	}
 	s.sockets++
 	f.up, f.member, f.view, f.why = u, m, nil, lb.WhyRestored
+	f.recorded = true // if the Table was restored, too; else Touch will say
 	f.seen -= st.Idle
 	s.count()
 	return nil

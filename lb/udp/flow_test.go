@@ -552,6 +552,16 @@ func TestRestore(t *testing.T) {
 				t.Errorf("client %d: answered by %q over %v, want %q over %v", i, got, g.from(uint64(i)), at[i], from[i])
 			}
 		}
+		// A table that wasn't restored learns of them in time.
+		for range 2 {
+			time.Sleep(31 * time.Second)
+			for i, c := range clients {
+				c.ask(datagram('E', uint64(i)))
+			}
+		}
+		if n := next.Balancer.Table.Stats().Clients; n != 20 {
+			t.Errorf("the table has %d clients, want 20", n)
+		}
 		w.stop(clients...)
 	})
 }
