@@ -194,10 +194,7 @@ func (w *world) yaml(servers []*peers.Host) string {
 		fmt.Fprintf(&b, "          - {name: %s, address: %s}\n", h.Name, h.Addr())
 	}
 	b.WriteString("        checks:\n          - {type: ikev2, interval: 1s, timeout: 1s, rise: 1, fall: 2}\n")
-	mode, affinity, addr := "nat", w.options.affinity, vipAddr
-	if w.options.transparent {
-		mode = "transparent"
-	}
+	affinity, addr := w.options.affinity, vipAddr
 	if affinity == "" {
 		affinity = "spi"
 	}
@@ -212,8 +209,16 @@ func (w *world) yaml(servers []*peers.Host) string {
         listeners:
           - {name: ike, protocol: ikev2, address: "%s"}
           - {name: nat-t, protocol: ikev2, address: "%s"}
-`, affinity, mode, netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
+`, affinity, w.clientAddress(), netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
 	return b.String()
+}
+
+// clientAddress is the client_address of the file.
+func (w *world) clientAddress() string {
+	if w.options.transparent {
+		return "transparent"
+	}
+	return "nat"
 }
 
 // start starts the balancer of the VPN scenarios before the first n servers.
@@ -238,6 +243,7 @@ table ip standin {
 }
 
 func (w *world) config() string { return filepath.Join(w.Dir, "aovlb.yaml") }
+func (w *world) state() string  { return filepath.Join(w.Dir, "state") }
 func (w *world) admin() string  { return filepath.Join(w.Dir, "admin.sock") }
 
 // serve writes the file, with the program's own settings added, and runs it
@@ -251,7 +257,7 @@ func (w *world) serve(deployment string) {
 func (w *world) write(deployment string) {
 	w.t.Helper()
 	text := deployment + fmt.Sprintf("admin: {listen: \"unix:%s\"}\nstate: %s\nlog: {level: info, format: text}\n",
-		w.admin(), filepath.Join(w.Dir, "state"))
+		w.admin(), w.state())
 	if err := os.WriteFile(w.config(), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -38,6 +39,8 @@ type HTTPS struct {
 	Name string
 	// Sessions counts the SSTP clients that it has had.
 	Sessions atomic.Int32
+	// Last is the address of the last of them.
+	Last atomic.Pointer[netip.AddrPort]
 
 	status, manner atomic.Int32
 
@@ -137,6 +140,8 @@ func (s *HTTPS) serve(tcp *net.TCPConn, config *tls.Config) {
 			return
 		case method == "SSTP_DUPLEX_POST":
 			s.Sessions.Add(1)
+			from := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+			s.Last.Store(&from)
 			fmt.Fprintf(c, "HTTP/1.1 200\r\nContent-Length: 18446744073709551615\r\nServer: %s\r\n\r\n", s.Name)
 			_, _ = io.Copy(c, r) // until the client has had enough
 			return
@@ -289,6 +294,11 @@ func (s *SSTPSession) Echo(text string) error {
 		return fmt.Errorf("sstp: %q came back as %q", text, back)
 	}
 	return nil
+}
+
+// Local returns the client's address.
+func (s *SSTPSession) Local() netip.Addr {
+	return s.c.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
 
 // Close ends the session.
