@@ -281,7 +281,7 @@ func (p *demoPlay) judgeAnswers(add addPromise) {
 		wrong += n.Forged()
 	}
 	add("answers", "every answer is from the gateway the client is at, by the address it had asked", wrong == 0 && answers > 0,
-		"clients checked %d answers by their keys, %s", answers, noneOf(wrong, "was from elsewhere"))
+		"clients checked %d answers by their keys, %s", answers, noneOf(wrong, "came from elsewhere"))
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

@@ -26,9 +26,6 @@ var demoVIP = netip.MustParseAddr("127.0.1.1")
 // demoName is the service's name in its certificate.
 const demoName = "vpn.example"
 
-// demoSecretEnv is where the driver finds the RADIUS secret.
-const demoSecretEnv = "AOVLB_DEMO_SECRET"
-
 // demoPorts stand for 500, 4500, 443, 1812 and 1813, which need root.
 type demoPorts struct{ ike, natt, sstp, auth, acct uint16 }
 
@@ -40,15 +37,16 @@ func randomPorts() demoPorts {
 
 // demoWorld is everything the demo starts.
 type demoWorld struct {
-	driver   demoDriver
-	ports    demoPorts
-	secret   []byte
-	roots    *x509.CertPool
-	cert     tls.Certificate
-	logger   *slog.Logger
-	unit     time.Duration
-	gateways []*demoHost
-	servers  []*demoHost
+	driver    demoDriver
+	ports     demoPorts
+	secret    []byte
+	secretEnv string
+	roots     *x509.CertPool
+	cert      tls.Certificate
+	logger    *slog.Logger
+	unit      time.Duration
+	gateways  []*demoHost
+	servers   []*demoHost
 
 	wg     sync.WaitGroup
 	failed chan error // what should have gone on, and ended
@@ -83,7 +81,9 @@ func newDemoWorld(s *demoScenario, driver demoDriver) (*demoWorld, error) {
 		unit: s.Duration / 16, failed: make(chan error, 64),
 	}
 	w.crowd.world, w.crowd.first = w, s.Clients
-	if err := os.Setenv(demoSecretEnv, string(w.secret)); err != nil {
+	// The driver is told where the RADIUS secret is, never what it is.
+	w.secretEnv = "AOVLB_DEMO_SECRET_" + rand.Text()
+	if err := os.Setenv(w.secretEnv, string(w.secret)); err != nil {
 		return nil, err
 	}
 	for range 20 {
@@ -156,6 +156,7 @@ func (w *demoWorld) killAll() {
 func (w *demoWorld) wait() {
 	w.wg.Wait()
 	w.killAll()
+	os.Unsetenv(w.secretEnv)
 }
 
 func listenUDP(a netip.Addr, port uint16) (*net.UDPConn, error) {
@@ -227,7 +228,7 @@ func (w *demoWorld) deployment() *plugins.Deployment {
 		return plugins.Check{Type: t, Port: int(port), Interval: second, Timeout: second, Rise: 1, Fall: 2}
 	}
 	radius := check(plugins.CheckRADIUS, w.ports.auth)
-	radius.User, radius.SecretEnv = "ping-user", demoSecretEnv
+	radius.User, radius.SecretEnv = "ping-user", w.secretEnv
 	return &plugins.Deployment{Name: "demo", Sites: []plugins.Site{{
 		Name: "here",
 		Pools: []plugins.Pool{
