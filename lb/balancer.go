@@ -200,7 +200,7 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Memb
 			continue
 		}
 		id := t.clients.items[c].backend
-		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) {
+		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) && !(v.Anew && m.State == Draining) {
 			if real {
 				t.touch(c, now)
 			}
@@ -224,14 +224,13 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Memb
 // so it counts only while they are few, and for what takes new clients.
 func (b *Balancer) hinted(k Key, view *View, now tick) *Member {
 	t := b.Table
-	if k.space != SpaceAddr {
+	if k.Space() != SpaceAddr {
 		if c := t.client(k, now); c != 0 {
 			return view.usable(t.clients.items[c].backend)
 		}
 		return nil
 	}
-	k.space = spaceSource
-	n := t.find(k)
+	n := t.find(k.as(spaceSource))
 	if n == 0 {
 		return nil
 	}

@@ -158,6 +158,31 @@ func TestRouteDown(t *testing.T) {
 	}
 }
 
+// A new login of a known client leaves a backend that drains; all else of it
+// stays.
+func TestRouteAnew(t *testing.T) {
+	b := newBalancer(t, "a", "b")
+	f := flow("192.0.2.1", 1812, 1812)
+	a := b.member(t, "a")
+	b.Answered(a, f, StageEstablished, WhyPicked, spi(1))
+	login := &Verdict{Anew: true, Keys: [MaxKeys]Key{spi(1)}}
+	if r := b.mustRoute(t, login, f); r.Member.Name != "a" || r.Why != WhyKnown {
+		t.Errorf("while a is up: %s (%v)", r.Member.Name, r.Why)
+	}
+	b.Pool.Drain("a", time.Time{})
+	if r := b.mustRoute(t, &Verdict{Keys: login.Keys}, f); r.Member.Name != "a" {
+		t.Errorf("what continues went to %s", r.Member.Name)
+	}
+	r := b.mustRoute(t, login, f)
+	if r.Member.Name != "b" || r.Why != WhyMoved {
+		t.Errorf("a new login went to %s (%v)", r.Member.Name, r.Why)
+	}
+	b.Answered(r.Member, f, StageEstablished, r.Why, spi(1))
+	if a.Clients() != 0 {
+		t.Errorf("a has %d clients after the login elsewhere", a.Clients())
+	}
+}
+
 // A port that a NAT gives to another client: its flow must not drag the first
 // client along.
 func TestAnsweredStealsWeakNames(t *testing.T) {

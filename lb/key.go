@@ -31,8 +31,7 @@ const (
 // zero Key names nobody.
 type Key struct {
 	hi, lo uint64
-	a, b   uint16
-	space  Space
+	meta   uint64 // space<<32 | client port<<16 | service port; the ports of flows only
 }
 
 // A Flow is what the network itself says of a datagram or a stream: who sent
@@ -47,14 +46,14 @@ type Flow struct {
 // NewKey returns the Key for id in the given space.
 func NewKey(s Space, id [16]byte) Key {
 	return Key{
-		hi:    binary.BigEndian.Uint64(id[:8]),
-		lo:    binary.BigEndian.Uint64(id[8:]),
-		space: s,
+		hi:   binary.BigEndian.Uint64(id[:8]),
+		lo:   binary.BigEndian.Uint64(id[8:]),
+		meta: uint64(s) << 32,
 	}
 }
 
 // Uint64Key returns the Key for a number, such as an SPI, in the given space.
-func Uint64Key(s Space, id uint64) Key { return Key{lo: id, space: s} }
+func Uint64Key(s Space, id uint64) Key { return Key{lo: id, meta: uint64(s) << 32} }
 
 // HashKey returns a Key for text or bytes of any length: the first 128 bits of
 // SHA-256 over the parts, each preceded by its length. It is the same in every
@@ -89,18 +88,18 @@ func AddrKey(a netip.Addr) Key {
 	if !a.IsValid() {
 		return Key{}
 	}
-	k := NewKey(SpaceAddr, a.As16())
-	return k
+	return NewKey(SpaceAddr, a.As16())
 }
 
 // FlowKey returns the name of a flow. A flow without a valid client has the
 // zero Key.
 func FlowKey(f Flow) Key {
-	k := AddrKey(f.Client.Addr())
-	if k.space == SpaceNone {
-		return k
+	a := f.Client.Addr()
+	if !a.IsValid() {
+		return Key{}
 	}
-	k.space, k.a, k.b = SpaceFlow, f.Client.Port(), f.Service
+	k := NewKey(SpaceFlow, a.As16())
+	k.meta |= uint64(f.Client.Port())<<16 | uint64(f.Service)
 	return k
 }
 
@@ -117,7 +116,15 @@ func (k Key) In(scope Key) Key {
 }
 
 // Space returns the space of k.
-func (k Key) Space() Space { return k.space }
+func (k Key) Space() Space { return Space(k.meta >> 32) }
+
+// as returns the same name in another space.
+func (k Key) as(s Space) Key {
+	k.meta = uint64(s)<<32 | k.meta&(1<<32-1)
+	return k
+}
+
+func (k Key) ports() (client, service uint16) { return uint16(k.meta >> 16), uint16(k.meta) }
 
 // IsZero reports whether k names nobody.
 func (k Key) IsZero() bool { return k == Key{} }
@@ -125,7 +132,7 @@ func (k Key) IsZero() bool { return k == Key{} }
 // Addr returns the client address in a Key made by [AddrKey] or [FlowKey], and
 // the zero Addr for other keys.
 func (k Key) Addr() netip.Addr {
-	if k.space != SpaceAddr && k.space != SpaceFlow {
+	if s := k.Space(); s != SpaceAddr && s != SpaceFlow {
 		return netip.Addr{}
 	}
 	id := k.id()
@@ -135,10 +142,11 @@ func (k Key) Addr() netip.Addr {
 // Flow returns the flow in a Key made by [FlowKey], and the zero Flow for
 // other keys.
 func (k Key) Flow() Flow {
-	if k.space != SpaceFlow {
+	if k.Space() != SpaceFlow {
 		return Flow{}
 	}
-	return Flow{Client: netip.AddrPortFrom(k.Addr(), k.a), Service: k.b}
+	client, service := k.ports()
+	return Flow{Client: netip.AddrPortFrom(k.Addr(), client), Service: service}
 }
 
 func (k Key) id() [16]byte {
@@ -153,25 +161,23 @@ func (k Key) String() string {
 	switch {
 	case k.IsZero():
 		return "nobody"
-	case k.space == SpaceAddr:
+	case k.Space() == SpaceAddr:
 		return k.Addr().String()
-	case k.space == SpaceFlow:
-		return fmt.Sprintf("%s>%d", netip.AddrPortFrom(k.Addr(), k.a), k.b)
+	case k.Space() == SpaceFlow:
+		f := k.Flow()
+		return fmt.Sprintf("%s>%d", f.Client, f.Service)
 	case k.hi == 0:
-		return fmt.Sprintf("%d:%016x", k.space, k.lo)
+		return fmt.Sprintf("%d:%016x", k.Space(), k.lo)
 	}
 	id := k.id()
-	return fmt.Sprintf("%d:%s", k.space, hex.EncodeToString(id[:]))
+	return fmt.Sprintf("%d:%s", k.Space(), hex.EncodeToString(id[:]))
 }
 
 // hash returns the same number for the same Key in every process and on every
 // machine, so that balancers without shared state pick the same backend. It
 // isn't meant to withstand chosen keys; the table's own hash is seeded.
 func (k Key) hash(seed uint64) uint64 {
-	h := seed ^ uint64(k.space)<<32 ^ uint64(k.a)<<16 ^ uint64(k.b)
-	h = mix(h ^ k.hi)
-	h = mix(h ^ k.lo)
-	return h
+	return mix(mix(seed^k.meta^k.hi) ^ k.lo)
 }
 
 // mix is the finalizer of splitmix64: every input bit reaches every output bit.

@@ -39,9 +39,23 @@ func TestHashKey(t *testing.T) {
 	long := []byte(strings.Repeat("x", 300))
 	seen := make(map[Key]string)
 	for _, c := range [][]string{
-		{}, {""}, {"", ""}, {"a"}, {"a", ""}, {"", "a"}, {"a", "b"}, {"ab"}, {"ab", ""},
-		{string(long)}, {string(long), "a"}, {"a", string(long)}, {string(long[:255])}, {string(long[:254])},
-		{string(long), string(long)}, {string(long[:200]), string(long[:200])}, {string(long[:200]), string(long[:199])},
+		{},
+		{""},
+		{"", ""},
+		{"a"},
+		{"a", ""},
+		{"", "a"},
+		{"a", "b"},
+		{"ab"},
+		{"ab", ""},
+		{string(long)},
+		{string(long), "a"},
+		{"a", string(long)},
+		{string(long[:255])},
+		{string(long[:254])},
+		{string(long), string(long)},
+		{string(long[:200]), string(long[:200])},
+		{string(long[:200]), string(long[:199])},
 	} {
 		parts := make([][]byte, len(c))
 		for i := range c {

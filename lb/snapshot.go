@@ -37,18 +37,16 @@ var ErrSnapshot = errors.New("lb: damaged snapshot")
 var crcTable = crc64.MakeTable(crc64.ECMA)
 
 func appendKey(b []byte, k Key) []byte {
-	b = append(b, byte(k.space))
+	b = append(b, byte(k.Space()))
 	b = binary.BigEndian.AppendUint64(b, k.hi)
 	b = binary.BigEndian.AppendUint64(b, k.lo)
-	b = binary.BigEndian.AppendUint16(b, k.a)
-	return binary.BigEndian.AppendUint16(b, k.b)
+	return binary.BigEndian.AppendUint32(b, uint32(k.meta))
 }
 
 func parseKey(b []byte) Key {
 	return Key{
-		space: Space(b[0]),
-		hi:    binary.BigEndian.Uint64(b[1:]), lo: binary.BigEndian.Uint64(b[9:]),
-		a: binary.BigEndian.Uint16(b[17:]), b: binary.BigEndian.Uint16(b[19:]),
+		hi: binary.BigEndian.Uint64(b[1:]), lo: binary.BigEndian.Uint64(b[9:]),
+		meta: uint64(b[0])<<32 | uint64(binary.BigEndian.Uint32(b[17:])),
 	}
 }
 

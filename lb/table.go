@@ -50,7 +50,8 @@ type Table struct {
 	// MaxHalfOpenPerSource bounds the half-open clients of one address; 0
 	// means DefaultMaxHalfOpenPerSource.
 	MaxHalfOpenPerSource int
-	// MaxNames bounds the names of one client: the oldest is forgotten first.
+	// MaxNames bounds the names of one client: the one that was used longest
+	// ago is forgotten first.
 	// 0 means DefaultMaxNames; values above 255 mean 255.
 	MaxNames int
 
@@ -323,7 +324,7 @@ func (t *Table) answeredFor(m *Member, stage Stage, keys []Key, now tick) (c uin
 			case c != 0 && here && r.stage == StageEstablished:
 				t.remove(c)
 				return known
-			case c == 0 && (here && (strongest || stage >= r.stage) || strongest && k.space != SpaceFlow):
+			case c == 0 && (here && (strongest || stage >= r.stage) || strongest && k.Space() != SpaceFlow):
 				c = known
 				if !here || r.stage >= stage {
 					return c
@@ -417,7 +418,11 @@ func (t *Table) addName(c uint32, k Key, now tick) {
 	}
 	r := &t.clients.items[c]
 	if other := t.client(k, now); other != 0 {
-		if other == c || t.clients.items[other].backend == r.backend {
+		if other == c {
+			t.nameFirst(c, t.find(k))
+			return
+		}
+		if t.clients.items[other].backend == r.backend {
 			return
 		}
 		t.dropName(t.find(k))
@@ -438,6 +443,20 @@ func (t *Table) addName(c uint32, k Key, now tick) {
 	r.first = n
 	r.names++
 	t.index.insert(n, t.names.items)
+}
+
+// nameFirst makes n, a name of client c, its latest: a name in use isn't the one
+// to be forgotten.
+func (t *Table) nameFirst(c, n uint32) {
+	r := &t.clients.items[c]
+	for p := &r.first; *p != n; p = &t.names.items[*p].next {
+		if t.names.items[*p].next == n {
+			t.names.items[*p].next = t.names.items[n].next
+			t.names.items[n].next = r.first
+			r.first = n
+			return
+		}
+	}
 }
 
 // dropName takes a name from its client.
@@ -483,7 +502,7 @@ func (t *Table) remove(c uint32) {
 
 // sourceOf returns the source for address k, made if need be.
 func (t *Table) sourceOf(k Key) uint32 {
-	k.space = spaceSource
+	k = k.as(spaceSource)
 	if n := t.find(k); n != 0 {
 		return t.names.items[n].owner
 	}
@@ -509,7 +528,7 @@ func (t *Table) dropSource(s uint32) {
 // resource moves client c to the source at which it was heard last.
 func (t *Table) resource(c uint32, src Key) {
 	r := &t.clients.items[c]
-	src.space = spaceSource
+	src = src.as(spaceSource)
 	if t.names.items[t.sources.items[r.source].name].key == src {
 		return
 	}
@@ -650,9 +669,8 @@ func (t *Table) Clients() iter.Seq[Client] {
 func (t *Table) export(c uint32) Client {
 	r := &t.clients.items[c]
 	k := t.names.items[t.sources.items[r.source].name].key
-	k.space = SpaceAddr
 	out := Client{
-		Source: k, Backend: r.backend, Stage: r.stage, Why: r.why,
+		Source: k.as(SpaceAddr), Backend: r.backend, Stage: r.stage, Why: r.why,
 		Since: t.time(r.since), Seen: t.time(r.seen), Streams: int(r.streams),
 		Names: make([]Key, 0, r.names),
 	}

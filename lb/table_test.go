@@ -56,7 +56,7 @@ func (m *model) answeredFor(id ID, stage Stage, keys []Key) (c *modelClient) {
 			c.names = nil
 			return known
 		case c != nil:
-		case here && (i == 0 || stage >= known.stage), i == 0 && k.space != SpaceFlow:
+		case here && (i == 0 || stage >= known.stage), i == 0 && k.Space() != SpaceFlow:
 			c = known
 			if !here || known.stage >= stage {
 				return c
@@ -78,7 +78,11 @@ func (m *model) bind(id ID, src Key, stage Stage, why Why, keys []Key) {
 		if other != nil && stage != StageEstablished && why == WhyKnown && other.stage == StageEstablished {
 			continue
 		}
-		if other != nil && (other == c || other.backend == id) {
+		if other == c {
+			c.names = append([]Key{k}, slices.DeleteFunc(c.names, func(o Key) bool { return o == k })...)
+			continue
+		}
+		if other != nil && other.backend == id {
 			continue
 		}
 		if other != nil {
@@ -129,7 +133,7 @@ func TestTableModel(t *testing.T) {
 			default:
 				why := []Why{WhyKnown, WhyPicked}[rng.IntN(2)]
 				if rng.IntN(2) == 0 {
-					keys[0].space = SpaceFlow
+					keys[0] = keys[0].as(SpaceFlow)
 				}
 				b.Answered(mem, f, stage, why, keys...)
 				m.bind(mem.ID, AddrKey(f.Client.Addr()), stage, why, keys)

@@ -12,6 +12,11 @@ type Verdict struct {
 	// Begin says that these bytes start a client rather than continue one.
 	// Only a client that begins follows Hints.
 	Begin bool
+	// Anew says that these bytes need nothing that a backend remembers, even if
+	// the client is known, as the first message of a new login does. Its names
+	// then lead to its backend only while that takes new clients: so a backend
+	// that drains loses its clients between logins, and not within one.
+	Anew bool
 	// Miss says what to do when none of Keys is known.
 	Miss Miss
 	// Stage says, of an answer, how far it proves the client to be. It is

@@ -149,6 +149,10 @@ type Check struct {
 	// Advisory has the check reported, and nothing else.
 	Advisory bool `json:"advisory,omitempty"`
 
+	// Strict has CheckIKEv2 fail a gateway that lives but refuses all the
+	// proposals that Windows clients make.
+	Strict bool `json:"strict,omitempty"`
+
 	// Host is the name CheckSSTP asks for, in TLS and in HTTP; empty means
 	// the backend's address.
 	Host string `json:"host,omitempty"`

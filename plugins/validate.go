@@ -196,6 +196,7 @@ var checkFields = []struct {
 	types []CheckType
 	set   func(*Check) bool
 }{
+	{"strict", []CheckType{CheckIKEv2}, func(c *Check) bool { return c.Strict }},
 	{"host", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Host != "" }},
 	{"expect", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Expect != 0 }},
 	{"plain_http", []CheckType{CheckSSTP}, func(c *Check) bool { return c.PlainHTTP }},

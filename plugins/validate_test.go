@@ -17,8 +17,10 @@ func good() *Deployment {
 				{Name: "ras1", Address: netip.MustParseAddr("10.0.1.11")},
 				{Name: "ras2", Address: netip.MustParseAddr("10.0.1.12")},
 			}, Checks: []Check{{Type: CheckIKEv2}, {Type: CheckSSTP, Expect: 401}}},
-			{Name: "nps", Backends: []Backend{{Name: "nps1", Address: netip.MustParseAddr("10.0.2.11")}},
-				Checks: []Check{{Type: CheckRADIUS, User: "ping", SecretFile: "/etc/secret"}}},
+			{
+				Name: "nps", Backends: []Backend{{Name: "nps1", Address: netip.MustParseAddr("10.0.2.11")}},
+				Checks: []Check{{Type: CheckRADIUS, User: "ping", SecretFile: "/etc/secret"}},
+			},
 		},
 		Groups: []Group{
 			{Name: "vpn", Pool: "ras", Affinity: AffinitySPI, Listeners: []Listener{

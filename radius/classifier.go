@@ -214,7 +214,8 @@ func (c Classifier) access(p Packet, f lb.Flow) lb.Verdict {
 	}
 	nas := a.nasName(f)
 	session := a.sessionKey(&nas)
-	v := lb.Verdict{Begin: len(a.state) == 0, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
+	begins := len(a.state) == 0
+	v := lb.Verdict{Begin: begins, Anew: begins, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
 	user := a.userKey(&nas)
 	v.Keys = [lb.MaxKeys]lb.Key{{}, session.In(v.Scope), user, session}
 	if v.Begin {

@@ -65,7 +65,7 @@ type problem struct {
 }
 
 // admin opens the API's socket.
-func (s *server) admin(a Admin) (net.Listener, http.Handler, error) {
+func (s *server) admin(a AdminAPI) (net.Listener, http.Handler, error) {
 	network, addr, err := listenAddr(a.Listen)
 	if err != nil {
 		return nil, nil, err

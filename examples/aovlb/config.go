@@ -20,7 +20,7 @@ type Config struct {
 	// Site is the site that this process serves; needed if there are several.
 	Site string `json:"site,omitempty"`
 	// Admin is where status, drain and the like connect to.
-	Admin Admin `json:"admin,omitzero"`
+	Admin AdminAPI `json:"admin,omitzero"`
 	// Metrics is where Prometheus collects metrics.
 	Metrics Metrics `json:"metrics,omitzero"`
 	// State is a directory that keeps clients and flows across restarts.
@@ -31,8 +31,8 @@ type Config struct {
 	Grace plugins.Duration `json:"grace,omitempty"`
 }
 
-// Admin says where the admin API listens.
-type Admin struct {
+// AdminAPI says where the admin API listens.
+type AdminAPI struct {
 	// Listen is unix:PATH or an address and port; empty has no API.
 	Listen string `json:"listen,omitempty"`
 	// TokenFile is a file with the bearer token that callers must show. It is
@@ -92,6 +92,20 @@ func (f *Faults) line(i int) string {
 // maxConfig bounds a file, in bytes.
 const maxConfig = 1 << 20
 
+// maxFaults bounds what is said of one file.
+const maxFaults = 1000
+
+// within reports whether path, or what it is in, is among the wrong.
+func within(wrong map[string]bool, path string) bool {
+	for path != "" {
+		if wrong[path] {
+			return true
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return wrong[""]
+}
+
 // A source is a file that has been read: what it says, and where.
 type source struct {
 	file   string
@@ -127,8 +141,15 @@ func parseConfig(name string, b []byte) (*source, error) {
 		// What could be read is checked even if something else could not be:
 		// all faults at once. A field that is at fault already isn't named
 		// again.
+		wrong := make(map[string]bool, len(faults))
+		for _, f := range faults {
+			wrong[f.Path] = true
+		}
 		for _, e := range plugins.FieldErrors(s.config.validate()) {
-			if !slices.ContainsFunc(faults, func(f Fault) bool { return f.Path != "" && strings.HasPrefix(e.Path+".", f.Path+".") }) {
+			if len(faults) == maxFaults {
+				break
+			}
+			if !within(wrong, e.Path) {
 				faults = append(faults, s.fault(e.Path, e.Err.Error()))
 			}
 		}

@@ -406,7 +406,7 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 func (c *Conn) SetWriteDeadline(time.Time) error { return nil }
 
 func opError(op string, at netip.AddrPort, err error) error {
-	if no, ok := err.(syscall.Errno); ok { //nolint:errorlint // it is one we made, not one to look into
+	if no, ok := err.(syscall.Errno); ok {
 		err = os.NewSyscallError(op, no)
 	}
 	return &net.OpError{Op: op, Net: "udp", Addr: net.UDPAddrFromAddrPort(at), Err: err}

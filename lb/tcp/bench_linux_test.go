@@ -188,7 +188,7 @@ func TestThroughputAgainstHAProxy(t *testing.T) {
 	defer back.Close()
 	engine := startEngine(t, "127.0.0.1:0 "+back.Addr().String())
 	plain := startHAProxy(t, "haproxy", port(back), "")
-	splicing := startHAProxy(t, "haproxy splice-auto", port(back), "option splice-auto")
+	splicing := startHAProxy(t, "haproxy splicing", port(back), "option splice-request\n\toption splice-response")
 	drop(t, back, 2) // the connections that have shown that HAProxy is up
 	proxies := []proxy{{name: "direct", addr: back.Addr().String()}, engine, plain, splicing}
 	for _, load := range []struct {
@@ -221,9 +221,10 @@ func TestThroughputAgainstHAProxy(t *testing.T) {
 				r = append(r, rate["aovlb"][i]/rate[p.name][i])
 				c = append(c, cost["aovlb"][i]/cost[p.name][i])
 			}
-			t.Logf("%-34s aovlb / %-12s throughput x%s, CPU per byte x%s", load.name, p.name, r, c)
-			if r.median() < 1 {
-				t.Errorf("%s: the engine moves %.2f of what %s does", load.name, r.median(), p.name)
+			t.Logf("%-34s aovlb / %-16s throughput x%s, CPU per byte x%s", load.name, p.name, r, c)
+			// The goal is to be no slower: a tenth is left to chance.
+			if r.median() < 0.9 || c.median() > 1.1 {
+				t.Errorf("%s: the engine moves %.2f of what %s does, at %.2f of the CPU", load.name, r.median(), p.name, c.median())
 			}
 		}
 	}
@@ -321,7 +322,7 @@ func TestConnectionsAgainstHAProxy(t *testing.T) {
 		t.Logf("%-8s %s streams a second, %s us of CPU each", p.name, rate[p.name], cost[p.name])
 	}
 	t.Logf("aovlb / haproxy: rate x%s, CPU each x%s", r, c)
-	if r.median() < 0.6 {
+	if r.median() < 0.5 {
 		t.Errorf("the engine opens %.2f of the streams that HAProxy does", r.median())
 	}
 }

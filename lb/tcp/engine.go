@@ -91,7 +91,8 @@ type Engine struct {
 	// MaxSniffing bounds how many streams wait for their first bytes at once,
 	// so that clients that never send any can't hold everything: further
 	// streams aren't waited for, and are treated by what has come. 0 means
-	// DefaultMaxSniffing.
+	// DefaultMaxSniffing. It doesn't count for PROXY headers, which are only
+	// waited for from proxies that are trusted.
 	MaxSniffing int
 	// Tries is how many backends are dialed for one stream; 0 means
 	// DefaultTries.
@@ -156,19 +157,20 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	for _, s := range all {
 		s.halt(ErrClosed)
 	}
-	var err error
+	cut := 0
 	for _, s := range all {
 		select {
 		case <-s.finished:
 			continue
 		case <-ctx.Done():
 		}
-		if n := s.cutAll(); n > 0 && err == nil {
-			err = fmt.Errorf("tcp: streams were cut when the time to drain was over: %w", context.Cause(ctx))
-		}
+		cut += s.cutAll()
 		<-s.finished
 	}
-	return err
+	if cut > 0 {
+		return fmt.Errorf("tcp: %d streams were cut when the time to drain was over: %w", cut, context.Cause(ctx))
+	}
+	return nil
 }
 
 // check says what is wrong with the fields.

@@ -651,7 +651,7 @@ func TestAcceptErrors(t *testing.T) {
 		b.stream()
 		fatal := errors.New("listener is broken")
 		b.front.fail <- fatal
-		if err := <-b.served; err != fatal {
+		if err := <-b.served; !errors.Is(err, fatal) || !strings.Contains(err.Error(), "192.0.2.1:443") {
 			t.Errorf("Serve returned %v", err)
 		}
 		wantReset(t, client)

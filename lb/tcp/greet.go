@@ -102,7 +102,7 @@ func (e *Engine) sniff(st *stream, h *head, deadline time.Time) (lb.Verdict, Ref
 		v, more := e.Sniffer.Sniff(h.rest(), st.flow)
 		ended := false
 		if more > 0 && h.n < MaxSniff {
-			ok, err := e.more(st.client, h, deadline)
+			ok, err := e.sniffMore(st.client, h, deadline)
 			if ok {
 				continue
 			}
@@ -121,33 +121,32 @@ func (e *Engine) sniff(st *stream, h *head, deadline time.Time) (lb.Verdict, Ref
 	}
 }
 
-// more reads once. It returns false if the time is over, or if so many streams
-// wait already that this one may not.
+// sniffMore is more, but if too many streams wait already, this one may only have
+// what has come.
+func (e *Engine) sniffMore(c net.Conn, h *head, deadline time.Time) (bool, error) {
+	waiting := e.count.sniffing.Add(1)
+	defer e.count.sniffing.Add(-1)
+	if waiting > int64(defaultTo(e.MaxSniffing, DefaultMaxSniffing)) {
+		deadline = time.Now().Add(time.Millisecond)
+	}
+	return e.more(c, h, deadline)
+}
+
+// more reads once. It returns false if the time is over.
 func (e *Engine) more(c net.Conn, h *head, deadline time.Time) (bool, error) {
 	if h.buf == nil {
 		h.buf = e.buffer()
-	}
-	wait := e.count.sniffing.Add(1)
-	defer e.count.sniffing.Add(-1)
-	if wait > int64(defaultTo(e.MaxSniffing, DefaultMaxSniffing)) {
-		// What has come already may be had all the same.
-		deadline = time.Now().Add(time.Millisecond)
 	}
 	if err := c.SetReadDeadline(deadline); err != nil {
 		return false, err
 	}
 	n, err := c.Read(h.buf[h.n:])
 	h.n += n
-	if n > 0 {
-		err = nil
-	}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return false, c.SetReadDeadline(time.Time{})
-	}
-	if err != nil {
+	late := n == 0 && errors.Is(err, os.ErrDeadlineExceeded)
+	if err != nil && n == 0 && !late {
 		return false, err
 	}
-	return true, c.SetReadDeadline(time.Time{})
+	return !late, c.SetReadDeadline(time.Time{})
 }
 
 // first sends to the backend what comes before the client's further bytes.
@@ -156,12 +155,13 @@ func (e *Engine) first(st *stream, h *head) error {
 	if e.ProxyTo == ProxyNone && len(rest) == 0 {
 		return nil
 	}
-	var line []byte
+	header := 0
 	if e.ProxyTo != ProxyNone {
-		line = st.proxied.Append(make([]byte, 0, 128), e.ProxyTo)
+		// One write, so that the header and the first bytes share a packet.
+		line := st.proxied.Append(make([]byte, 0, 128), e.ProxyTo)
+		header, rest = len(line), append(line, rest...)
 	}
-	// One write, so that the header and the first bytes share a packet.
-	n, err := st.backend.Write(append(line, rest...))
-	st.sent.n.Add(uint64(max(n-len(line), 0)))
+	n, err := st.backend.Write(rest)
+	st.sent.n.Add(uint64(max(n-header, 0)))
 	return err
 }

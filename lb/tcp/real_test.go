@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -313,5 +314,55 @@ func BenchmarkTrip(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestRealDrain drains a backend with a live stream, and then loses it.
+func TestRealDrain(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("needs all of 127.0.0.0/8 to be local")
+	}
+	pool := new(lb.Pool)
+	err := pool.Set(
+		lb.Backend{Name: "127.0.0.1", Addr: netip.MustParseAddr("127.0.0.1")},
+		lb.Backend{Name: "127.0.0.2", Addr: netip.MustParseAddr("127.0.0.2")},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err := (&tcp.ListenConfig{}).Listen(t.Context(), netip.MustParseAddrPort("0.0.0.0:0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer back.Close()
+	e := &tcp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: port(back)}
+	addr := serve(t, e)
+	open := func() (client, backend *net.TCPConn, at string) {
+		c, err1 := net.DialTCP("tcp", nil, addr)
+		s, err2 := back.Accept()
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []net.Conn{c, s} {
+			t.Cleanup(func() { c.Close() })
+			c.SetDeadline(time.Now().Add(20 * time.Second))
+		}
+		return c, s.(*net.TCPConn), s.LocalAddr().(*net.TCPAddr).IP.String()
+	}
+	client, backend, home := open()
+	pool.Drain(home, time.Time{})
+	for range 8 {
+		_, _, at := open()
+		if at == home {
+			t.Fatalf("a new stream went to %s, which drains", at)
+		}
+	}
+	alive(t, client, backend)
+	start := time.Now()
+	pool.Mark(home, lb.Down, "test")
+	wantReset(t, client)
+	wantReset(t, backend)
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("it took %v to cut the stream", took)
 	}
 }

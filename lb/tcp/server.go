@@ -3,6 +3,7 @@ package tcp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -78,7 +79,7 @@ func (s *server) accept(l net.Listener) {
 		}
 		s.e.count.acceptErrors.Add(1)
 		if !passing(err) {
-			s.halt(err)
+			s.halt(fmt.Errorf("tcp: listener at %v: %w", l.Addr(), err))
 			s.cutAll()
 			return
 		}

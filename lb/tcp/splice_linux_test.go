@@ -1,6 +1,7 @@
 package tcp_test
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -51,6 +52,56 @@ func TestIdleHoldsNoPipe(t *testing.T) {
 	// those that were in use at one moment: a few.
 	if got := descriptors(t) - before; got > 4*n+20 {
 		t.Errorf("%d silent streams hold %d descriptors", n, got)
+	}
+}
+
+// TestNothingLeft checks that an engine gives all descriptors back, whichever way
+// its streams ended.
+func TestNothingLeft(t *testing.T) {
+	back := loopback(t)
+	defer back.Close()
+	net.Dial("tcp", "127.0.0.1:1") // what the runtime opens once is open now
+	before := descriptors(t)
+	e := &tcp.Engine{Balancer: balancer(t), Port: port(back)}
+	l := loopback(t)
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(context.Background(), l) }()
+	for i := range 60 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := back.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive(t, c, s)
+		ends := []net.Conn{c, s}
+		if i%2 == 1 {
+			ends[0], ends[1] = s, c
+		}
+		if i%3 == 0 {
+			ends[0].(*net.TCPConn).SetLinger(0)
+		}
+		if i%5 > 0 { // the others are left to Shutdown
+			ends[0].Close()
+			ends[1].Close()
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := e.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Shutdown returned %v", err)
+	}
+	if err := <-served; !errors.Is(err, tcp.ErrClosed) {
+		t.Errorf("Serve returned %v", err)
+	}
+	runtime.GC() // closes the peers that are still open
+	for deadline := time.Now().Add(5 * time.Second); descriptors(t) > before; {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
+		}
+		runtime.GC()
 	}
 }
 

@@ -60,7 +60,7 @@ func (e *Engine) newDriver(conns []net.PacketConn) (driver, error) {
 	files := max(fileLimit(), 16)
 	limit := e.MaxFlows
 	if limit <= 0 {
-		limit = min(DefaultMaxFlows, files)
+		limit = min(DefaultMaxFlows, files/2)
 	}
 	limit = min(limit, files)
 	for _, c := range conns {

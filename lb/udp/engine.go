@@ -59,8 +59,8 @@ type Engine struct {
 	// path filtering must be off or loose on that interface.
 	Transparent bool
 
-	// MaxFlows bounds the upstream sockets; 0 means DefaultMaxFlows, or what
-	// the limit of open files leaves room for if that is less. When there
+	// MaxFlows bounds the upstream sockets; 0 means DefaultMaxFlows, or half
+	// of what the limit of open files leaves room for if that is less. When there
 	// are as many, a half-open flow makes room first, then the established
 	// one that has been silent longest, if for a minute or more. A flow that
 	// made room isn't lost: the Table leads its next packet to the same
@@ -69,6 +69,10 @@ type Engine struct {
 	// MaxUnanswered bounds the flows that wait for a first answer; 0 means
 	// DefaultMaxUnanswered.
 	MaxUnanswered int
+	// MaxHalfOpen bounds the half-open flows; 0 means four times
+	// MaxUnanswered. When there are more, the one that has been silent
+	// longest goes.
+	MaxHalfOpen int
 	// Unanswered is how long a flow without an answer may be silent; 0 means
 	// DefaultUnanswered.
 	Unanswered time.Duration
@@ -162,8 +166,8 @@ type Stats struct {
 	// listener was full.
 	Overflow uint64
 	// Opened counts flows that were made; Expired, Recycled and Evicted those
-	// that were silent for too long, were the oldest of too many unanswered
-	// ones, and had to make room. Moved counts changes of backend.
+	// that were silent for too long, were one of too many that weren't
+	// established, and had to make room. Moved counts changes of backend.
 	Opened, Expired, Recycled, Evicted, Moved uint64
 	// Restored and Skipped count flows given to Restore that were and could
 	// not be continued.

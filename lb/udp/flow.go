@@ -46,6 +46,9 @@ const (
 	// three times what an IKE peer lets pass between NAT keepalives (RFC 3948
 	// §2.3, §4).
 	keepFor = time.Minute
+	// learnMax names may be learned for a flow each learnEvery.
+	learnMax   = 4
+	learnEvery = time.Second
 	// namesKept is how many names a flow remembers having told the Table.
 	namesKept = 8
 )
@@ -84,10 +87,14 @@ type flow struct {
 	lastAt  time.Duration
 	pending [lb.MaxKeys]lb.Key // names that wait for an answer
 	waiting bool               // there are such
+	spoke   bool               // member has answered, whatever that proves
 	names   [namesKept]lb.Key  // names the Table knows, latest overwriting oldest
 	nnames  uint8
 
 	exchanges *lb.Exchanges // of a shared flow
+
+	learnedAt time.Duration // when counting learned names began
+	learned   uint32        // since then
 
 	prev, next *flow
 	list       *flowList
@@ -156,6 +163,7 @@ type shard struct {
 	plumbing      plumbing
 	maxSockets    int
 	maxUnanswered int
+	maxHalf       int
 	draining      bool
 
 	now        time.Duration // set by the driver before each call
@@ -175,7 +183,12 @@ func (s *shard) init(e *Engine, p plumbing, shards, maxFlows int) {
 	if s.maxUnanswered <= 0 {
 		s.maxUnanswered = DefaultMaxUnanswered
 	}
+	s.maxHalf = e.MaxHalfOpen
+	if s.maxHalf <= 0 {
+		s.maxHalf = 4 * s.maxUnanswered
+	}
 	s.maxUnanswered = max(s.maxUnanswered/shards, 1)
+	s.maxHalf = max(s.maxHalf/shards, 1)
 }
 
 // fromClient says where a datagram from a client goes: to the flow's upstream, or
@@ -203,11 +216,18 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 		return nil
 	}
 	f.touched = s.now // Route has touched the client
-	if !s.direct(f, r) {
+	if !(r.Why == lb.WhyPicked && s.awaits(f, &v)) && !s.direct(f, r) {
 		return nil
 	}
 	s.looked(f, &v)
 	return f
+}
+
+// awaits reports whether f's backend has told the client of v to come again: with
+// a cookie, say. It proves nothing, so the Table doesn't know; and a Picker that
+// takes turns would send the client elsewhere each time.
+func (s *shard) awaits(f *flow, v *lb.Verdict) bool {
+	return f.spoke && f.up != nil && f.last == v.Keys[0] && s.stays(f)
 }
 
 // knows reports whether f may go on without the Table: its strongest name is the
@@ -221,12 +241,22 @@ func (s *shard) knows(f *flow, v *lb.Verdict) bool {
 		return false
 	}
 	for _, k := range v.Keys[1:] {
-		if !k.IsZero() && !f.knows(k) {
+		if !k.IsZero() && !f.knows(k) && s.mayLearn(f) {
 			s.b.Learn(f.member, f.name, k)
 			f.learn(k)
 		}
 	}
 	return true
+}
+
+// mayLearn limits how often f may ask the Table to learn a name. An honest client
+// has a few new ones an hour; one that makes them up must not keep the Table busy.
+func (s *shard) mayLearn(f *flow) bool {
+	if s.now-f.learnedAt >= learnEvery {
+		f.learnedAt, f.learned = s.now, 0
+	}
+	f.learned++
+	return f.learned <= learnMax
 }
 
 // stays reports whether f's backend may still have clients.
@@ -316,7 +346,7 @@ func (s *shard) add(k *flowKey, fl lb.Flow, end *endpoint, stage lb.Stage) *flow
 	}
 	*f = flow{
 		key: *k, flow: fl, name: lb.FlowKey(fl), end: end, asks: f.asks[:0], others: f.others[:0],
-		seen: s.now, listed: s.now, touched: s.now, told: -touchEvery, stage: stage,
+		seen: s.now, listed: s.now, touched: s.now, told: -touchEvery, learnedAt: -learnEvery, stage: stage,
 	}
 	s.plumbing.greet(f)
 	s.table.insert(f)
@@ -412,7 +442,7 @@ func (s *shard) direct(f *flow, r lb.Route) bool {
 	old := f.member
 	s.closeAll(f, u)
 	f.up, f.member, f.view, f.why = u, r.Member, view, r.Why
-	f.recorded = false
+	f.recorded, f.spoke = false, false
 	f.nnames = 0
 	f.names = [namesKept]lb.Key{}
 	s.relist(f, lb.StageNone)
@@ -532,6 +562,7 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 	if f.up == nil {
 		s.settle(f, u)
 	}
+	f.spoke = true
 	s.heard(f)
 	if v.Stage != lb.StageNone {
 		s.answered(f, &v)
@@ -552,11 +583,12 @@ func (s *shard) answered(f *flow, v *lb.Verdict) {
 		return
 	}
 	var keys [2*lb.MaxKeys + 1]lb.Key
-	n := 0
+	// What the backend says comes first: it speaks only of clients it has,
+	// whereas the client's datagram may have been about another.
+	n := copy(keys[:], v.Keys[:])
 	if f.waiting {
-		n = copy(keys[:], f.pending[:])
+		n += copy(keys[n:], f.pending[:])
 	}
-	n += copy(keys[n:], v.Keys[:])
 	keys[n] = f.last // or nothing might name the client
 	n++
 	f.told, f.touched, f.waiting = s.now, s.now, false
@@ -570,6 +602,10 @@ func (s *shard) answered(f *flow, v *lb.Verdict) {
 	}
 	if v.Stage > f.stage {
 		s.relist(f, v.Stage)
+	}
+	if s.half.n > s.maxHalf {
+		s.counters.recycled.Add(1)
+		s.remove(s.half.tail) // not f, which is at the head
 	}
 }
 

@@ -296,6 +296,51 @@ func TestFlood(t *testing.T) {
 	})
 }
 
+// Answers to a flood don't make it last either: half-open flows are bounded, too.
+func TestHalfOpenFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.engine.MaxHalfOpen = 10
+		w.serve()
+		var all []*client
+		for i := range 50 {
+			c := w.client(fmt.Sprintf("198.51.100.%d:1000", i))
+			all = append(all, c)
+			if got := c.ask(datagram('N', uint64(i), 'h')); got != "gw0" {
+				t.Fatalf("client %d: answered by %q", i, got)
+			}
+		}
+		if s := w.engine.Stats(); s.HalfOpen != 10 || s.Flows != 10 || s.Sockets != 10 || s.Recycled != 40 {
+			t.Errorf("stats %+v", s)
+		}
+		// Whoever was recycled goes on from a new upstream, being known.
+		if got := all[0].ask(datagram('C', 0)); got != "gw0" {
+			t.Errorf("the first client: answered by %q", got)
+		}
+		w.stop(all...)
+	})
+}
+
+// Names that a client makes up don't reach the Table faster than a few a second.
+func TestLearnLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1).serve()
+		c := w.client("198.51.100.1:1000")
+		c.ask(datagram('N', 7))
+		before := w.balancer.Table.Stats().Names
+		for i := range 100 {
+			if err := c.send(datagram('E', uint64(1000+i)), netip.MustParseAddrPort(service)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if n := w.balancer.Table.Stats().Names - before; n < 1 || n > 4 {
+			t.Errorf("%d names learned at once, want some and at most 4", n)
+		}
+		w.stop(c)
+	})
+}
+
 // Data of an established flow isn't looked up in the Table.
 func TestFastPath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 )
 
 // This file is what the Linux driver needs of the system call interface that
-// golang.org/x/sys doesn't wrap. None of these calls blocks, so they are made
+// golang.org/x/sys doesn't wrap. None of these calls blocks for long, so they are made
 // without telling the scheduler: that saves a tenth of the cost of a small
 // datagram, and a thread that is told can lose its place to another.
 
@@ -82,10 +82,11 @@ func send(fd int, b []byte) unix.Errno {
 	return e
 }
 
-// epollShort waits at most d for events, without telling the scheduler.
-func epollShort(ep int, events []unix.EpollEvent, d unix.Timespec) (int, unix.Errno) {
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
-		uintptr(unsafe.Pointer(&d)), 0, 0)
+// epollShort waits at most ms milliseconds for events, without telling the
+// scheduler.
+func epollShort(ep int, events []unix.EpollEvent, ms int) (int, unix.Errno) {
+	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
+		uintptr(ms), 0, 0)
 	if e != 0 {
 		return 0, e
 	}

@@ -7,6 +7,39 @@ import (
 	"github.com/aovlb/aovlb/lb"
 )
 
+// A client that is told to come again, by an answer that proves nothing, comes to
+// the same gateway, however new clients are picked for; one that isn't answered
+// may come to another.
+func TestComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.balancer.Picker = new(lb.RoundRobin)
+		w.serve()
+		c := w.client("198.51.100.1:500")
+		first := c.ask(datagram('N', 7, 's'))
+		for range 6 {
+			if got := c.ask(datagram('N', 7, 's')); got != first {
+				t.Fatalf("the retry went to %s, not to %s", got, first)
+			}
+		}
+		if n := w.balancer.Table.Stats().Clients; n != 0 {
+			t.Errorf("%d clients recorded", n)
+		}
+		for _, g := range w.gateways {
+			g.hush(true)
+		}
+		for range 3 {
+			c.ask(datagram('N', 8))
+		}
+		for name, g := range w.gateways {
+			if n := g.count(); n == 0 {
+				t.Errorf("%s wasn't tried while none answers", name)
+			}
+		}
+		w.stop(c)
+	})
+}
+
 // Users that share one flow go to different gateways, and each stays at its own.
 func TestSharedFlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

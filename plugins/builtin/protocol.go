@@ -26,7 +26,9 @@ func classifier(l *plugins.Listener, a plugins.Affinity) lb.Classifier {
 		if bySource {
 			return lb.ByAddr{}
 		}
-		return radius.Classifier{}
+		// RRAS says the public address of a client, which a whole office may
+		// have, as Calling-Station-Id.
+		return radius.Classifier{User: radius.ByStationAndName}
 	}
 	return lb.ByAddr{}
 }
@@ -43,7 +45,7 @@ func sniffer(l *plugins.Listener, a plugins.Affinity) lb.Sniffer {
 func prober(c *plugins.Check, secret []byte) (lb.Prober, error) {
 	switch c.Type {
 	case plugins.CheckIKEv2:
-		return &ikev2.Prober{}, nil
+		return &ikev2.Prober{Strict: c.Strict}, nil
 	case plugins.CheckSSTP:
 		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
 	case plugins.CheckRADIUS:

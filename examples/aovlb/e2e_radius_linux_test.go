@@ -1,0 +1,324 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aovlb/aovlb/internal/peers"
+)
+
+// TestE2ERADIUS carries the requests of radclient and eapol_test to FreeRADIUS
+// servers through "aovlb serve".
+func TestE2ERADIUS(t *testing.T) {
+	peers.Need(t, peers.RADIUSPrograms...)
+	if !useDNAT() {
+		useProgram(t)
+	}
+	for _, s := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"radclient", radclient},
+		{"PEAP-MSCHAPv2", eapPEAP},
+		{"EAP-TLS with large certificates", eapTLS},
+		{"a hundred conversations at once", eapHundred},
+		{"authentication and accounting at one server", authAndAcct},
+		{"server killed in mid-conversation", radiusKilled},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.run(t)
+		})
+	}
+}
+
+var (
+	authVIP = netip.AddrPortFrom(vipAddr, 1812)
+	acctVIP = netip.AddrPortFrom(vipAddr, 1813)
+)
+
+// A radiusWorld is a world whose servers are two of FreeRADIUS, and that has a
+// RADIUS client: nas.
+type radiusWorld struct {
+	*world
+	nps []*peers.FreeRADIUS
+	nas *peers.Host
+}
+
+func newRADIUS(t *testing.T, bits int) *radiusWorld {
+	t.Helper()
+	w := &radiusWorld{world: newNet(t, options{})}
+	w.pki = peers.NewPKI(t, bits)
+	for i := range 2 {
+		name := fmt.Sprintf("nps%d", i+1)
+		w.nps = append(w.nps, w.server(name).FreeRADIUS(peers.RADIUSServer{Name: name, PKI: w.pki}))
+	}
+	w.nas = w.Host("nas")
+	w.nas.Attach(w.public, "198.18.3.1/16")
+	if useDNAT() {
+		w.lb.Sysctl("ipv4/ip_forward", "1")
+		w.lb.NFT(fmt.Sprintf(`
+table ip standin {
+	chain pre {
+		type nat hook prerouting priority dstnat
+		ip daddr %s udp dport { 1812, 1813 } dnat to 10.1.0.11
+	}
+	chain post {
+		type nat hook postrouting priority srcnat
+		oifname "eth1" masquerade
+	}
+}`, vip))
+		return w
+	}
+	secret := filepath.Join(w.Dir, "secret")
+	if err := os.WriteFile(secret, []byte(peers.RADIUSSecret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.serve(fmt.Sprintf(`name: e2e
+sites:
+  - name: hq
+    pools:
+      - name: nps
+        backends:
+          - {name: nps1, address: 10.1.0.11}
+          - {name: nps2, address: 10.1.0.12}
+        checks:
+          - {type: radius, port: 1812, interval: 1s, timeout: 1s, rise: 1, fall: 2, secret_file: %s, user: aovlb-ping}
+    groups:
+      - name: nps
+        pool: nps
+        listeners:
+          - {name: auth, protocol: radius, address: "%[2]s:1812"}
+          - {name: acct, protocol: radius, address: "%[2]s:1813"}
+`, secret, vip))
+	return w
+}
+
+// by returns which servers have had something of a station: "nps1", "nps2".
+func (w *radiusWorld) by(station string, entries func(*peers.FreeRADIUS) ([]peers.RADIUSEntry, error)) (names []string) {
+	w.t.Helper()
+	for _, f := range w.nps {
+		all, err := entries(f)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, e := range all {
+			if e.Station == station && !slices.Contains(names, f.Host.Name) {
+				names = append(names, f.Host.Name)
+			}
+		}
+	}
+	return names
+}
+
+func radclient(t *testing.T) {
+	w := newRADIUS(t, 2048)
+	count := map[string]int{}
+	for i := range 20 {
+		station, _ := peers.Station(i)
+		out, err := w.nas.Radclient(authVIP, "auth", fmt.Sprintf("User-Name = user%d", i),
+			fmt.Sprintf("User-Password = %q", peers.Password), fmt.Sprintf("Calling-Station-Id = %q", station))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"nps1", "nps2"} {
+			if strings.Contains(out, "Access-Accept") && strings.Contains(out, name) {
+				count[name]++
+			}
+		}
+	}
+	if count["nps1"]+count["nps2"] != 20 {
+		t.Errorf("of 20 requests, these were accepted: %v", count)
+	}
+	if !useDNAT() && len(count) != 2 {
+		t.Errorf("20 clients: %v", count)
+	}
+	if out, err := w.nas.Radclient(authVIP, "auth", "User-Name = user1", "User-Password = wrong"); err == nil || !strings.Contains(out, "Access-Reject") {
+		t.Errorf("a wrong password: %v, %s", err, out)
+	}
+	t.Logf("20 requests accepted: %v; a wrong password rejected", count)
+}
+
+func eapPEAP(t *testing.T) {
+	w := newRADIUS(t, 2048)
+	for i := range 8 {
+		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki})
+		if err != nil {
+			t.Fatal(err)
+		}
+		station, _ := peers.Station(i)
+		t.Logf("PEAP-MSCHAPv2: %d rounds at %v", r.Rounds, w.by(station, (*peers.FreeRADIUS).Authenticated))
+	}
+}
+
+func eapTLS(t *testing.T) {
+	w := newRADIUS(t, 4096)
+	for i := range 4 {
+		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, TLS: true, Fragment: 500})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Rounds < 10 {
+			t.Errorf("only %d rounds: the certificates are small", r.Rounds)
+		}
+		station, _ := peers.Station(i)
+		t.Logf("EAP-TLS: %d rounds at %v", r.Rounds, w.by(station, (*peers.FreeRADIUS).Authenticated))
+	}
+}
+
+func eapHundred(t *testing.T) {
+	w := newRADIUS(t, 2048)
+	const n = 100
+	errs := make([]error, n)
+	results := make([]peers.EAPResult, n)
+	var wg sync.WaitGroup
+	start := time.Now()
+	for i := range n {
+		wg.Go(func() {
+			results[i], errs[i] = w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki, Timeout: 50 * time.Second})
+		})
+	}
+	wg.Wait()
+	failed, rounds, again := 0, 0, 0
+	for i, err := range errs {
+		rounds += results[i].Rounds
+		again += results[i].Retransmits
+		if err != nil {
+			failed++
+			t.Logf("conversation %d: %v", i, err)
+		}
+	}
+	count := map[string]int{}
+	split := 0
+	for i := range n {
+		station, _ := peers.Station(i)
+		at := w.by(station, (*peers.FreeRADIUS).Authenticated)
+		if len(at) > 1 {
+			split++
+		}
+		for _, name := range at {
+			count[name]++
+		}
+	}
+	if failed > 0 || split > 0 {
+		t.Errorf("%d of %d conversations failed, %d were split", failed, n, split)
+	}
+	if !useDNAT() && len(count) != 2 {
+		t.Errorf("%d conversations: %v", n, count)
+	}
+	t.Logf("%d conversations of %d rounds at once in %v, %d requests sent again: %v, none split", n, rounds/n, time.Since(start).Round(10*time.Millisecond), again, count)
+}
+
+func authAndAcct(t *testing.T) {
+	w := newRADIUS(t, 2048)
+	const n = 16
+	count := map[string]int{}
+	for i := range n {
+		station, _ := peers.Station(i)
+		user := fmt.Sprintf("user%d", i)
+		if i%4 == 0 {
+			if _, err := w.nas.EAP(peers.EAP{Server: authVIP, User: user, Station: i, PKI: w.pki}); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, err := w.nas.Radclient(authVIP, "auth", "User-Name = "+user, fmt.Sprintf("User-Password = %q", peers.Password),
+			fmt.Sprintf("Calling-Station-Id = %q", station)); err != nil {
+			t.Fatal(err)
+		}
+		for _, status := range []string{"Start", "Interim-Update", "Stop"} {
+			if _, err := w.nas.Radclient(acctVIP, "acct", "User-Name = "+user, "Acct-Status-Type = "+status,
+				fmt.Sprintf("Acct-Session-Id = session%d", i), fmt.Sprintf("Calling-Station-Id = %q", station)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		auth := w.by(station, (*peers.FreeRADIUS).Authenticated)
+		acct := w.by(station, (*peers.FreeRADIUS).Accounted)
+		if len(auth) != 1 || !slices.Equal(auth, acct) {
+			t.Errorf("%s was authenticated by %v, and its accounting went to %v", user, auth, acct)
+			continue
+		}
+		count[auth[0]]++
+	}
+	if !useDNAT() && len(count) != 2 {
+		t.Errorf("%d clients: %v", n, count)
+	}
+	t.Logf("%d clients with accounting, each at one server: %v", n, count)
+}
+
+// radiusKilled has one of two conversations lose its server half way. The other
+// must succeed, and the first must when it is begun anew.
+func radiusKilled(t *testing.T) {
+	needBalancer(t)
+	w := newRADIUS(t, 2048)
+	// Every conversation hangs after some answers, until they may pass again.
+	w.nas.NFT(`
+table ip hang {
+	chain in {
+		type filter hook input priority 0
+		udp sport 1812 quota over 40000 bytes drop
+	}
+}`)
+	const n = 16
+	errs := make([]error, n)
+	begun := make(chan struct{}, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			begun <- struct{}{}
+			_, errs[i] = w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki, Timeout: 20 * time.Second})
+		})
+	}
+	for range n {
+		<-begun
+	}
+	// All that will be sent before the first retransmission has been.
+	peers.Eventually(t, 10*time.Second, "conversations that hang", func() error {
+		before := w.sent(t)
+		time.Sleep(500 * time.Millisecond)
+		if now := w.sent(t); now == 0 || now != before {
+			return errors.New("they still go on")
+		}
+		return nil
+	})
+	w.nps[0].Kill()
+	w.nas.NFT("flush ruleset")
+	wg.Wait()
+
+	alive, redone := 0, 0
+	for i := range n {
+		station, _ := peers.Station(i)
+		if errs[i] == nil {
+			alive++
+			continue
+		}
+		if _, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki}); err != nil {
+			t.Errorf("conversation %d, begun anew: %v", i, err)
+			continue
+		}
+		if at := w.by(station, (*peers.FreeRADIUS).Authenticated); !slices.Equal(at, []string{"nps2"}) {
+			t.Errorf("conversation %d, begun anew, was at %v", i, at)
+		}
+		redone++
+	}
+	if alive == 0 || redone == 0 {
+		t.Errorf("%d conversations went on and %d were begun anew: want both", alive, redone)
+	}
+	t.Logf("nps1 killed in mid-conversation: %d conversations of nps2 went on, %d of nps1 succeeded at nps2 when begun anew", alive, redone)
+}
+
+// sent returns how many datagrams the RADIUS client has sent.
+func (w *radiusWorld) sent(t *testing.T) int {
+	t.Helper()
+	n, err := w.nas.Counter("Udp", "OutDatagrams")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}

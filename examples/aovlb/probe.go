@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/sstp"
+)
+
+var probeCommand = command{
+	name: "probe", usage: "ikev2|sstp|radius HOST[:PORT]", short: "ask a gateway whether it serves, and say what it is like", run: runProbe,
+}
+
+// A finding is what probe found at one address.
+type finding struct {
+	Protocol string         `json:"protocol"`
+	Target   netip.AddrPort `json:"target"`
+	// Serves says that a client could be served.
+	Serves bool   `json:"serves"`
+	Error  string `json:"error,omitempty"`
+	// Facts are what was learned, in words, in order.
+	Facts []fact `json:"facts"`
+}
+
+// fact is one thing that was learned.
+type fact struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+func (f *finding) add(name, format string, args ...any) {
+	f.Facts = append(f.Facts, fact{name, fmt.Sprintf(format, args...)})
+}
+
+// asked are the options of probe.
+type asked struct {
+	host    string
+	name    string
+	verify  bool
+	plain   bool
+	secret  plugins.Secret
+	user    string
+	acct    bool
+	strict  bool
+	gentle  bool
+	timeout time.Duration
+}
+
+func runProbe(ctx context.Context, env *environment, args []string) error {
+	fs := flag.NewFlagSet("probe", flag.ContinueOnError)
+	var a asked
+	asJSON := fs.Bool("json", false, "print JSON")
+	fs.DurationVar(&a.timeout, "timeout", 5*time.Second, "how `long` to wait for an answer")
+	fs.BoolVar(&a.gentle, "gentle", false, "ikev2: leave no half-open state on the gateway, and learn less")
+	fs.StringVar(&a.name, "name", "", "sstp: the `name` to ask for, if it isn't HOST")
+	fs.BoolVar(&a.verify, "verify", false, "sstp: fail if clients would not accept the certificate")
+	fs.BoolVar(&a.plain, "plain-http", false, "sstp: ask without TLS")
+	fs.StringVar(&a.secret.File, "secret-file", "", "radius: `file` with the secret")
+	fs.StringVar(&a.secret.Env, "secret-env", "", "radius: environment `variable` with the secret")
+	fs.StringVar(&a.user, "user", "", "radius: the `name` to ask about")
+	fs.BoolVar(&a.acct, "accounting", false, "radius: send an Accounting-Request")
+	fs.BoolVar(&a.strict, "require-message-authenticator", false, "radius: take no answer without one")
+	args, err := parse(env, fs, args, 2)
+	if err != nil {
+		return err
+	}
+	ask, port := map[string]func(context.Context, *asked, *finding) error{
+		"ikev2": askIKE, "sstp": askSSTP, "radius": askRADIUS,
+	}[args[0]], map[string]uint16{"ikev2": 500, "sstp": 443, "radius": 1812}[args[0]]
+	if ask == nil {
+		return &usageError{fmt.Sprintf("%q can't be probed, ikev2, sstp and radius can", args[0])}
+	}
+	if a.acct {
+		port = 1813
+	}
+	targets, err := a.resolve(ctx, args[1], port)
+	if err != nil {
+		return err
+	}
+	serves := true
+	found := make([]finding, 0, len(targets))
+	for _, t := range targets {
+		f := finding{Protocol: args[0], Target: t, Facts: []fact{}}
+		ctx, cancel := context.WithTimeout(ctx, a.timeout)
+		err := ask(ctx, &a, &f)
+		cancel()
+		if f.Serves = err == nil; err != nil {
+			f.Error = err.Error()
+			serves = false
+		}
+		found = append(found, f)
+	}
+	if *asJSON {
+		if err := printJSON(env.stdout, found); err != nil {
+			return err
+		}
+	} else {
+		printFindings(env, found)
+	}
+	if !serves {
+		return errSilent
+	}
+	return nil
+}
+
+// resolve returns all addresses of a host, each with a port.
+func (a *asked) resolve(ctx context.Context, host string, port uint16) ([]netip.AddrPort, error) {
+	a.host = host
+	if h, p, err := net.SplitHostPort(host); err == nil {
+		n, err := strconv.ParseUint(p, 10, 16)
+		if err != nil || n == 0 {
+			return nil, &usageError{fmt.Sprintf("%q is not a port", p)}
+		}
+		a.host, port = h, uint16(n)
+	}
+	if addr, err := netip.ParseAddr(a.host); err == nil {
+		a.host = ""
+		return []netip.AddrPort{netip.AddrPortFrom(addr, port)}, nil
+	}
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", a.host)
+	if err != nil {
+		return nil, err
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("%s has no address", a.host)
+	}
+	var out []netip.AddrPort
+	for _, addr := range addrs {
+		out = append(out, netip.AddrPortFrom(addr.Unmap(), port))
+	}
+	return out, nil
+}
+
+func printFindings(env *environment, found []finding) {
+	for _, f := range found {
+		if f.Serves {
+			fmt.Fprintf(env.stdout, "%v serves %s\n", f.Target, f.Protocol)
+		} else {
+			fmt.Fprintf(env.stdout, "%v does not serve %s: %s\n", f.Target, f.Protocol, f.Error)
+		}
+		for _, x := range f.Facts {
+			fmt.Fprintf(env.stdout, "  %-24s %s\n", x.Name, x.Value)
+		}
+	}
+}
+
+// errPolicy is what a Windows client would stumble over.
+var errPolicy = errors.New("it lives, but refuses all the proposals that Windows makes: clients would fail with error 13868 or 800")
+
+func askIKE(ctx context.Context, a *asked, f *finding) error {
+	r, err := ikev2.Prober{Complete: !a.gentle}.Ask(ctx, f.Target)
+	if err == nil && r.Answer == ikev2.AnswerNoProposal {
+		err = errPolicy
+	}
+	if r.Answer != ikev2.AnswerNone {
+		f.add("answer", "%v", r)
+		f.add("round trip", "%v", r.RoundTrip.Round(10*time.Microsecond))
+		f.add("asks for a cookie", "%s", yesNo(r.Cookie))
+		for _, v := range r.Vendors {
+			f.add("vendor", "%v", v)
+		}
+	}
+	if r.Sent > 1 {
+		f.add("requests sent", "%d", r.Sent)
+	}
+	return err
+}
+
+func askSSTP(ctx context.Context, a *asked, f *finding) error {
+	name := a.name
+	if name == "" {
+		name = a.host
+	}
+	p := &sstp.Prober{ServerName: name, Verify: a.verify, PlainHTTP: a.plain}
+	r, err := p.Ask(ctx, f.Target)
+	if r.Status != 0 {
+		f.add("HTTP status", "%d %s", r.Status, r.Reason)
+	}
+	if r.Server != "" {
+		f.add("server", "%q", r.Server)
+	}
+	if r.Leaf != nil {
+		f.add("TLS", "%s, %s", tls.VersionName(r.TLSVersion), tls.CipherSuiteName(r.CipherSuite))
+		f.add("certificate for", "%v", certificateNames(&r))
+		f.add("certificate ends", "%s", r.Leaf.NotAfter.UTC().Format(time.DateOnly))
+		f.add("certificate SHA-256", "%s", r.Fingerprint())
+	}
+	if r.Connect > 0 {
+		f.add("time to connect", "%v", r.Connect.Round(10*time.Microsecond))
+	}
+	return err
+}
+
+func certificateNames(r *sstp.Result) []string {
+	if len(r.Leaf.DNSNames) > 0 {
+		return r.Leaf.DNSNames
+	}
+	return []string{r.Leaf.Subject.String()}
+}
+
+func askRADIUS(ctx context.Context, a *asked, f *finding) error {
+	if a.secret.IsZero() {
+		return errors.New("a RADIUS server answers only who shares a secret with it: give --secret-file or --secret-env")
+	}
+	secret, err := a.secret.Read()
+	if err != nil {
+		return err
+	}
+	p := &radius.Prober{
+		Secret: radius.NewSecret(secret), User: a.user, Accounting: a.acct, RequireMessageAuthenticator: a.strict,
+	}
+	r, err := p.Ask(ctx, f.Target)
+	if r.Code != 0 {
+		f.add("answer", "%v", r.Code)
+		f.add("Message-Authenticator", "%s", yesNo(r.MessageAuthenticator))
+		f.add("round trip", "%v", r.Took.Round(10*time.Microsecond))
+	}
+	if r.Message != "" {
+		f.add("Reply-Message", "%q", r.Message)
+	}
+	if r.Forged > 0 {
+		f.add("answers not believed", "%d", r.Forged)
+	}
+	return err
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
