@@ -132,9 +132,9 @@ type eventView struct{ f func(text string) }
 func (v eventView) Event(_ time.Duration, text string) { v.f(text) }
 func (v eventView) Picture(demoPicture)                {}
 
-// apart balances the two ports of IKE each for itself, as a list of UDP services
+// sabotagePorts balances the two ports of IKE each for itself, as a list of UDP services
 // on a common load balancer does.
-func apart(d *plugins.Deployment) {
+func sabotagePorts(d *plugins.Deployment) {
 	s := &d.Sites[0]
 	vpn := &s.Groups[0]
 	natt := vpn.Listeners[1]
@@ -143,8 +143,8 @@ func apart(d *plugins.Deployment) {
 	s.Groups = append(s.Groups, plugins.Group{Name: "apart", Pool: "ras", Listeners: []plugins.Listener{natt}})
 }
 
-// elsewhere sends RADIUS accounting to a server that doesn't authenticate.
-func elsewhere(d *plugins.Deployment) {
+// sabotageAccounting sends RADIUS accounting to a server that doesn't authenticate.
+func sabotageAccounting(d *plugins.Deployment) {
 	s := &d.Sites[0]
 	acct := s.Pools[1]
 	acct.Name, acct.Backends = "acct", acct.Backends[1:]
@@ -156,11 +156,11 @@ func elsewhere(d *plugins.Deployment) {
 	s.Groups = append(s.Groups, g)
 }
 
-// bySource has each address be a client.
-func bySource(d *plugins.Deployment) { d.Sites[0].Groups[0].Affinity = plugins.AffinitySource }
+// sabotageAffinity has each address be a client.
+func sabotageAffinity(d *plugins.Deployment) { d.Sites[0].Groups[0].Affinity = plugins.AffinitySource }
 
-// evict drains a gateway with no time left.
-func evict(d *builtin.Driver, name string) error {
+// sabotageDrain drains a gateway with no time left.
+func sabotageDrain(d *builtin.Driver, name string) error {
 	return d.Drain(context.Background(), plugins.DrainRequest{
 		BackendRef: plugins.BackendRef{Backend: name}, Deadline: time.Now().Add(time.Millisecond),
 	})
@@ -182,12 +182,12 @@ func TestDemoNoticesSabotage(t *testing.T) {
 	}{
 		{
 			name:     "500 and 4500 apart, accounting elsewhere",
-			saboteur: &saboteur{rewrite: func(d *plugins.Deployment) { apart(d); elsewhere(d) }},
+			saboteur: &saboteur{rewrite: func(d *plugins.Deployment) { sabotagePorts(d); sabotageAccounting(d) }},
 			want:     []string{"arrival", "ports", "accounting"},
 		},
 		{
 			name:     "gateways by source address, RADIUS by packet",
-			saboteur: &saboteur{rewrite: bySource},
+			saboteur: &saboteur{rewrite: sabotageAffinity},
 			relay:    true,
 			want:     []string{"nat", "move", "radius", "accounting"},
 		},
@@ -200,7 +200,7 @@ func TestDemoNoticesSabotage(t *testing.T) {
 				}
 				for _, name := range []string{"ras1", "ras2", "ras3"} {
 					if !strings.HasPrefix(text, name) {
-						evict(&d.Driver, name)
+						sabotageDrain(&d.Driver, name)
 						return
 					}
 				}
@@ -209,7 +209,7 @@ func TestDemoNoticesSabotage(t *testing.T) {
 		},
 		{
 			name:     "drain throws clients out, the revived gateway stays drained",
-			saboteur: &saboteur{drain: func(d *builtin.Driver, r plugins.DrainRequest) error { return evict(d, r.Backend) }},
+			saboteur: &saboteur{drain: func(d *builtin.Driver, r plugins.DrainRequest) error { return sabotageDrain(d, r.Backend) }},
 			event: func(d *saboteur, text string) {
 				if name, _, ok := strings.Cut(text, " dies"); ok {
 					d.Driver.Drain(context.Background(), plugins.DrainRequest{BackendRef: plugins.BackendRef{Backend: name}})
@@ -220,7 +220,7 @@ func TestDemoNoticesSabotage(t *testing.T) {
 		{
 			name: "no checks, and a gateway for each address",
 			saboteur: &saboteur{rewrite: func(d *plugins.Deployment) {
-				bySource(d)
+				sabotageAffinity(d)
 				d.Sites[0].Pools[0].Checks, d.Sites[0].Pools[0].Picker = nil, plugins.PickMaglev
 			}},
 			want: []string{"kill-returns"},
@@ -239,7 +239,7 @@ func TestDemoNoticesSabotage(t *testing.T) {
 					rewrite(dep)
 					p := &dep.Sites[0].Pools[1]
 					p.Checks, p.Backends = nil, []plugins.Backend{{Name: "nps1", Address: relayAddr}}
-					startRelay(t, dep)
+					sabotageRelay(t, dep)
 				}
 			}
 			sum, err := s.Run(t.Context())
@@ -267,9 +267,9 @@ func TestDemoNoticesSabotage(t *testing.T) {
 
 var relayAddr = netip.MustParseAddr("127.0.1.29")
 
-// startRelay sends each datagram to the next RADIUS server in turn, as a balancer
+// sabotageRelay sends each datagram to the next RADIUS server in turn, as a balancer
 // does that knows no conversations.
-func startRelay(t *testing.T, d *plugins.Deployment) {
+func sabotageRelay(t *testing.T, d *plugins.Deployment) {
 	t.Helper()
 	var wg sync.WaitGroup
 	t.Cleanup(wg.Wait) // after the sockets were closed
@@ -280,11 +280,11 @@ func startRelay(t *testing.T, d *plugins.Deployment) {
 			return
 		}
 		t.Cleanup(func() { c.Close() })
-		wg.Go(func() { relay(c, l.Address.Port()) })
+		wg.Go(func() { relayDatagrams(c, l.Address.Port()) })
 	}
 }
 
-func relay(c *net.UDPConn, port uint16) {
+func relayDatagrams(c *net.UDPConn, port uint16) {
 	b := make([]byte, 4096)
 	clients := make(map[byte]netip.AddrPort) // by RADIUS Identifier: enough for a bad example
 	for i := 0; ; i++ {
