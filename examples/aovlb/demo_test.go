@@ -8,12 +8,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/builtin"
@@ -311,9 +313,11 @@ func TestDemoUsage(t *testing.T) {
 	}
 }
 
+var escapes = regexp.MustCompile("\x1b\\[[0-9]*[a-zA-Z]")
+
 func TestDemoViews(t *testing.T) {
-	pic := demoPicture{at: 1500 * time.Millisecond, title: "ras2 is dead", hosts: []demoHostPicture{
-		{name: "ras1", addr: "127.0.1.11", state: "up", clients: 3, rate: 15},
+	pic := demoPicture{at: 1500 * time.Millisecond, title: "ras2 is dead; ras1 still drains", hosts: []demoHostPicture{
+		{name: "ras1", addr: "127.0.1.11", state: "up", clients: 3, rate: 12345},
 		{name: "ras2", addr: "127.0.1.12", state: "down"},
 	}}
 	var plain, live bytes.Buffer
@@ -329,6 +333,11 @@ func TestDemoViews(t *testing.T) {
 	for _, want := range []string{"ras2 is dead", "\x1b[31mdown", "███ ", "ras2 dies"} {
 		if strings.Count(live.String(), want) != 2 {
 			t.Errorf("live view: %q isn't there twice in %q", want, &live)
+		}
+	}
+	for l := range strings.Lines(live.String()) {
+		if n := utf8.RuneCountInString(escapes.ReplaceAllString(l, "")); n > 80 {
+			t.Errorf("live view: %d columns in %q", n, l)
 		}
 	}
 	if lines := strings.Count(live.String(), "\n") / 2; !strings.Contains(live.String(), "\x1b["+string(rune('0'+lines/10))+string(rune('0'+lines%10))+"A") {
