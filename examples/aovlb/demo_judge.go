@@ -101,7 +101,7 @@ func (p *demoPlay) judgeArrival(add addPromise) {
 		split += c.SplitAuth
 	}
 	add("ports", "UDP 500 and 4500 of a client lead to the same gateway", split == 0 && where[crowd.unpaired] != "",
-		"%d handshakes began on 500 and went on on 4500, one of them from another address; %s",
+		"%d handshakes began on 500 and moved to 4500, one of them from another address; %s",
 		begun, noneOf(split, "reached another gateway"))
 
 	at := make(map[string]int)

@@ -188,5 +188,5 @@ func (v *liveView) Picture(p demoPicture) {
 			line("")
 		}
 	}
-	io.WriteString(v.w, b.String())
+	fmt.Fprint(v.w, b.String())
 }

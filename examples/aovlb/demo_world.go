@@ -65,6 +65,7 @@ type demoHost struct {
 	sstp  *standin.SSTPGateway
 	nps   *standin.NPS
 
+	failed chan<- error
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -106,7 +107,7 @@ func (w *demoWorld) startHosts() error {
 	for i := range 3 {
 		name := fmt.Sprintf("ras%d", i+1)
 		w.gateways = append(w.gateways, &demoHost{
-			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(11 + i)}), ports: w.ports,
+			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(11 + i)}), ports: w.ports, failed: w.failed,
 			ike:  &standin.IKEGateway{Name: name, Secret: w.secret, Logger: w.logger},
 			sstp: &standin.SSTPGateway{Name: name, Certificate: w.cert, Logger: w.logger},
 		})
@@ -114,7 +115,7 @@ func (w *demoWorld) startHosts() error {
 	for i := range 2 {
 		name := fmt.Sprintf("nps%d", i+1)
 		w.servers = append(w.servers, &demoHost{
-			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(21 + i)}), ports: w.ports,
+			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(21 + i)}), ports: w.ports, failed: w.failed,
 			nps: &standin.NPS{Name: name, Secret: w.secret, Users: users, Logger: w.logger},
 		})
 	}
@@ -156,7 +157,7 @@ func (w *demoWorld) killAll() {
 func (w *demoWorld) wait() {
 	w.wg.Wait()
 	w.killAll()
-	os.Unsetenv(w.secretEnv)
+	_ = os.Unsetenv(w.secretEnv) // it was set, so it can be unset
 }
 
 func listenUDP(a netip.Addr, port uint16) (*net.UDPConn, error) {
@@ -195,15 +196,33 @@ func (h *demoHost) start() error {
 		}
 		return errors.Join(errs...)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel = cancel
 	if h.nps != nil {
-		h.wg.Go(func() { h.nps.Serve(ctx, a, b) })
+		h.serve(func(ctx context.Context) error { return h.nps.Serve(ctx, a, b) })
 		return nil
 	}
-	h.wg.Go(func() { h.ike.Serve(ctx, a, b) })
-	h.wg.Go(func() { h.sstp.Serve(ctx, ln) })
+	h.serve(
+		func(ctx context.Context) error { return h.ike.Serve(ctx, a, b) },
+		func(ctx context.Context) error { return h.sstp.Serve(ctx, ln) })
 	return nil
+}
+
+// serve runs services until the host is killed.
+func (h *demoHost) serve(services ...func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	for _, f := range services {
+		h.wg.Go(func() { report(ctx, h.failed, f) })
+	}
+}
+
+// report runs what should go on until ctx ends, and says so if it didn't.
+func report(ctx context.Context, failed chan<- error, f func(context.Context) error) {
+	if err := f(ctx); ctx.Err() == nil {
+		select {
+		case failed <- err:
+		default: // one failure ends the demo
+		}
+	}
 }
 
 // kill ends the host without a word to anybody, as a crash does.
@@ -267,14 +286,7 @@ func (w *demoWorld) start(ctx context.Context) error {
 
 // keep runs what must go on until ctx ends.
 func (w *demoWorld) keep(ctx context.Context, f func(context.Context) error) {
-	w.wg.Go(func() {
-		if err := f(ctx); ctx.Err() == nil {
-			select {
-			case w.failed <- err:
-			default:
-			}
-		}
-	})
+	w.wg.Go(func() { report(ctx, w.failed, f) })
 }
 
 // every returns how often tunnels send, patience when they begin to worry.
