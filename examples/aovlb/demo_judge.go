@@ -101,7 +101,7 @@ func (p *demoPlay) judgeArrival(add addPromise) {
 		split += c.SplitAuth
 	}
 	add("ports", "UDP 500 and 4500 of a client lead to the same gateway", split == 0 && where[crowd.unpaired] != "",
-		"%d handshakes began on 500 and went on on 4500, one of them from another address; %s",
+		"%d handshakes began on 500 and moved to 4500, one of them from another address; %s",
 		begun, noneOf(split, "reached another gateway"))
 
 	at := make(map[string]int)
@@ -281,7 +281,7 @@ func (p *demoPlay) judgeAnswers(add addPromise) {
 		wrong += n.Forged()
 	}
 	add("answers", "every answer is from the gateway the client is at, by the address it had asked", wrong == 0 && answers > 0,
-		"clients checked %d answers by their keys, %s", answers, noneOf(wrong, "was from elsewhere"))
+		"clients checked %d answers by their keys, %s", answers, noneOf(wrong, "came from elsewhere"))
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }

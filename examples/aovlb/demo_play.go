@@ -205,7 +205,8 @@ func (p *demoPlay) arrive(ctx context.Context) error {
 	w.mu.Lock()
 	machines, calls := w.crowd.begin(), w.crowd.call(demoSSTP)
 	w.mu.Unlock()
-	p.event("%d IKEv2 tunnels and %d SSTP calls begin, and two NASes ask about users", w.crowd.first, demoSSTP)
+	p.event("%d simulated gateways, %d RADIUS servers; the balancer is real", len(w.gateways), len(w.servers))
+	p.event("%d IKEv2 tunnels and %d SSTP calls begin; two NASes log users in", w.crowd.first, demoSSTP)
 	w.run(ctx, 3*p.unit/2, machines, calls)
 	if err := w.startLogins(ctx); err != nil {
 		return err
@@ -267,7 +268,7 @@ func (p *demoPlay) travel(ctx context.Context) error {
 // does for maintenance.
 func (p *demoPlay) drain(ctx context.Context) error {
 	w := p.world
-	p.act(p.drainee.name + " and nps1 are drained: they keep their clients and take no new ones")
+	p.act(p.drainee.name + " and nps1 are drained: they take no new clients")
 	for _, name := range []string{p.drainee.name, "nps1"} {
 		if err := w.driver.Drain(ctx, plugins.DrainRequest{BackendRef: plugins.BackendRef{Backend: name}}); err != nil {
 			return err

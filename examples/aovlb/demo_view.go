@@ -70,7 +70,7 @@ func (r demoRates) of(name string, total uint64, at time.Time) int {
 	now := demoRate{total, at, was.rate}
 	if passed := at.Sub(was.at).Seconds(); known && passed > 0 {
 		latest := float64(total-min(was.total, total)) / passed
-		now.rate += (latest - was.rate) * min(1, passed)
+		now.rate += (latest - was.rate) * min(1, 2*passed)
 	}
 	r[name] = now
 	return int(now.rate + 0.5)
@@ -140,7 +140,7 @@ type liveView struct {
 
 const (
 	shownEvents = 9
-	barWidth    = 30
+	barWidth    = 26
 )
 
 func (v *liveView) Event(at time.Duration, text string) {
@@ -167,11 +167,17 @@ func (v *liveView) Picture(p demoPicture) {
 		fmt.Fprintf(&b, format+"\x1b[K\n", args...)
 		v.lines++
 	}
+	// All lines are shorter than 80 columns: one that is too long for the screen
+	// would count as one, and take two.
 	line("\x1b[1maovlb demo\x1b[0m  %5.1f s  %s", p.at.Seconds(), p.title)
 	line("")
 	line("  %-6s%-13s%-10s%8s  %-*s%10s", "", "", "state", "clients", barWidth, "", "packets/s")
+	most := barWidth
 	for _, h := range p.hosts {
-		bar := strings.Repeat("█", min(h.clients, barWidth))
+		most = max(most, h.clients)
+	}
+	for _, h := range p.hosts {
+		bar := strings.Repeat("█", h.clients*barWidth/most)
 		line("  %-6s%-13s%s%-10s\x1b[0m%8d  %-*s%10d", h.name, h.addr, stateColour[h.state], h.state, h.clients, barWidth, bar, h.rate)
 	}
 	line("")
@@ -182,5 +188,5 @@ func (v *liveView) Picture(p demoPicture) {
 			line("")
 		}
 	}
-	io.WriteString(v.w, b.String())
+	fmt.Fprint(v.w, b.String())
 }

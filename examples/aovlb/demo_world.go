@@ -26,9 +26,6 @@ var demoVIP = netip.MustParseAddr("127.0.1.1")
 // demoName is the service's name in its certificate.
 const demoName = "vpn.example"
 
-// demoSecretEnv is where the driver finds the RADIUS secret.
-const demoSecretEnv = "AOVLB_DEMO_SECRET"
-
 // demoPorts stand for 500, 4500, 443, 1812 and 1813, which need root.
 type demoPorts struct{ ike, natt, sstp, auth, acct uint16 }
 
@@ -40,15 +37,16 @@ func randomPorts() demoPorts {
 
 // demoWorld is everything the demo starts.
 type demoWorld struct {
-	driver   demoDriver
-	ports    demoPorts
-	secret   []byte
-	roots    *x509.CertPool
-	cert     tls.Certificate
-	logger   *slog.Logger
-	unit     time.Duration
-	gateways []*demoHost
-	servers  []*demoHost
+	driver    demoDriver
+	ports     demoPorts
+	secret    []byte
+	secretEnv string
+	roots     *x509.CertPool
+	cert      tls.Certificate
+	logger    *slog.Logger
+	unit      time.Duration
+	gateways  []*demoHost
+	servers   []*demoHost
 
 	wg     sync.WaitGroup
 	failed chan error // what should have gone on, and ended
@@ -67,6 +65,7 @@ type demoHost struct {
 	sstp  *standin.SSTPGateway
 	nps   *standin.NPS
 
+	failed chan<- error
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -83,7 +82,9 @@ func newDemoWorld(s *demoScenario, driver demoDriver) (*demoWorld, error) {
 		unit: s.Duration / 16, failed: make(chan error, 64),
 	}
 	w.crowd.world, w.crowd.first = w, s.Clients
-	if err := os.Setenv(demoSecretEnv, string(w.secret)); err != nil {
+	// The driver is told where the RADIUS secret is, never what it is.
+	w.secretEnv = "AOVLB_DEMO_SECRET_" + rand.Text()
+	if err := os.Setenv(w.secretEnv, string(w.secret)); err != nil {
 		return nil, err
 	}
 	for range 20 {
@@ -106,7 +107,7 @@ func (w *demoWorld) startHosts() error {
 	for i := range 3 {
 		name := fmt.Sprintf("ras%d", i+1)
 		w.gateways = append(w.gateways, &demoHost{
-			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(11 + i)}), ports: w.ports,
+			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(11 + i)}), ports: w.ports, failed: w.failed,
 			ike:  &standin.IKEGateway{Name: name, Secret: w.secret, Logger: w.logger},
 			sstp: &standin.SSTPGateway{Name: name, Certificate: w.cert, Logger: w.logger},
 		})
@@ -114,7 +115,7 @@ func (w *demoWorld) startHosts() error {
 	for i := range 2 {
 		name := fmt.Sprintf("nps%d", i+1)
 		w.servers = append(w.servers, &demoHost{
-			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(21 + i)}), ports: w.ports,
+			name: name, addr: netip.AddrFrom4([4]byte{127, 0, 1, byte(21 + i)}), ports: w.ports, failed: w.failed,
 			nps: &standin.NPS{Name: name, Secret: w.secret, Users: users, Logger: w.logger},
 		})
 	}
@@ -156,6 +157,7 @@ func (w *demoWorld) killAll() {
 func (w *demoWorld) wait() {
 	w.wg.Wait()
 	w.killAll()
+	_ = os.Unsetenv(w.secretEnv) // it was set, so it can be unset
 }
 
 func listenUDP(a netip.Addr, port uint16) (*net.UDPConn, error) {
@@ -194,15 +196,33 @@ func (h *demoHost) start() error {
 		}
 		return errors.Join(errs...)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	h.cancel = cancel
 	if h.nps != nil {
-		h.wg.Go(func() { h.nps.Serve(ctx, a, b) })
+		h.serve(func(ctx context.Context) error { return h.nps.Serve(ctx, a, b) })
 		return nil
 	}
-	h.wg.Go(func() { h.ike.Serve(ctx, a, b) })
-	h.wg.Go(func() { h.sstp.Serve(ctx, ln) })
+	h.serve(
+		func(ctx context.Context) error { return h.ike.Serve(ctx, a, b) },
+		func(ctx context.Context) error { return h.sstp.Serve(ctx, ln) })
 	return nil
+}
+
+// serve runs services until the host is killed.
+func (h *demoHost) serve(services ...func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
+	for _, f := range services {
+		h.wg.Go(func() { report(ctx, h.failed, f) })
+	}
+}
+
+// report runs what should go on until ctx ends, and says so if it didn't.
+func report(ctx context.Context, failed chan<- error, f func(context.Context) error) {
+	if err := f(ctx); ctx.Err() == nil {
+		select {
+		case failed <- err:
+		default: // one failure ends the demo
+		}
+	}
 }
 
 // kill ends the host without a word to anybody, as a crash does.
@@ -227,7 +247,7 @@ func (w *demoWorld) deployment() *plugins.Deployment {
 		return plugins.Check{Type: t, Port: int(port), Interval: second, Timeout: second, Rise: 1, Fall: 2}
 	}
 	radius := check(plugins.CheckRADIUS, w.ports.auth)
-	radius.User, radius.SecretEnv = "ping-user", demoSecretEnv
+	radius.User, radius.SecretEnv = "ping-user", w.secretEnv
 	return &plugins.Deployment{Name: "demo", Sites: []plugins.Site{{
 		Name: "here",
 		Pools: []plugins.Pool{
@@ -266,14 +286,7 @@ func (w *demoWorld) start(ctx context.Context) error {
 
 // keep runs what must go on until ctx ends.
 func (w *demoWorld) keep(ctx context.Context, f func(context.Context) error) {
-	w.wg.Go(func() {
-		if err := f(ctx); ctx.Err() == nil {
-			select {
-			case w.failed <- err:
-			default:
-			}
-		}
-	})
+	w.wg.Go(func() { report(ctx, w.failed, f) })
 }
 
 // every returns how often tunnels send, patience when they begin to worry.

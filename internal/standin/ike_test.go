@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -209,6 +210,104 @@ func TestGatewayIsSilentToStrangers(t *testing.T) {
 	if c := g.Counts(); c.SplitAuth != 1 || c.StrayIKE != 1 || c.StrayESP != 1 || c.Bad != 1 {
 		t.Errorf("counts %+v; want one of each stray", c)
 	}
+}
+
+// The gateway must look up to the Prober, and keep nothing of it.
+func TestGatewayIsUpToTheProber(t *testing.T) {
+	open := func() (Conn, netip.AddrPort) {
+		c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, c.LocalAddr().(*net.UDPAddr).AddrPort()
+	}
+	g := &IKEGateway{Name: "ras1", Secret: testSecret}
+	ike, at := open()
+	natt, _ := open()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { g.Serve(ctx, ike, natt) })
+	defer wg.Wait()
+	defer cancel()
+	if err := (&ikev2.Prober{Strict: true}).Probe(ctx, at); err != nil {
+		t.Error(err)
+	}
+	if c := g.Counts(); c != (IKECounts{InvalidKE: 1}) {
+		t.Errorf("counts %+v; want one INVALID_KE_PAYLOAD and no SA", c)
+	}
+	cancel()
+	wg.Wait()
+	if err := (&ikev2.Prober{}).Probe(t.Context(), at); err == nil {
+		t.Error("a killed gateway is up")
+	}
+}
+
+// What comes from where the machine hasn't sent to is counted, and not believed.
+func TestMachineRefusesStrangers(t *testing.T) {
+	tun := &Tunnel{Name: "dave"}
+	w := newIKEWorld(t, tun)
+	w.run(t, func(func()) {
+		synctest.Wait() // the machine has its sockets
+		stranger := w.listen(t, "10.0.0.66:4500")
+		defer stranger.Close()
+		for range 3 {
+			stranger.WriteToUDPAddrPort(make([]byte, 64), netip.MustParseAddrPort("10.1.0.1:4500"))
+		}
+		time.Sleep(2500 * time.Millisecond)
+		if n := w.machine.WrongSource(); n != 3 {
+			t.Errorf("%d datagrams from a wrong source, want 3", n)
+		}
+		if s := tun.Status(); s.Received != 3 || s.Established != 1 {
+			t.Errorf("status %+v; want it undisturbed", s)
+		}
+	})
+}
+
+// FuzzInner gives the gateway what only somebody with the keys could send.
+func FuzzInner(f *testing.F) {
+	f.Add(uint8(ikev2.ExchangeAuth), uint8(ikev2.PayloadIDi), []byte{0, 0, 0, 8, 2, 0, 0, 0})
+	f.Add(uint8(ikev2.ExchangeInformational), uint8(ikev2.PayloadDelete), []byte{0, 0, 0, 8, 1, 0, 0, 0})
+	f.Add(uint8(ikev2.ExchangeCreateChildSA), uint8(ikev2.PayloadSA), []byte{0, 0, 0, 4})
+	f.Fuzz(func(t *testing.T, x, first uint8, inner []byte) {
+		if len(inner) > 4000 {
+			return
+		}
+		g := &IKEGateway{Name: "ras1", Secret: testSecret}
+		g.begin()
+		sa := &gatewaySA{ready: ikev2.ExchangeType(x) != ikev2.ExchangeAuth, ni: make([]byte, 32), nr: make([]byte, 32)}
+		sa.spiI, sa.spiR = 1, 2
+		s := suite{encr: ikev2.EncrAESGCM16, bits: 128, prf: ikev2.PRFHMACSHA256, group: ikev2.GroupECP256}
+		sa.keys = deriveKeys(s, nil, make([]byte, 32), sa.ni, sa.nr, 1, 2)
+		sa.in, sa.out = deriveChild(&sa.keys, sa.ni, sa.nr, false, 256, 257)
+		g.sas[2] = sa
+		h := ikev2.Header{SPIi: 1, SPIr: 2, Exchange: ikev2.ExchangeType(x), Flags: ikev2.FlagInitiator}
+		b := sa.keys.sealPart(h, ikev2.Payload{Type: ikev2.PayloadSK, Inner: ikev2.PayloadType(first)}, inner, true)
+		g.handle(b, netip.MustParseAddrPort("192.0.2.9:4500"), false)
+	})
+}
+
+func FuzzESP(f *testing.F) {
+	f.Add(make([]byte, 40))
+	keys := deriveKeys(suite{encr: ikev2.EncrAESGCM16, bits: 128, prf: ikev2.PRFHMACSHA256}, nil, nil, nil, nil, 1, 2)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		gwIn, _ := deriveChild(&keys, nil, nil, false, 256, 257)
+		_, out := deriveChild(&keys, nil, nil, true, 257, 256)
+		b := out.seal(data)
+		got, err := gwIn.open(b)
+		if err != nil || string(got) != string(data) {
+			t.Fatalf("sealed %x, opened %x, %v", data, got, err)
+		}
+		if _, err := gwIn.open(b); err == nil {
+			t.Error("a replayed packet was opened")
+		}
+		b[len(b)-1] ^= 1
+		if _, err := gwIn.open(b); err == nil {
+			t.Error("a changed packet was opened")
+		}
+		if _, err := gwIn.open(data); err == nil {
+			t.Error("a packet without the keys was opened")
+		}
+	})
 }
 
 func FuzzGateway(f *testing.F) {

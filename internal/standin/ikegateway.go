@@ -187,7 +187,7 @@ func (g *IKEGateway) handle(b []byte, from netip.AddrPort, natt bool) [][]byte {
 		return nil // a NAT keepalive
 	}
 	if binary.BigEndian.Uint32(b) != 0 {
-		if a := g.handleESP(b, from); a != nil {
+		if a := g.handleESP(b); a != nil {
 			return [][]byte{a}
 		}
 		return nil
@@ -357,7 +357,7 @@ func (g *IKEGateway) handleSecret(sa *gatewaySA, b []byte, from netip.AddrPort) 
 	case ikev2.ExchangeAuth:
 		answer = g.handleAuth(sa, list)
 	case ikev2.ExchangeInformational:
-		answer = g.handleInform(sa, list, from)
+		g.handleInform(sa, list, from)
 	case ikev2.ExchangeCreateChildSA:
 		answer = g.handleRekey(sa, list)
 	}
@@ -410,20 +410,19 @@ func (g *IKEGateway) newESPSPI() uint32 {
 	}
 }
 
-// handleInform answers DPD (RFC 7296 section 1.4), DELETE, and a client that has
-// moved (RFC 4555 section 3.5).
-func (g *IKEGateway) handleInform(sa *gatewaySA, list []ikev2.Payload, from netip.AddrPort) []ikev2.Payload {
+// handleInform takes DPD (RFC 7296 section 1.4), DELETE, and that a client has
+// moved (RFC 4555 section 3.5). The answer to each is empty.
+func (g *IKEGateway) handleInform(sa *gatewaySA, list []ikev2.Payload, from netip.AddrPort) {
 	now := time.Now()
 	if len(list) == 0 {
 		g.counts.DPD++
 	}
 	if del := find(list, ikev2.PayloadDelete); len(del) > 0 && del[0] == byte(ikev2.ProtocolIKE) {
 		g.drop(sa)
-		// The client may repeat the request, and a rekeyed SA hands its session on.
-		if sa.in != nil {
+		if sa.in != nil { // a rekeyed SA has handed its session on
 			g.book.note(sa.session, func(s *Session) { s.Ended = now })
 		}
-		return nil
+		return
 	}
 	_, moved := findNotify(list, ikev2.NotifyUpdateSAAddresses)
 	g.book.note(sa.session, func(s *Session) {
@@ -435,7 +434,6 @@ func (g *IKEGateway) handleInform(sa *gatewaySA, list []ikev2.Payload, from neti
 	if moved {
 		sa.from = from
 	}
-	return nil
 }
 
 // handleRekey replaces an IKE SA (RFC 7296 section 1.3.2). Its child SA goes on
@@ -483,7 +481,7 @@ func (g *IKEGateway) rekey(old *gatewaySA, list []ikev2.Payload) ([]ikev2.Payloa
 }
 
 // handleESP sends an ESP message back with the gateway's name.
-func (g *IKEGateway) handleESP(b []byte, from netip.AddrPort) []byte {
+func (g *IKEGateway) handleESP(b []byte) []byte {
 	spi := binary.BigEndian.Uint32(b)
 	sa := g.children[spi]
 	if sa == nil {

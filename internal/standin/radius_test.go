@@ -167,6 +167,37 @@ func TestNPSAnswersRepeatsFromMemory(t *testing.T) {
 	}
 }
 
+func FuzzNPS(f *testing.F) {
+	nas := &NAS{Secret: testSecret, Addr: netip.MustParseAddr("10.0.0.1")}
+	p := nas.request(layeh.CodeAccessRequest, User{Name: "alice"})
+	p.Add(79, eapPacket(eapResponse, 0, []byte{eapIdentity, 'a', 'l', 'i', 'c', 'e'}))
+	b, err := encodeSigned(p)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b, true)
+	f.Add(b[:30], false)
+	f.Fuzz(func(t *testing.T, b []byte, auth bool) {
+		s := &NPS{Name: "nps1", Secret: testSecret, Users: map[string]string{"alice": "pw"}}
+		s.begin()
+		want := layeh.CodeAccountingRequest
+		if auth {
+			want = layeh.CodeAccessRequest
+			if q, err := layeh.Parse(b, testSecret); err == nil && q.Code == want {
+				// Mutations of signed requests would all fail at the signature.
+				if signed, err := encodeSigned(q); err == nil {
+					b = signed
+				}
+			}
+		}
+		if a := s.handle(b, netip.MustParseAddrPort("10.0.0.1:40000"), want); a != nil {
+			if _, ok := nas.check(a, b); !ok {
+				t.Errorf("answer %x isn't signed", a)
+			}
+		}
+	})
+}
+
 // NAS with many users at once: 256 Identifiers must do.
 func TestNASManyUsers(t *testing.T) {
 	npsWorld(t, func(ctx context.Context, _ *network, servers [2]*NPS, nas *NAS) {
