@@ -42,15 +42,15 @@ const uncounted = -1
 // their rules wait for them.
 var rooms = []room{
 	{match: "lb"},
-	{match: "lb/udp", ours: []string{"lb"}, modules: []string{sys, xnet}, reach: 2},
-	{match: "lb/tcp", ours: []string{"lb"}, modules: []string{sys, xnet}, reach: 2},
+	{match: "lb/udp", ours: []string{"lb"}, modules: []string{sys, xnet}, reach: 1},
+	{match: "lb/tcp", ours: []string{"lb"}, modules: []string{sys, xnet}, reach: 1},
 	{match: "lb/lbtest", ours: []string{"lb"}},
-	{match: "lb/lbotel", ours: []string{"lb"}, modules: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, reach: 8},
+	{match: "lb/lbotel", ours: []string{"lb"}, modules: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, reach: 3},
 
 	{match: "ikev2", ours: []string{"lb"}},
 	{match: "sstp", ours: []string{"lb"}},
 	{match: "sstp/acme", ours: []string{"sstp"}, modules: []string{"github.com/caddyserver/certmagic"}, reach: 24},
-	{match: "radius", ours: []string{"lb"}, modules: []string{layeh}, reach: 2},
+	{match: "radius", ours: []string{"lb"}, modules: []string{layeh}},
 
 	{match: "geo"},
 	{match: "geo/geodns", ours: []string{"geo"}, modules: []string{"github.com/miekg/dns"}, reach: 8},
@@ -59,7 +59,7 @@ var rooms = []room{
 	{match: "profilexml/rasphone"},
 
 	{match: "plugins"},
-	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "ikev2", "sstp", "radius", "geo"}, reach: 4},
+	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "ikev2", "sstp", "radius", "geo"}, reach: 1},
 	{match: "plugins/proto/v1", modules: []string{grpc, protobuf}, reach: 8},
 	{match: "plugins/host", ours: outside, modules: pluginModules, reach: 24},
 	{match: "plugins/sdk", ours: outside, modules: pluginModules, reach: 24},

@@ -66,6 +66,7 @@ func TestNothingLeft(t *testing.T) {
 	l := loopback(t)
 	served := make(chan error, 1)
 	go func() { served <- e.Serve(context.Background(), l) }()
+	var open []net.Conn
 	for i := range 60 {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
@@ -86,6 +87,8 @@ func TestNothingLeft(t *testing.T) {
 		if i%5 > 0 { // the others are left to Shutdown
 			ends[0].Close()
 			ends[1].Close()
+		} else {
+			open = append(open, c, s)
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -93,6 +96,7 @@ func TestNothingLeft(t *testing.T) {
 	if err := e.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Shutdown returned %v", err)
 	}
+	runtime.KeepAlive(open) // or collecting them would close them before Shutdown
 	if err := <-served; !errors.Is(err, tcp.ErrClosed) {
 		t.Errorf("Serve returned %v", err)
 	}
