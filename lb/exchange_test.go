@@ -122,7 +122,8 @@ func TestKeyIn(t *testing.T) {
 	if k.In(Key{}) != k || !(Key{}).In(s1).IsZero() {
 		t.Error("zero keys don't stay out of it")
 	}
-	if k.In(s1) == k.In(s2) || k.In(s1) == k || k.In(s1) != k.In(s1) || k.In(s1).Space() != k.Space() {
+	in1, again := k.In(s1), k.In(s1)
+	if in1 == k.In(s2) || in1 == k || in1 != again || k.In(s1).Space() != k.Space() {
 		t.Error("a scope doesn't tell names apart")
 	}
 	if k.In(s1) == Uint64Key(100, 6).In(s1) {

@@ -89,12 +89,19 @@ type Config struct {
 
 // Capabilities says what a balancer can do. What isn't listed it can't.
 type Capabilities struct {
-	Protocols     []Protocol      `json:"protocols"`
-	Affinities    []Affinity      `json:"affinities"`
+	// Protocols are those it can balance, as they are meant.
+	Protocols []Protocol `json:"protocols"`
+	// Affinities are the kinds of client it can tell apart.
+	Affinities []Affinity `json:"affinities"`
+	// ClientAddress are the source addresses that backends can see.
 	ClientAddress []ClientAddress `json:"client_address"`
-	Pickers       []Picker        `json:"pickers"`
-	Failbacks     []Failback      `json:"failbacks"`
-	CheckTypes    []CheckType     `json:"check_types"`
+	// Pickers are the ways in which it can choose.
+	Pickers []Picker `json:"pickers"`
+	// Failbacks are the ways in which it can return to a preferred priority.
+	Failbacks []Failback `json:"failbacks"`
+	// CheckTypes are the ways in which it can ask backends.
+	CheckTypes []CheckType `json:"check_types"`
+	// ProxyProtocol are the versions it can speak.
 	ProxyProtocol []ProxyProtocol `json:"proxy_protocol"`
 	// GroupListeners is how many listeners an affinity group can have; 0
 	// means any number.
@@ -206,7 +213,9 @@ type Change struct {
 
 // A FieldChange is one field that differs, as text.
 type FieldChange struct {
-	Name   string `json:"name"`
+	// Name is the field's, as in a file.
+	Name string `json:"name"`
+	// Before and After are its values; empty if it has none of its own.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 }

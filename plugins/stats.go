@@ -50,16 +50,22 @@ type BackendStats struct {
 
 // CheckStats is what is known of a check of a backend.
 type CheckStats struct {
-	Name     string         `json:"name"`
-	Target   netip.AddrPort `json:"target"`
-	Known    bool           `json:"known"`
-	Passing  bool           `json:"passing"`
-	Advisory bool           `json:"advisory,omitempty"`
-	// Took is how long the last probe took.
-	Took      Duration  `json:"took"`
-	At        time.Time `json:"at,omitzero"`
-	Probes    uint64    `json:"probes"`
-	Failures  uint64    `json:"failures"`
+	// Name is the check's, Target what is asked.
+	Name   string         `json:"name"`
+	Target netip.AddrPort `json:"target"`
+	// Known is false until the first probe has ended.
+	Known bool `json:"known"`
+	// Passing is the result, after rise and fall. Advisory says that it brings
+	// nothing down.
+	Passing  bool `json:"passing"`
+	Advisory bool `json:"advisory,omitempty"`
+	// Took is how long the last probe took, At when it ended.
+	Took Duration  `json:"took"`
+	At   time.Time `json:"at,omitzero"`
+	// Probes counts all probes, Failures those that failed.
+	Probes   uint64 `json:"probes"`
+	Failures uint64 `json:"failures"`
+	// LastError says why the last one that failed did, FailedAt when.
 	LastError string    `json:"last_error,omitempty"`
 	FailedAt  time.Time `json:"failed_at,omitzero"`
 }
@@ -83,8 +89,10 @@ type GroupStats struct {
 
 // ListenerStats is what is counted of a listener.
 type ListenerStats struct {
-	Name     string         `json:"name"`
-	Group    string         `json:"group"`
+	// Name and Group are its own name and that of its group.
+	Name  string `json:"name"`
+	Group string `json:"group"`
+	// Protocol and Address are what is spoken there, and where.
 	Protocol Protocol       `json:"protocol"`
 	Address  netip.AddrPort `json:"address"`
 	// State is open, draining or failed; Error says why it failed.
@@ -101,8 +109,9 @@ type ListenerStats struct {
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
 }
 
-// Traffic counts one direction. Packets is 0 for streams.
+// Traffic counts one direction.
 type Traffic struct {
+	// Packets and Bytes are what was carried; streams have no Packets.
 	Packets uint64 `json:"packets,omitempty"`
 	Bytes   uint64 `json:"bytes"`
 }

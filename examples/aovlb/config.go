@@ -211,7 +211,7 @@ func (c *Config) validate() error {
 func listenAddr(s string) (network, addr string, err error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		if path == "" || len(path) > 107 {
-			return "", "", fmt.Errorf("%q needs a path of at most 107 bytes after unix:", s)
+			return "", "", fmt.Errorf("%q is no unix:PATH with a path of 1 to 107 bytes", s)
 		}
 		return "unix", path, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -311,9 +312,7 @@ func fieldsOf(v reflect.Value) map[string]reflect.Value {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		if f.Anonymous {
-			for name, inner := range fieldsOf(v.Field(i)) {
-				out[name] = inner
-			}
+			maps.Copy(out, fieldsOf(v.Field(i)))
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

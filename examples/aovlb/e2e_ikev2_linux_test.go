@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +70,7 @@ var scenarios = []struct {
 	{"reload", true, reload},
 	{"restart by SIGTERM", true, restartTerm},
 	{"restart by SIGKILL", true, restartKill},
+	{"restart without its state", false, restartEmpty},
 	{"affinity by source address", false, bySource},
 	{"over IPv6", false, overIPv6},
 	{"status and explain", false, statusAndExplain},
@@ -306,6 +308,22 @@ func rekeyThenMove(t *testing.T, o options) {
 		}
 		w.move(c)
 	})
+	if !useDNAT() {
+		t.Logf("%d packets went to all gateways, to find the client's", w.asked())
+		if w.asked() == 0 {
+			t.Error("no client was found by asking: had the balancer seen its SPIs before?")
+		}
+	}
+}
+
+// asked returns how many packets the balancer has sent to all gateways.
+func (w *world) asked() int {
+	w.t.Helper()
+	var status struct {
+		Groups []struct{ Routes map[string]int }
+	}
+	w.json(&status, "status")
+	return status.Groups[0].Routes["asked"]
 }
 
 func serverRekeyThenMove(t *testing.T, o options) {
@@ -777,6 +795,15 @@ func (w *world) json(v any, command string, args ...string) {
 	if err := json.Unmarshal([]byte(out), v); err != nil {
 		w.t.Fatalf("aovlb %s: %v:\n%s", command, err, out)
 	}
+}
+
+func restartEmpty(t *testing.T, o options) {
+	restart(t, o, func(w *world) {
+		w.balancer.Kill()
+		if err := os.RemoveAll(w.state()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
 
 // restart ends the balancer while tunnels are up, starts it again, and looks

@@ -32,6 +32,8 @@ func TestE2ERADIUS(t *testing.T) {
 		{"a hundred conversations at once", eapHundred},
 		{"authentication and accounting at one server", authAndAcct},
 		{"server killed in mid-conversation", radiusKilled},
+		{"the client's address is kept", radiusTransparent},
+		{"VPN gateways as RADIUS clients", alwaysOn},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -53,9 +55,9 @@ type radiusWorld struct {
 	nas *peers.Host
 }
 
-func newRADIUS(t *testing.T, bits int) *radiusWorld {
+func newRADIUS(t *testing.T, bits int, o options) *radiusWorld {
 	t.Helper()
-	w := &radiusWorld{world: newNet(t, options{})}
+	w := &radiusWorld{world: newNet(t, o)}
 	w.pki = peers.NewPKI(t, bits)
 	for i := range 2 {
 		name := fmt.Sprintf("nps%d", i+1)
@@ -78,32 +80,46 @@ table ip standin {
 }`, vip))
 		return w
 	}
+	w.serve("name: e2e\nsites:\n  - name: hq\n    pools:\n" + w.pool() + "    groups:\n" + w.group(vipAddr))
+	return w
+}
+
+// pool and group are the YAML of the RADIUS servers and of their listeners.
+func (w *radiusWorld) pool() string {
+	w.t.Helper()
 	secret := filepath.Join(w.Dir, "secret")
 	if err := os.WriteFile(secret, []byte(peers.RADIUSSecret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	w.serve(fmt.Sprintf(`name: e2e
-sites:
-  - name: hq
-    pools:
-      - name: nps
+	backends := ""
+	for _, f := range w.nps {
+		backends += fmt.Sprintf("          - {name: %s, address: %s}\n", f.Host.Name, f.Host.Addr())
+	}
+	return fmt.Sprintf(`      - name: nps
         backends:
-          - {name: nps1, address: 10.1.0.11}
-          - {name: nps2, address: 10.1.0.12}
-        checks:
+%s        checks:
           - {type: radius, port: 1812, interval: 1s, timeout: 1s, rise: 1, fall: 2, secret_file: %s, user: aovlb-ping}
-    groups:
-      - name: nps
+`, backends, secret)
+}
+
+func (w *radiusWorld) group(at netip.Addr) string {
+	return fmt.Sprintf(`      - name: nps
         pool: nps
+        client_address: %s
         listeners:
-          - {name: auth, protocol: radius, address: "%[2]s:1812"}
-          - {name: acct, protocol: radius, address: "%[2]s:1813"}
-`, secret, vip))
-	return w
+          - {name: auth, protocol: radius, address: "%s"}
+          - {name: acct, protocol: radius, address: "%s"}
+`, w.clientAddress(), netip.AddrPortFrom(at, 1812), netip.AddrPortFrom(at, 1813))
 }
 
 // by returns which servers have had something of a station: "nps1", "nps2".
 func (w *radiusWorld) by(station string, entries func(*peers.FreeRADIUS) ([]peers.RADIUSEntry, error)) (names []string) {
+	w.t.Helper()
+	return w.which(func(e *peers.RADIUSEntry) bool { return e.Station == station }, entries)
+}
+
+// which returns the servers with an entry that is as wanted.
+func (w *radiusWorld) which(want func(*peers.RADIUSEntry) bool, entries func(*peers.FreeRADIUS) ([]peers.RADIUSEntry, error)) (names []string) {
 	w.t.Helper()
 	for _, f := range w.nps {
 		all, err := entries(f)
@@ -111,7 +127,7 @@ func (w *radiusWorld) by(station string, entries func(*peers.FreeRADIUS) ([]peer
 			w.t.Fatal(err)
 		}
 		for _, e := range all {
-			if e.Station == station && !slices.Contains(names, f.Host.Name) {
+			if want(&e) && !slices.Contains(names, f.Host.Name) {
 				names = append(names, f.Host.Name)
 			}
 		}
@@ -120,7 +136,7 @@ func (w *radiusWorld) by(station string, entries func(*peers.FreeRADIUS) ([]peer
 }
 
 func radclient(t *testing.T) {
-	w := newRADIUS(t, 2048)
+	w := newRADIUS(t, 2048, options{})
 	count := map[string]int{}
 	for i := range 20 {
 		station, _ := peers.Station(i)
@@ -148,7 +164,7 @@ func radclient(t *testing.T) {
 }
 
 func eapPEAP(t *testing.T) {
-	w := newRADIUS(t, 2048)
+	w := newRADIUS(t, 2048, options{})
 	for i := range 8 {
 		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki})
 		if err != nil {
@@ -160,7 +176,7 @@ func eapPEAP(t *testing.T) {
 }
 
 func eapTLS(t *testing.T) {
-	w := newRADIUS(t, 4096)
+	w := newRADIUS(t, 4096, options{})
 	for i := range 4 {
 		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, TLS: true, Fragment: 500})
 		if err != nil {
@@ -175,7 +191,7 @@ func eapTLS(t *testing.T) {
 }
 
 func eapHundred(t *testing.T) {
-	w := newRADIUS(t, 2048)
+	w := newRADIUS(t, 2048, options{})
 	const n = 100
 	errs := make([]error, n)
 	results := make([]peers.EAPResult, n)
@@ -218,7 +234,7 @@ func eapHundred(t *testing.T) {
 }
 
 func authAndAcct(t *testing.T) {
-	w := newRADIUS(t, 2048)
+	w := newRADIUS(t, 2048, options{})
 	const n = 16
 	count := map[string]int{}
 	for i := range n {
@@ -252,17 +268,18 @@ func authAndAcct(t *testing.T) {
 	t.Logf("%d clients with accounting, each at one server: %v", n, count)
 }
 
-// radiusKilled has one of two conversations lose its server half way. The other
-// must succeed, and the first must when it is begun anew.
+// radiusKilled has conversations hang half way, kills one of the servers, and lets
+// them go on. Those of the other server must succeed, and those of the dead one
+// must when they are begun anew.
 func radiusKilled(t *testing.T) {
 	needBalancer(t)
-	w := newRADIUS(t, 2048)
+	w := newRADIUS(t, 2048, options{})
 	// Every conversation hangs after some answers, until they may pass again.
 	w.nas.NFT(`
 table ip hang {
 	chain in {
 		type filter hook input priority 0
-		udp sport 1812 quota over 40000 bytes drop
+		udp sport 1812 quota over 24000 bytes drop
 	}
 }`)
 	const n = 16
@@ -311,6 +328,89 @@ table ip hang {
 		t.Errorf("%d conversations went on and %d were begun anew: want both", alive, redone)
 	}
 	t.Logf("nps1 killed in mid-conversation: %d conversations of nps2 went on, %d of nps1 succeeded at nps2 when begun anew", alive, redone)
+}
+
+func radiusTransparent(t *testing.T) {
+	needBalancer(t)
+	w := newRADIUS(t, 2048, options{transparent: true})
+	for i := range 8 {
+		if _, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	count := map[string]int{}
+	for _, f := range w.nps {
+		entries, err := f.Authenticated()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if e.Station == "" {
+				continue // of a check
+			}
+			count[f.Host.Name]++
+			if e.From != w.nas.Addr() {
+				t.Errorf("%s sees %s, and the RADIUS client is %s", f.Host.Name, e.From, w.nas.Addr())
+			}
+		}
+	}
+	if count["nps1"]+count["nps2"] != 8 {
+		t.Errorf("8 conversations: %v", count)
+	}
+	t.Logf("8 conversations at %v: each server sees the RADIUS client's own address", count)
+}
+
+// alwaysOn is a whole Always On VPN: clients reach VPN gateways through the
+// balancer, and the gateways have RADIUS servers judge the users, through it too.
+//
+//	pc ── VIP ─┐      ┌── ras1, ras2 ──┐
+//	           └─ lb ─┘                └─ 10.1.0.1:1812 ── lb ── nps1, nps2
+func alwaysOn(t *testing.T) {
+	peers.Need(t, peers.SwanPrograms...)
+	needBalancer(t)
+	w := &radiusWorld{world: newNet(t, options{})}
+	w.pki = peers.NewPKI(t, 2048)
+	for i := range 2 {
+		h := w.server(fmt.Sprintf("ras%d", i+1))
+		w.gateways = append(w.gateways, h.Gateway(peers.Gateway{ID: i + 1, PKI: w.pki, RADIUS: netip.MustParseAddr("10.1.0.1")}))
+	}
+	gateways := w.servers
+	for i := range 2 {
+		name := fmt.Sprintf("nps%d", i+1)
+		w.nps = append(w.nps, w.server(name).FreeRADIUS(peers.RADIUSServer{Name: name, PKI: w.pki}))
+	}
+	w.serve(strings.Replace(w.yaml(gateways), "    groups:\n", w.pool()+"    groups:\n", 1) + w.group(netip.MustParseAddr("10.1.0.1")))
+
+	var clients []*peers.Swan
+	for range 8 {
+		clients = append(clients, w.pc(nil, peers.Tunnel{}))
+	}
+	at := w.upAll(clients, "user")
+	count := map[string]int{}
+	for i := range clients {
+		user := fmt.Sprintf("user%d", i+1)
+		var auth, acct []string
+		peers.Eventually(t, 10*time.Second, "accounting of "+user, func() error {
+			auth = w.of(user, (*peers.FreeRADIUS).Authenticated)
+			acct = w.of(user, (*peers.FreeRADIUS).Accounted)
+			if len(acct) == 0 {
+				return errors.New("none yet")
+			}
+			return nil
+		})
+		if len(auth) != 1 || !slices.Equal(auth, acct) {
+			t.Errorf("%s was authenticated by %v, and its accounting went to %v", user, auth, acct)
+			continue
+		}
+		count[auth[0]]++
+	}
+	t.Logf("8 clients: %s, judged and accounted by %v", spread(at), count)
+}
+
+// of returns which servers have had something of a user.
+func (w *radiusWorld) of(user string, entries func(*peers.FreeRADIUS) ([]peers.RADIUSEntry, error)) (names []string) {
+	w.t.Helper()
+	return w.which(func(e *peers.RADIUSEntry) bool { return e.User == user }, entries)
 }
 
 // sent returns how many datagrams the RADIUS client has sent.

@@ -25,6 +25,7 @@ func TestE2ESSTP(t *testing.T) {
 		{"a gateway that stops answering 401", sstpFails},
 		{"sessions survive a drain", sstpDrain},
 		{"nginx that answers 401", sstpNginx},
+		{"the client's address is kept", sstpTransparent},
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
@@ -39,9 +40,9 @@ type sstpWorld struct {
 	pc *peers.Host
 }
 
-func newSSTP(t *testing.T) *sstpWorld {
+func newSSTP(t *testing.T, o options) *sstpWorld {
 	t.Helper()
-	w := &sstpWorld{world: newNet(t, options{})}
+	w := &sstpWorld{world: newNet(t, o)}
 	w.pki = peers.NewPKI(t, 2048)
 	w.pc = w.Host("pc")
 	w.pc.Attach(w.public, "198.18.1.1/16")
@@ -73,9 +74,10 @@ sites:
       - name: vpn
         pool: ras
         affinity: source
+        client_address: %s
         listeners:
           - {name: sstp, protocol: sstp, address: "%s:443"}
-`, backends, vip))
+`, backends, w.clientAddress(), vip))
 }
 
 // newAddress has the client come from an address that none has had.
@@ -119,7 +121,7 @@ func (w *sstpWorld) settle(n int, names ...string) map[string]int {
 }
 
 func sstpOnly401(t *testing.T) {
-	w := newSSTP(t)
+	w := newSSTP(t, options{})
 	w.add("answers401", peers.Answers, 401)
 	w.add("answers404", peers.Answers, 404)
 	w.add("answers503", peers.Answers, 503)
@@ -132,7 +134,7 @@ func sstpOnly401(t *testing.T) {
 }
 
 func sstpFails(t *testing.T) {
-	w := newSSTP(t)
+	w := newSSTP(t, options{})
 	w.add("ras1", peers.Answers, 401)
 	ras2 := w.add("ras2", peers.Answers, 401)
 	w.serveSSTP()
@@ -164,7 +166,7 @@ func sstpFails(t *testing.T) {
 }
 
 func sstpDrain(t *testing.T) {
-	w := newSSTP(t)
+	w := newSSTP(t, options{})
 	w.add("ras1", peers.Answers, 401)
 	w.add("ras2", peers.Answers, 401)
 	w.serveSSTP()
@@ -194,18 +196,49 @@ func sstpDrain(t *testing.T) {
 }
 
 func sstpNginx(t *testing.T) {
-	w := newSSTP(t)
+	w := newSSTP(t, options{})
 	w.server("nginx401").Nginx(w.pki, 401)
 	w.server("nginx404").Nginx(w.pki, 404)
 	w.serveSSTP()
 	peers.Eventually(t, 20*time.Second, "8 clients at the nginx that answers 401", func() error {
 		for range 8 {
 			w.newAddress()
-			if line, err := w.pc.Head(vip + ":443"); err != nil || !strings.HasPrefix(line, "HTTP/1.1 401") {
-				return fmt.Errorf("got %q, %v", line, err)
+			line, err := w.pc.Head(vip + ":443")
+			if err != nil {
+				return err
+			}
+			if !strings.HasPrefix(line, "HTTP/1.1 401") {
+				return fmt.Errorf("got %q", line)
 			}
 		}
 		return nil
 	})
 	t.Log("8 clients at the nginx that answers 401, none at that with 404")
+}
+
+func sstpTransparent(t *testing.T) {
+	w := newSSTP(t, options{transparent: true})
+	servers := map[string]*peers.HTTPS{}
+	for _, name := range []string{"ras1", "ras2"} {
+		servers[name] = w.add(name, peers.Answers, 401)
+	}
+	w.serveSSTP()
+	w.settle(4, "ras1", "ras2")
+	count := map[string]int{}
+	for i := range 8 {
+		s, err := w.dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		count[s.Server]++
+		// The port is the balancer's own choice.
+		if from := servers[s.Server].Last.Load().Addr().Unmap(); from != s.Local() {
+			t.Errorf("%s sees %s, and the client is %s", s.Server, from, s.Local())
+		}
+		if err := s.Echo(fmt.Sprintf("hello %d", i)); err != nil {
+			t.Errorf("session %d with %s: %v", i, s.Server, err)
+		}
+	}
+	t.Logf("8 sessions at %v: each server sees the client's own address", count)
 }

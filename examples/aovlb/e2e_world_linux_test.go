@@ -40,41 +40,34 @@ var (
 	vip6Addr = netip.MustParseAddr(vip6)
 )
 
-// program is the built program, which lives as long as a test uses it.
+// program is the built program. It lives as long as the first test that uses it,
+// which is the parent of all others that use it at the time.
 var program struct {
-	mu    sync.Mutex
-	users int
-	dir   string
+	mu   sync.Mutex
+	path string
 }
 
-// useProgram builds the program, unless a test that still runs has. A test with
-// subtests calls it so that they share it.
+// useProgram builds the program, unless a parent of the test has.
 func useProgram(t *testing.T) string {
 	t.Helper()
 	p := &program
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.users == 0 {
-		dir, err := os.MkdirTemp("", "aovlb-e2e-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.dir = dir
-		args := append(raceFlag(), "-o", filepath.Join(dir, "aovlb"), ".")
-		if out, err := exec.Command("go", append([]string{"build"}, args...)...).CombinedOutput(); err != nil {
-			os.RemoveAll(dir)
-			t.Fatalf("building: %v: %s", err, out)
-		}
+	if p.path != "" {
+		return p.path
 	}
-	p.users++
+	path := filepath.Join(t.TempDir(), "aovlb")
+	args := append([]string{"build", "-o", path}, raceFlag()...)
+	if out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput(); err != nil {
+		t.Fatalf("building: %v: %s", err, out)
+	}
+	p.path = path
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if p.users--; p.users == 0 {
-			os.RemoveAll(p.dir)
-		}
+		p.path = ""
 	})
-	return filepath.Join(p.dir, "aovlb")
+	return path
 }
 
 // raceFlag has the program look for data races if the test does.
@@ -201,10 +194,7 @@ func (w *world) yaml(servers []*peers.Host) string {
 		fmt.Fprintf(&b, "          - {name: %s, address: %s}\n", h.Name, h.Addr())
 	}
 	b.WriteString("        checks:\n          - {type: ikev2, interval: 1s, timeout: 1s, rise: 1, fall: 2}\n")
-	mode, affinity, addr := "nat", w.options.affinity, vipAddr
-	if w.options.transparent {
-		mode = "transparent"
-	}
+	affinity, addr := w.options.affinity, vipAddr
 	if affinity == "" {
 		affinity = "spi"
 	}
@@ -219,8 +209,16 @@ func (w *world) yaml(servers []*peers.Host) string {
         listeners:
           - {name: ike, protocol: ikev2, address: "%s"}
           - {name: nat-t, protocol: ikev2, address: "%s"}
-`, affinity, mode, netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
+`, affinity, w.clientAddress(), netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
 	return b.String()
+}
+
+// clientAddress is the client_address of the file.
+func (w *world) clientAddress() string {
+	if w.options.transparent {
+		return "transparent"
+	}
+	return "nat"
 }
 
 // start starts the balancer of the VPN scenarios before the first n servers.
@@ -245,6 +243,7 @@ table ip standin {
 }
 
 func (w *world) config() string { return filepath.Join(w.Dir, "aovlb.yaml") }
+func (w *world) state() string  { return filepath.Join(w.Dir, "state") }
 func (w *world) admin() string  { return filepath.Join(w.Dir, "admin.sock") }
 
 // serve writes the file, with the program's own settings added, and runs it
@@ -258,7 +257,7 @@ func (w *world) serve(deployment string) {
 func (w *world) write(deployment string) {
 	w.t.Helper()
 	text := deployment + fmt.Sprintf("admin: {listen: \"unix:%s\"}\nstate: %s\nlog: {level: info, format: text}\n",
-		w.admin(), filepath.Join(w.Dir, "state"))
+		w.admin(), w.state())
 	if err := os.WriteFile(w.config(), []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}

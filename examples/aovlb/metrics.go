@@ -85,8 +85,12 @@ func datagrams(e *udp.Engine) lbotel.Traffic {
 		Datagrams: &lbotel.Datagrams{
 			FromClients: s.ClientPackets, FromBackends: s.BackendPackets, ToClients: s.Replied, ToBackends: s.Sent,
 			Dropped: []lbotel.Count{
-				{Reason: "protocol", N: s.Dropped}, {Reason: "hidden", N: s.Hidden}, {Reason: "no_backend", N: s.Refused},
-				{Reason: "full", N: s.Full}, {Reason: "closing", N: s.Closing}, {Reason: "overflow", N: s.Overflow},
+				{Reason: "protocol", N: s.Dropped},
+				{Reason: "hidden", N: s.Hidden},
+				{Reason: "no_backend", N: s.Refused},
+				{Reason: "full", N: s.Full},
+				{Reason: "closing", N: s.Closing},
+				{Reason: "overflow", N: s.Overflow},
 			},
 			Unanswered: s.Unanswered, HalfOpen: s.HalfOpen, Established: s.Flows - s.Unanswered - s.HalfOpen,
 			Opened: s.Opened,

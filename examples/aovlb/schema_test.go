@@ -154,8 +154,7 @@ func (g *generator) fields(t reflect.Type) object {
 }
 
 func (g *generator) collect(t reflect.Type, properties object, required *[]string) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if f.Anonymous {
 			g.collect(f.Type, properties, required)
 			continue

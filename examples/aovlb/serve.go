@@ -235,8 +235,11 @@ func restartNeeded(now *Config, src *source) error {
 		path    string
 		differs bool
 	}{
-		{"site", now.Site != c.Site}, {"admin", now.Admin != c.Admin}, {"metrics", now.Metrics != c.Metrics},
-		{"state", now.State != c.State}, {"log", now.Log != c.Log},
+		{"site", now.Site != c.Site},
+		{"admin", now.Admin != c.Admin},
+		{"metrics", now.Metrics != c.Metrics},
+		{"state", now.State != c.State},
+		{"log", now.Log != c.Log},
 	} {
 		if f.differs {
 			list = append(list, src.fault(f.path, "a change of it takes a restart"))

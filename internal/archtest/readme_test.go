@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
 	"io/fs"
 	"maps"
 	"os"
@@ -232,4 +233,59 @@ func TestLinksRuleBites(t *testing.T) {
 	if got := deadLinks(files, "docs/a.md", text); !slices.Equal(got, []string{"b.md"}) {
 		t.Errorf("dead links: %q, want b.md", got)
 	}
+}
+
+// TestConfigurationIsWritten: every field of the file is in its documentation.
+func TestConfigurationIsWritten(t *testing.T) {
+	r := openRepository(t)
+	text, err := r.read("docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, types := range map[string][]string{
+		"plugins/deployment.go":    {"Deployment", "Site", "Pool", "Backend", "Check", "Group", "Limits", "Listener"},
+		"examples/aovlb/config.go": {"Config", "AdminAPI", "Metrics", "Log"},
+	} {
+		fields := jsonFields(r, file, types)
+		if len(fields) < len(types) {
+			t.Errorf("%s has only the fields %q in %q", file, fields, types)
+		}
+		for _, f := range fields {
+			if !strings.Contains(string(text), "`"+f+"`") {
+				t.Errorf("docs/configuration.md doesn't say what %s of %s is", f, file)
+			}
+		}
+	}
+}
+
+var jsonName = regexp.MustCompile(`json:"(\w+)`)
+
+// jsonFields returns the names that the fields of some types have in files.
+func jsonFields(r *tree, file string, types []string) []string {
+	found := map[string]bool{}
+	p := r.pkgs[path.Dir(file)]
+	if p == nil {
+		return nil
+	}
+	for _, f := range p.code {
+		if f.path != file {
+			continue
+		}
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			s, ok := n.(*ast.TypeSpec)
+			if !ok || !slices.Contains(types, s.Name.Name) {
+				return true
+			}
+			for _, field := range s.Type.(*ast.StructType).Fields.List {
+				if field.Tag == nil {
+					continue
+				}
+				if m := jsonName.FindStringSubmatch(field.Tag.Value); m != nil {
+					found[m[1]] = true
+				}
+			}
+			return false
+		})
+	}
+	return slices.Sorted(maps.Keys(found))
 }

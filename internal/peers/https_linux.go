@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -38,6 +39,8 @@ type HTTPS struct {
 	Name string
 	// Sessions counts the SSTP clients that it has had.
 	Sessions atomic.Int32
+	// Last is the address of the last of them.
+	Last atomic.Pointer[netip.AddrPort]
 
 	status, manner atomic.Int32
 
@@ -137,6 +140,8 @@ func (s *HTTPS) serve(tcp *net.TCPConn, config *tls.Config) {
 			return
 		case method == "SSTP_DUPLEX_POST":
 			s.Sessions.Add(1)
+			from := tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+			s.Last.Store(&from)
 			fmt.Fprintf(c, "HTTP/1.1 200\r\nContent-Length: 18446744073709551615\r\nServer: %s\r\n\r\n", s.Name)
 			_, _ = io.Copy(c, r) // until the client has had enough
 			return
@@ -149,7 +154,7 @@ func (s *HTTPS) serve(tcp *net.TCPConn, config *tls.Config) {
 // readHead reads the head of a request, and returns its method. It isn't
 // http.ReadRequest because SSTP's Content-Length is larger than that takes.
 func readHead(r *bufio.Reader) (method string, err error) {
-	for n := 0; n < 100; n++ {
+	for n := range 100 {
 		line, err := r.ReadString('\n')
 		if err != nil {
 			return "", err
@@ -243,7 +248,7 @@ func (h *Host) SSTP(server string) (*SSTPSession, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Which server it is is what a test asks, so none is refused.
+	// No server is refused: a test asks which one it got.
 	c := tls.Client(tcp, &tls.Config{InsecureSkipVerify: true})
 	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 	s := &SSTPSession{c: c, r: bufio.NewReader(c)}
@@ -289,6 +294,11 @@ func (s *SSTPSession) Echo(text string) error {
 		return fmt.Errorf("sstp: %q came back as %q", text, back)
 	}
 	return nil
+}
+
+// Local returns the client's address.
+func (s *SSTPSession) Local() netip.Addr {
+	return s.c.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
 
 // Close ends the session.

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -57,6 +58,16 @@ func New(t testing.TB) *Net {
 	return n
 }
 
+// toolTime is more than any command of ip or nft should take.
+const toolTime = time.Minute
+
+// ip runs a command of ip(8), in no namespace.
+func ip(args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
+	defer cancel()
+	return exec.CommandContext(ctx, "ip", args...).CombinedOutput()
+}
+
 // sweepOld removes the namespaces of test programs that no longer run. Their
 // processes are gone already: see Host.Start.
 func sweepOld() {
@@ -71,7 +82,7 @@ func sweepOld() {
 			continue
 		}
 		if _, err := os.Stat("/proc/" + pid); os.IsNotExist(err) {
-			_ = exec.Command("ip", "netns", "delete", name).Run() // someone else may have done it
+			_, _ = ip("netns", "delete", name) // someone else may have done it
 		}
 	}
 }
@@ -98,11 +109,11 @@ func (n *Net) Host(name string) *Host {
 	if twice {
 		n.t.Fatalf("peers: two hosts named %q", name)
 	}
-	if out, err := exec.Command("ip", "netns", "add", h.ns).CombinedOutput(); err != nil {
+	if out, err := ip("netns", "add", h.ns); err != nil {
 		n.t.Fatalf("peers: making namespace %s: %v: %s", h.ns, err, out)
 	}
 	n.t.Cleanup(func() {
-		if out, err := exec.Command("ip", "netns", "delete", h.ns).CombinedOutput(); err != nil {
+		if out, err := ip("netns", "delete", h.ns); err != nil {
 			n.t.Errorf("peers: removing namespace %s: %v: %s", h.ns, err, out)
 		}
 	})
@@ -119,7 +130,9 @@ func (h *Host) String() string { return h.ns }
 // namespace. The first that fails ends the test.
 func (h *Host) IP(commands ...string) {
 	h.net.t.Helper()
-	cmd := exec.Command("ip", "-n", h.ns, "-batch", "-")
+	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", "-n", h.ns, "-batch", "-")
 	cmd.Stdin = strings.NewReader(strings.Join(commands, "\n"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		h.net.t.Fatalf("peers: ip in %s: %v: %s\n%s", h.Name, err, out, strings.Join(commands, "\n"))
@@ -129,7 +142,9 @@ func (h *Host) IP(commands ...string) {
 // NFT loads rules of nft(8) in the namespace.
 func (h *Host) NFT(rules string) {
 	h.net.t.Helper()
-	cmd := exec.Command("nft", "-f", "-")
+	ctx, cancel := context.WithTimeout(context.Background(), toolTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -180,7 +195,10 @@ func (h *Host) Do(f func() error) error {
 
 // Listen opens a TCP listener in the namespace.
 func (h *Host) Listen(addr string) (l net.Listener, err error) {
-	err = h.Do(func() error { l, err = net.Listen("tcp", addr); return err })
+	err = h.Do(func() error {
+		l, err = new(net.ListenConfig).Listen(context.Background(), "tcp", addr)
+		return err
+	})
 	return l, err
 }
 
@@ -205,7 +223,8 @@ func (h *Host) Dial(network, addr string) (c net.Conn, err error) {
 		return nil, err
 	}
 	err = h.Do(func() error {
-		c, err = net.DialTimeout(network, a.String(), 5*time.Second)
+		d := net.Dialer{Timeout: 5 * time.Second}
+		c, err = d.DialContext(context.Background(), network, a.String())
 		return err
 	})
 	return c, err

@@ -3,9 +3,12 @@ package peers
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
+
+// The tests here need root and AOVLB_PEERS=1, except those of text.
 
 // TestDirect proves the harness itself, without a balancer: client - NAT or not -
 // gateway.
@@ -86,5 +89,63 @@ table ip split {
 	})
 	if id, err := c.Gateway("user"); id != 1 {
 		t.Errorf("at gateway %d, %v", id, err)
+	}
+}
+
+// TestParseSAs reads what swanctl prints of two SAs, of which one has no child.
+func TestParseSAs(t *testing.T) {
+	const text = `list-sa event {
+  eap {
+    uniqueid = 3
+    version = 2
+    state = ESTABLISHED
+    local-host = 10.1.0.11
+    local-port = 4500
+    local-id = vpn.example.com
+    remote-host = 2001:db8::7
+    remote-port = 21989
+    remote-id = O=some {odd} one, CN=pc
+    initiator-spi = b3d5917d2a5c1665
+    responder-spi = 474a0e7d474a0e7d
+    remote-vips = [
+      172.16.1.2
+    ]
+    child-sas {
+      net-3 {
+        name = net
+        state = INSTALLED
+        spi-in = 11111111
+        spi-out = 22222222
+        remote-ts = [
+          172.16.1.2/32
+        ]
+      }
+    }
+  }
+}
+list-sa event {
+  cert {
+    state = CONNECTING
+    child-sas {
+    }
+  }
+}
+list-sas reply {
+}
+`
+	got := parseSAs(text)
+	want := []SA{
+		{
+			Name: "eap", UniqueID: "3", State: "ESTABLISHED",
+			InitiatorSPI: "b3d5917d2a5c1665", ResponderSPI: "474a0e7d474a0e7d",
+			Local: netip.MustParseAddrPort("10.1.0.11:4500"), Remote: netip.MustParseAddrPort("[2001:db8::7]:21989"),
+			RemoteID: "O=some {odd} one, CN=pc", VIP: netip.MustParseAddr("172.16.1.2"),
+			Child: "net", ChildState: "INSTALLED", ChildSPI: "11111111", ChildSPIOut: "22222222",
+			RemoteTS: "172.16.1.2/32",
+		},
+		{Name: "cert", State: "CONNECTING"},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }

@@ -34,7 +34,7 @@ func (h *Host) Start(name string, env []string, argv ...string) *Proc {
 	t := h.net.t
 	t.Helper()
 	p := &Proc{Name: h.Name + "/" + name, t: t, done: make(chan struct{})}
-	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd = exec.CommandContext(context.Background(), argv[0], argv[1:]...) // ended by Stop
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Dir = h.net.Dir
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out

@@ -30,6 +30,7 @@ type Swan struct {
 
 	proc     *Proc
 	settings map[string]string
+	plugins  string // more text of the section plugins
 	starts   int
 }
 
@@ -46,6 +47,9 @@ type Gateway struct {
 	Settings map[string]string
 	// Proposals is what IKE may use; empty means [Proposals].
 	Proposals string
+	// RADIUS, if valid, is the server that judges users, on ports 1812 and
+	// 1813, instead of the gateway.
+	RADIUS netip.Addr
 	// Rekey and ChildRekey are how long until the gateway renews an IKE or a
 	// child SA by itself; 0 means it doesn't.
 	Rekey, ChildRekey time.Duration
@@ -108,6 +112,19 @@ func (h *Host) Gateway(g Gateway) *Swan {
 	)
 	leaf := g.PKI.Issue(t, ServerName)
 	s := h.swan(g.Settings)
+	if g.RADIUS.IsValid() {
+		s.plugins = fmt.Sprintf(`		eap-radius {
+			accounting = yes
+			servers {
+				nps {
+					address = %s
+					secret = %s
+					sockets = 5
+				}
+			}
+		}
+`, g.RADIUS, RADIUSSecret)
+	}
 	s.configure(map[string][]byte{
 		"x509/own.pem":   leaf.Cert,
 		"x509/inter.pem": g.PKI.IntermediatePEM(),
@@ -124,7 +141,10 @@ func (g *Gateway) swanctl() string {
 	b.WriteString("connections {\n")
 	for _, auth := range []string{"eap", "cert"} {
 		remote := "auth = pubkey\n\t\t\tcacerts = ca.pem"
-		if auth == "eap" {
+		switch {
+		case auth == "eap" && g.RADIUS.IsValid():
+			remote = "auth = eap-radius\n\t\t\teap_id = %any"
+		case auth == "eap":
 			remote = "auth = eap-mschapv2\n\t\t\teap_id = %any"
 		}
 		fmt.Fprintf(&b, `	%s {
@@ -252,7 +272,7 @@ func or(s, otherwise string) string {
 
 // swanPlugins are all that tunnels of tests need.
 const swanPlugins = "random nonce aes sha1 sha2 md5 hmac kdf gcm pem pkcs1 pkcs8 x509 constraints pubkey gmp openssl " +
-	"kernel-libipsec kernel-netlink socket-default vici eap-identity eap-mschapv2"
+	"kernel-libipsec kernel-netlink socket-default vici eap-identity eap-mschapv2 eap-radius"
 
 func (h *Host) swan(settings map[string]string) *Swan {
 	s := &Swan{Host: h, Dir: filepath.Join(h.net.Dir, "swan-"+h.Name)}
@@ -280,7 +300,7 @@ func (s *Swan) configure(files map[string][]byte) {
 		vici {
 			socket = %s
 		}
-	}
+%s	}
 	filelog {
 		log {
 			path = %s
@@ -297,7 +317,7 @@ func (s *Swan) configure(files map[string][]byte) {
 swanctl {
 	load = pem pkcs1 x509 openssl random
 }
-`, swanPlugins, settings.String(), s.uri(), s.log())
+`, swanPlugins, settings.String(), s.uri(), s.plugins, s.log())
 	if err := write(s.Dir, files); err != nil {
 		t.Fatal(err)
 	}

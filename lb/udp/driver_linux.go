@@ -381,8 +381,8 @@ func (w *worker) inherit(k flowKey, fl lb.Flow, end *endpoint) bool {
 		_ = unix.Close(fd)
 		return false
 	}
-	w.shard.sockets++
-	f.up, f.member, f.why = u, m, lb.WhyRestored
+	w.shard.countSocket(1)
+	f.up, f.member, f.why, f.recorded = u, m, lb.WhyRestored, true
 	w.shard.count()
 	return true
 }

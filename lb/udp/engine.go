@@ -50,21 +50,25 @@ type Engine struct {
 	//	ip route add local default dev lo table 100
 	//
 	// where BACKEND-SIDE is the interface towards the backends, if nothing
-	// but answers comes from there. Otherwise mark what has a socket:
+	// but answers comes from there. Otherwise mark what has a socket, in a
+	// chain of type filter, hook prerouting, priority mangle:
 	//
-	//	nft add rule inet mangle prerouting socket transparent 1 meta mark set 1
+	//	nft add rule inet mangle prerouting ct state new,established,related meta l4proto udp socket transparent 1 meta mark set 1
 	//	ip rule add fwmark 1 lookup 100
 	//
-	// (in a chain of type filter, hook prerouting, priority mangle). Reverse
-	// path filtering must be off or loose on that interface.
+	// The match on ct is there to have IP fragments put together first: only
+	// the first fragment of an answer has ports to find a socket by. Reverse
+	// path filtering must be off or loose on BACKEND-SIDE. IPv6
+	// takes the same rules and routes of its own.
 	Transparent bool
 
 	// MaxFlows bounds the upstream sockets; 0 means DefaultMaxFlows, or half
-	// of what the limit of open files leaves room for if that is less. When there
-	// are as many, a half-open flow makes room first, then the established
-	// one that has been silent longest, if for a minute or more. A flow that
-	// made room isn't lost: the Table leads its next packet to the same
-	// backend.
+	// of what the limit of open files leaves room for if that is less. In NAT
+	// mode Linux has a local port for some 28,000 by default (see
+	// net.ipv4.ip_local_port_range). When there are as many, a half-open flow
+	// makes room first, then the established one that has been silent
+	// longest, if for a minute or more. A flow that made room isn't lost: the
+	// Table leads its next packet to the same backend.
 	MaxFlows int
 	// MaxUnanswered bounds the flows that wait for a first answer; 0 means
 	// DefaultMaxUnanswered.
@@ -85,7 +89,7 @@ type Engine struct {
 	NoGSO bool
 	// Dial, if not nil, makes the upstream sockets, and has the portable
 	// driver used. Each Read of the connection must return one datagram from
-	// remote. local is where it has to be bound; it is invalid if any address
+	// remote, and Write must not block. local is where it has to be bound; it is invalid if any address
 	// and port will do.
 	Dial func(local, remote netip.AddrPort) (net.Conn, error)
 
@@ -122,8 +126,8 @@ type Trace struct {
 	Full func(f lb.Flow)
 }
 
-// A FlowState is what must be known of a flow to go on with it in another
-// process.
+// A FlowState is what must be known of an established flow to go on with it in
+// another process. It survives encoding/json.
 type FlowState struct {
 	// Client is where the client sends from.
 	Client netip.AddrPort
@@ -133,8 +137,6 @@ type FlowState struct {
 	Backend string
 	// Local is the address and port the backend sees.
 	Local netip.AddrPort
-	// Stage is how far the client is proven.
-	Stage lb.Stage
 	// Idle is how long the flow has been silent.
 	Idle time.Duration
 }

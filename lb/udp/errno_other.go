@@ -2,5 +2,5 @@
 
 package udp
 
-// outOfFiles reports whether err says that there are too many open files.
-func outOfFiles(error) bool { return false }
+// outOfRoom reports whether closing a socket would help against err.
+func outOfRoom(error) bool { return false }

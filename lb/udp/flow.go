@@ -235,6 +235,9 @@ func (s *shard) awaits(f *flow, v *lb.Verdict) bool {
 func (s *shard) knows(f *flow, v *lb.Verdict) bool {
 	switch v.Keys[0] {
 	case f.name:
+		if f.last.IsZero() {
+			f.last = f.name // it was restored, and has looked up nothing yet
+		}
 	case f.last:
 		return s.now-f.lastAt < freshFor && !f.last.IsZero()
 	default:
@@ -381,7 +384,6 @@ func (s *shard) count() {
 	s.counters.flows.Store(int64(s.table.used))
 	s.counters.unanswered.Store(int64(s.unanswered.n))
 	s.counters.halfOpen.Store(int64(s.half.n))
-	s.counters.sockets.Store(int64(s.sockets))
 }
 
 // room makes room for a new flow with n upstreams, and reports whether there is.
@@ -391,31 +393,25 @@ func (s *shard) room(n int) bool {
 		s.remove(s.unanswered.tail)
 	}
 	for s.sockets+n > s.maxSockets {
-		if !s.evict() {
+		if !s.evict(nil) {
 			return false
 		}
 	}
 	return true
 }
 
-// evict removes the flow that is missed least.
-func (s *shard) evict() bool {
-	f := s.half.tail
-	if f == nil {
-		f = s.full.tail
-		if f != nil && s.now-f.seen < keepFor {
-			f = nil
+// evict removes the flow that is missed least, but not keep.
+func (s *shard) evict(keep *flow) bool {
+	for _, f := range [...]*flow{s.half.tail, s.full.tail, s.unanswered.tail} {
+		silent := f != nil && s.now-f.seen >= keepFor
+		if f == nil || f == keep || f.list == &s.full && !silent {
+			continue
 		}
+		s.counters.evicted.Add(1)
+		s.remove(f)
+		return true
 	}
-	if f == nil {
-		f = s.unanswered.tail
-	}
-	if f == nil {
-		return false
-	}
-	s.counters.evicted.Add(1)
-	s.remove(f)
-	return true
+	return false
 }
 
 // direct gives f the upstreams that r says.
@@ -509,13 +505,18 @@ func (s *shard) closeAll(f *flow, keep *upstream) {
 func (s *shard) close(u *upstream) {
 	s.plumbing.shut(u)
 	u.flow = nil
-	s.sockets--
+	s.countSocket(-1)
+}
+
+func (s *shard) countSocket(d int) {
+	s.sockets += d
+	s.counters.sockets.Store(int64(s.sockets))
 }
 
 func (s *shard) open(f *flow, m *lb.Member, local netip.AddrPort) *upstream {
 	u := &upstream{flow: f, member: m}
 	err := s.plumbing.open(u, f, local)
-	if err != nil && outOfFiles(err) && s.evictOther(f) {
+	if err != nil && outOfRoom(err) && s.evict(f) {
 		err = s.plumbing.open(u, f, local)
 	}
 	if err != nil {
@@ -523,16 +524,8 @@ func (s *shard) open(f *flow, m *lb.Member, local netip.AddrPort) *upstream {
 		s.log(slog.LevelWarn, "upstream not opened", f.flow, err)
 		return nil
 	}
-	s.sockets++
+	s.countSocket(1)
 	return u
-}
-
-// evictOther makes room when the process has no file left, without touching f.
-func (s *shard) evictOther(f *flow) bool {
-	if s.half.tail == f || s.full.tail == f || s.unanswered.tail == f {
-		return false
-	}
-	return s.evict()
 }
 
 // relist puts f in the list for stage.
@@ -700,14 +693,15 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	if s.e.Transparent {
 		local = st.Client
 	}
-	f := s.add(&k, lb.Flow{Client: st.Client, Service: end.addr.Port()}, end, st.Stage)
+	f := s.add(&k, lb.Flow{Client: st.Client, Service: end.addr.Port()}, end, lb.StageEstablished)
 	u := &upstream{flow: f, member: m}
 	if err := s.plumbing.open(u, f, local); err != nil {
 		s.remove(f)
 		return err
 	}
-	s.sockets++
+	s.countSocket(1)
 	f.up, f.member, f.view, f.why = u, m, nil, lb.WhyRestored
+	f.recorded = true // if the Table was restored, too; else Touch will say
 	f.seen -= st.Idle
 	s.count()
 	return nil
@@ -720,7 +714,7 @@ func (s *shard) states(list []FlowState, local func(*upstream) netip.AddrPort) [
 		if f.up != nil && f.exchanges == nil {
 			list = append(list, FlowState{
 				Client: f.flow.Client, Listener: f.end.addr, Backend: f.member.Name,
-				Local: local(f.up), Stage: f.stage, Idle: s.now - f.seen,
+				Local: local(f.up), Idle: s.now - f.seen,
 			})
 		}
 	}

@@ -2,6 +2,7 @@ package udp_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -463,6 +464,38 @@ func TestDialFails(t *testing.T) {
 	})
 }
 
+// When the process has no file left, a half-open flow makes room for a new one, and
+// established ones stay.
+func TestOutOfFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		files := 2
+		w.engine.Dial = func(local, remote netip.AddrPort) (net.Conn, error) {
+			if s := w.engine.Stats(); s.Sockets >= files {
+				return nil, &net.OpError{Op: "dial", Err: syscall.EMFILE}
+			}
+			return w.net.dial(local, remote)
+		}
+		w.serve()
+		full, half, fresh, late := w.client("198.51.100.1:1"), w.client("198.51.100.1:2"), w.client("198.51.100.1:3"), w.client("198.51.100.1:4")
+		full.ask(datagram('N', 1))
+		half.ask(datagram('N', 2, 'h'))
+		if got := fresh.ask(datagram('N', 3)); got != "gw0" {
+			t.Errorf("a new client: answered by %q", got)
+		}
+		if got := late.ask(datagram('N', 4)); got != "" {
+			t.Errorf("when all are established: answered by %q", got)
+		}
+		if got := full.ask(datagram('E', 1)); got != "gw0" {
+			t.Errorf("an established client: answered by %q", got)
+		}
+		if s := w.engine.Stats(); s.Evicted != 1 || s.OpenErrors != 1 || s.Flows != 2 {
+			t.Errorf("stats %+v", s)
+		}
+		w.stop(full, half, fresh, late)
+	})
+}
+
 func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1).serve()
@@ -523,15 +556,22 @@ func TestRestore(t *testing.T) {
 		if len(flows) != 20 {
 			t.Fatalf("%d flows", len(flows))
 		}
+		text, err := json.Marshal(flows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if flows = nil; json.Unmarshal(text, &flows) != nil {
+			t.Fatalf("flows don't survive as %s", text)
+		}
 		next := &udp.Engine{
 			Balancer:   &lb.Balancer{Pool: w.pool, Table: new(lb.Table)},
 			Classifier: toy{}, Dial: w.net.dial,
 		}
 		next.Restore(flows)
 		next.Restore([]udp.FlowState{
-			{Client: netip.MustParseAddrPort("203.0.113.1:1"), Listener: flows[0].Listener, Backend: "gone", Stage: lb.StageEstablished},
-			{Client: netip.MustParseAddrPort("203.0.113.2:1"), Listener: flows[0].Listener, Backend: "gw0", Local: flows[0].Local, Stage: lb.StageEstablished},
-			{Client: netip.MustParseAddrPort("203.0.113.3:1"), Listener: netip.MustParseAddrPort("1.1.1.1:1"), Backend: "gw0", Stage: lb.StageEstablished},
+			{Client: netip.MustParseAddrPort("203.0.113.1:1"), Listener: flows[0].Listener, Backend: "gone"},
+			{Client: netip.MustParseAddrPort("203.0.113.2:1"), Listener: flows[0].Listener, Backend: "gw0", Local: flows[0].Local},
+			{Client: netip.MustParseAddrPort("203.0.113.3:1"), Listener: netip.MustParseAddrPort("1.1.1.1:1"), Backend: "gw0"},
 		})
 		w.engine = next
 		w.serve()
@@ -551,6 +591,16 @@ func TestRestore(t *testing.T) {
 			if got := c.ask(datagram('E', uint64(i))); got != at[i] || g.from(uint64(i)) != from[i] {
 				t.Errorf("client %d: answered by %q over %v, want %q over %v", i, got, g.from(uint64(i)), at[i], from[i])
 			}
+		}
+		// A table that wasn't restored learns of them in time.
+		for range 2 {
+			time.Sleep(31 * time.Second)
+			for i, c := range clients {
+				c.ask(datagram('E', uint64(i)))
+			}
+		}
+		if n := next.Balancer.Table.Stats().Clients; n != 20 {
+			t.Errorf("the table has %d clients, want 20", n)
 		}
 		w.stop(clients...)
 	})

@@ -26,9 +26,11 @@ type ListenConfig struct {
 // thread that is held up loses nothing.
 const DefaultBuffer = 8 << 20
 
-// Listen opens the sockets of a listener. The address may be a wildcard: answers
-// leave from the address the client sent to. [::] is both IPv4 and IPv6. Every
-// socket has the same port, also if that is given as 0.
+// Listen opens the sockets of a listener. The address may be a wildcard: on Linux,
+// answers leave from the address the client sent to, by whatever interface the
+// routes say; elsewhere the system chooses the address, so that a machine with
+// several needs a listener for each. [::] is both IPv4 and IPv6. Every socket has
+// the same port, also if that is given as 0.
 func Listen(ctx context.Context, address netip.AddrPort, c ListenConfig) ([]net.PacketConn, error) {
 	if !address.IsValid() {
 		return nil, errors.New("udp: listen: no valid address given")

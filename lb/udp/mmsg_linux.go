@@ -10,9 +10,9 @@ import (
 )
 
 // This file is what the Linux driver needs of the system call interface that
-// golang.org/x/sys doesn't wrap. None of these calls blocks for long, so they are made
-// without telling the scheduler: that saves a tenth of the cost of a small
-// datagram, and a thread that is told can lose its place to another.
+// golang.org/x/sys doesn't wrap. None of these calls blocks, so they are made
+// without telling the scheduler: a thread that is told can lose its place to
+// another, and has to wait for one when it returns.
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
 type mmsghdr struct {
@@ -80,17 +80,6 @@ func send(fd int, b []byte) unix.Errno {
 	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	return e
-}
-
-// epollShort waits at most ms milliseconds for events, without telling the
-// scheduler.
-func epollShort(ep int, events []unix.EpollEvent, ms int) (int, unix.Errno) {
-	n, _, e := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(ep), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)),
-		uintptr(ms), 0, 0)
-	if e != 0 {
-		return 0, e
-	}
-	return int(n), 0
 }
 
 // keyOfRaw returns the flow key for a client's raw socket address.

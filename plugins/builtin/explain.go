@@ -34,14 +34,20 @@ type Explanation struct {
 
 // A Client is what a group's table knows of a client.
 type Client struct {
-	Names   []string  `json:"names"`
-	Source  string    `json:"source"`
-	Backend string    `json:"backend"`
-	Stage   string    `json:"stage"`
-	Why     string    `json:"why"`
-	Since   time.Time `json:"since"`
-	Seen    time.Time `json:"seen"`
-	Streams int       `json:"streams,omitempty"`
+	// Names are all that it is known by, latest first.
+	Names []string `json:"names"`
+	// Source is the address it was last heard from.
+	Source string `json:"source"`
+	// Backend is where it is, Why how it came there.
+	Backend string `json:"backend"`
+	Why     string `json:"why"`
+	// Stage is half-open or established.
+	Stage string `json:"stage"`
+	// Since is when it was recorded, Seen when it was last heard of.
+	Since time.Time `json:"since"`
+	Seen  time.Time `json:"seen"`
+	// Streams is how many open connections keep it.
+	Streams int `json:"streams,omitempty"`
 }
 
 // question is a Verdict that a client might cause, and what it stands for.

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -47,7 +46,6 @@ type savedFlow struct {
 	Listener netip.AddrPort   `json:"listener"`
 	Backend  string           `json:"backend"`
 	Local    netip.AddrPort   `json:"local"`
-	Proven   bool             `json:"established"`
 	Idle     plugins.Duration `json:"idle"`
 }
 
@@ -91,8 +89,7 @@ func (r *running) flows() savedFlows {
 		}
 		for f := range l.udp.Flows() {
 			s.Flows = append(s.Flows, savedFlow{
-				Front: l.spec.Address, Client: f.Client, Listener: f.Listener, Backend: f.Backend, Local: f.Local,
-				Proven: f.Stage == lb.StageEstablished, Idle: plugins.Duration(f.Idle),
+				Front: l.spec.Address, Client: f.Client, Listener: f.Listener, Backend: f.Backend, Local: f.Local, Idle: plugins.Duration(f.Idle),
 			})
 		}
 	}
@@ -189,10 +186,7 @@ func (d *Driver) savedFlows(site string) map[frontKey][]udp.FlowState {
 	for _, f := range s.Flows {
 		state := udp.FlowState{
 			Client: f.Client, Listener: f.Listener, Backend: f.Backend, Local: f.Local,
-			Stage: lb.StageHalfOpen, Idle: f.Idle.D() + away,
-		}
-		if f.Proven {
-			state.Stage = lb.StageEstablished
+			Idle: f.Idle.D() + away,
 		}
 		k := keyOf("udp", f.Front)
 		out[k] = append(out[k], state)
