@@ -33,6 +33,10 @@ const (
 // the established client that has been silent longest. The zero Table is ready
 // for use.
 //
+// An entry, which is a name of a client or an address that has clients, takes
+// about 75 bytes with its share of everything: a million take 75 MB, and nothing
+// in them for the garbage collector to look at.
+//
 // A Table takes one lock per operation. Engines therefore don't ask it for each
 // packet of a flow they know: they do for packets that could change something,
 // and now and then to say that a flow is alive ([Balancer.Touch]).

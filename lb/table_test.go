@@ -3,6 +3,7 @@ package lb
 import (
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -271,6 +272,34 @@ func TestTableFlood(t *testing.T) {
 	}
 	if s := b.Table.Stats(); s.Clients+s.Names+s.Sources+s.Bytes > 200 {
 		t.Errorf("a flood left %+v", s)
+	}
+}
+
+// A million entries, of 350,000 clients with two names and an address each.
+func TestTableMillion(t *testing.T) {
+	const clients = 350_000
+	b := newBalancer(t, "a")
+	a := b.member(t, "a")
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range uint64(clients) {
+		f := Flow{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 500), Service: 4500}
+		if !b.Answered(a, f, StageEstablished, WhyPicked, spi(i), FlowKey(f)) {
+			t.Fatalf("client %d was refused", i)
+		}
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	s := b.Table.Stats()
+	entries := s.Names + s.Sources
+	if entries != 3*clients || a.Clients() != clients {
+		t.Fatalf("%d entries, %d clients", entries, a.Clients())
+	}
+	heap := int(after.HeapAlloc - before.HeapAlloc)
+	t.Logf("%d entries in %d bytes, %d each; the heap grew by %d", entries, s.Bytes, s.Bytes/entries, heap)
+	if s.Bytes/entries > 80 || heap > s.Bytes*11/10 {
+		t.Errorf("%d bytes for each entry, and the heap grew by %d", s.Bytes/entries, heap)
 	}
 }
 

@@ -154,7 +154,7 @@ func TestAdminToken(t *testing.T) {
 		"": 401, "Bearer ": 401, "Bearer 0123456789abcdeX": 401, "Basic 0123456789abcdef": 401,
 		"0123456789abcdef": 401, "Bearer 0123456789abcdef": 200,
 	} {
-		r := httptest.NewRequest("GET", "/v1/status", nil)
+		r := httptest.NewRequest(http.MethodGet, "/v1/status", nil)
 		r.Header.Set("Authorization", auth)
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
@@ -213,17 +213,21 @@ func TestAdminEvents(t *testing.T) {
 	defer srv.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/v1/events", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
 	got := make(chan plugins.Event, 1)
+	done := make(chan struct{})
+	defer func() { cancel(); <-done }()
 	go func() {
+		defer close(done)
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer res.Body.Close()
 		var e plugins.Event
 		if json.NewDecoder(res.Body).Decode(&e) == nil {
 			got <- e

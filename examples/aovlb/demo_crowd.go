@@ -195,7 +195,7 @@ func (w *demoWorld) startLogins(ctx context.Context) error {
 		n := &standin.NAS{
 			Conn: conn,
 			Auth: netip.AddrPortFrom(demoVIP, w.ports.auth), Acct: netip.AddrPortFrom(demoVIP, w.ports.acct),
-			Addr: addr, Secret: w.secret, Repeat: w.repeat(), Tries: 3, Think: w.unit / 5,
+			Addr: addr, Secret: w.secret, Repeat: w.repeat(), Tries: 5, Think: w.unit / 5,
 		}
 		w.mu.Lock()
 		c.nas = append(c.nas, n)

@@ -120,7 +120,9 @@ func (p *demoPlay) act(title string) {
 // until waits until ok, at most that many units. Only what ends the demo is an
 // error.
 func (p *demoPlay) until(ctx context.Context, units float64, ok func() bool) (bool, error) {
-	end := time.NewTimer(time.Duration(units * float64(p.unit)))
+	// Checks run once a second at most, and clients repeat twice a second,
+	// however short the demo is.
+	end := time.NewTimer(time.Duration(units * float64(max(p.unit, time.Second))))
 	defer end.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -139,8 +141,14 @@ func (p *demoPlay) until(ctx context.Context, units float64, ok func() bool) (bo
 }
 
 func (p *demoPlay) pause(ctx context.Context, units float64) error {
-	_, err := p.until(ctx, units, func() bool { return false })
-	return err
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case err := <-p.world.failed:
+		return err
+	case <-time.After(time.Duration(units * float64(p.unit))):
+		return nil
+	}
 }
 
 func (p *demoPlay) play(ctx context.Context) error {
@@ -207,7 +215,7 @@ func (p *demoPlay) arrive(ctx context.Context) error {
 	w.mu.Unlock()
 	p.event("%d simulated gateways, %d RADIUS servers; the balancer is real", len(w.gateways), len(w.servers))
 	p.event("%d IKEv2 tunnels and %d SSTP calls begin; two NASes log users in", w.crowd.first, demoSSTP)
-	w.run(ctx, 3*p.unit/2, machines, calls)
+	w.run(ctx, 2*p.unit, machines, calls)
 	if err := w.startLogins(ctx); err != nil {
 		return err
 	}
@@ -326,9 +334,7 @@ func (p *demoPlay) revive(ctx context.Context) error {
 		}
 	}
 	p.event("%s is revived, %s and nps1 take new clients again", name, p.drainee.name)
-	// Checks run once a second at most, however short the demo is.
-	seconds := 3 * float64(time.Second) / float64(p.unit)
-	if _, err := p.until(ctx, max(3, seconds), func() bool { return w.state(ctx, name) == "up" }); err != nil {
+	if _, err := p.until(ctx, 4, func() bool { return w.state(ctx, name) == "up" }); err != nil {
 		return err
 	}
 	p.event("%s is %s", name, w.state(ctx, name))

@@ -242,9 +242,11 @@ func (w *demoWorld) deployment() *plugins.Deployment {
 		}
 		return list
 	}
+	// On a busy computer a living gateway may be slow to answer, and must not
+	// count as dead for that; a dead one is noticed at once, by ICMP.
 	second := plugins.Duration(time.Second)
 	check := func(t plugins.CheckType, port uint16) plugins.Check {
-		return plugins.Check{Type: t, Port: int(port), Interval: second, Timeout: second, Rise: 1, Fall: 2}
+		return plugins.Check{Type: t, Port: int(port), Interval: second, Timeout: second, Rise: 1, Fall: 3}
 	}
 	radius := check(plugins.CheckRADIUS, w.ports.auth)
 	radius.User, radius.SecretEnv = "ping-user", w.secretEnv
@@ -290,12 +292,12 @@ func (w *demoWorld) keep(ctx context.Context, f func(context.Context) error) {
 }
 
 // every returns how often tunnels send, patience when they begin to worry.
-func (w *demoWorld) every() time.Duration    { return max(w.unit/5, 50*time.Millisecond) }
+func (w *demoWorld) every() time.Duration    { return max(w.unit/5, 100*time.Millisecond) }
 func (w *demoWorld) patience() time.Duration { return 3 * w.every() }
 
 // repeat is the clients' retransmission time: 1 s, as Windows has it, if the
 // demo has its usual length.
-func (w *demoWorld) repeat() time.Duration { return max(w.unit, 300*time.Millisecond) }
+func (w *demoWorld) repeat() time.Duration { return max(w.unit, 500*time.Millisecond) }
 
 // group varies what clients guess, so that some are asked for another group.
 func demoGroup(i int) ikev2.Group {

@@ -833,6 +833,10 @@ func restart(t *testing.T, o options, end func(*world)) {
 		live = append(live, w.live(c, "user"))
 	}
 	w.awaitDPD(clients)
+	var pings []pinger
+	for _, u := range live {
+		pings = append(pings, u.pinging())
+	}
 	start := time.Now()
 	end(w)
 	w.restart()
@@ -840,4 +844,10 @@ func restart(t *testing.T, o options, end func(*world)) {
 	for _, u := range live {
 		u.still(t, 25*time.Second)
 	}
+	all, none := 0, 0
+	for _, p := range pings {
+		sent, lost := p.lost(t)
+		all, none = all+sent, none+lost
+	}
+	t.Logf("%d of %d pings were lost meanwhile", none, all)
 }

@@ -56,10 +56,8 @@ type asked struct {
 	timeout time.Duration
 }
 
-func runProbe(ctx context.Context, env *environment, args []string) error {
-	fs := flag.NewFlagSet("probe", flag.ContinueOnError)
-	var a asked
-	asJSON := fs.Bool("json", false, "print JSON")
+// flags adds the options to fs.
+func (a *asked) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&a.timeout, "timeout", 5*time.Second, "how `long` to wait for an answer")
 	fs.BoolVar(&a.gentle, "gentle", false, "ikev2: leave no half-open state on the gateway, and learn less")
 	fs.StringVar(&a.name, "name", "", "sstp: the `name` to ask for, if it isn't HOST")
@@ -70,36 +68,35 @@ func runProbe(ctx context.Context, env *environment, args []string) error {
 	fs.StringVar(&a.user, "user", "", "radius: the `name` to ask about")
 	fs.BoolVar(&a.acct, "accounting", false, "radius: send an Accounting-Request")
 	fs.BoolVar(&a.strict, "require-message-authenticator", false, "radius: take no answer without one")
+}
+
+// A probe asks one address.
+type probe struct {
+	ask  func(context.Context, *asked, *finding) error
+	port uint16
+}
+
+func runProbe(ctx context.Context, env *environment, args []string) error {
+	fs := flag.NewFlagSet("probe", flag.ContinueOnError)
+	asJSON := fs.Bool("json", false, "print JSON")
+	var a asked
+	a.flags(fs)
 	args, err := parse(env, fs, args, 2)
 	if err != nil {
 		return err
 	}
-	ask, port := map[string]func(context.Context, *asked, *finding) error{
-		"ikev2": askIKE, "sstp": askSSTP, "radius": askRADIUS,
-	}[args[0]], map[string]uint16{"ikev2": 500, "sstp": 443, "radius": 1812}[args[0]]
-	if ask == nil {
+	p, ok := map[string]probe{"ikev2": {askIKE, 500}, "sstp": {askSSTP, 443}, "radius": {askRADIUS, 1812}}[args[0]]
+	if !ok {
 		return &usageError{fmt.Sprintf("%q can't be probed, ikev2, sstp and radius can", args[0])}
 	}
 	if a.acct {
-		port = 1813
+		p.port = 1813
 	}
-	targets, err := a.resolve(ctx, args[1], port)
+	targets, err := a.resolve(ctx, args[1], p.port)
 	if err != nil {
 		return err
 	}
-	serves := true
-	found := make([]finding, 0, len(targets))
-	for _, t := range targets {
-		f := finding{Protocol: args[0], Target: t, Facts: []fact{}}
-		ctx, cancel := context.WithTimeout(ctx, a.timeout)
-		err := ask(ctx, &a, &f)
-		cancel()
-		if f.Serves = err == nil; err != nil {
-			f.Error = err.Error()
-			serves = false
-		}
-		found = append(found, f)
-	}
+	found, serves := a.probe(ctx, args[0], p, targets)
 	if *asJSON {
 		if err := printJSON(env.stdout, found); err != nil {
 			return err
@@ -111,6 +108,24 @@ func runProbe(ctx context.Context, env *environment, args []string) error {
 		return errSilent
 	}
 	return nil
+}
+
+// probe asks all targets, and reports whether all serve.
+func (a *asked) probe(ctx context.Context, protocol string, p probe, targets []netip.AddrPort) ([]finding, bool) {
+	serves := true
+	found := make([]finding, 0, len(targets))
+	for _, t := range targets {
+		f := finding{Protocol: protocol, Target: t, Facts: []fact{}}
+		ctx, cancel := context.WithTimeout(ctx, a.timeout)
+		err := p.ask(ctx, a, &f)
+		cancel()
+		if f.Serves = err == nil; err != nil {
+			f.Error = err.Error()
+			serves = false
+		}
+		found = append(found, f)
+	}
+	return found, serves
 }
 
 // resolve returns all addresses of a host, each with a port.

@@ -71,7 +71,6 @@ type server struct {
 func (s *server) serve(ctx context.Context, src *source) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	s.raiseProcs(src.config)
 	if err := s.driver.Configure(ctx, plugins.Config{Site: src.config.Site}); err != nil {
 		return err
 	}
@@ -168,7 +167,10 @@ func (s *server) raiseProcs(c *Config) {
 		return
 	}
 	if n := builtin.Threads(c.Deployment.Site(c.Site)); n > 0 {
-		runtime.GOMAXPROCS(runtime.NumCPU() + n)
+		// Changing it stops everything for a moment, so only if need be.
+		if want := runtime.NumCPU() + n; runtime.GOMAXPROCS(0) != want {
+			runtime.GOMAXPROCS(want)
+		}
 	}
 }
 
@@ -178,6 +180,7 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 	if err != nil {
 		return nil, err
 	}
+	s.raiseProcs(src.config)
 	for _, g := range p.Diagnostics {
 		s.log.Warn(g.Summary, "path", g.Path, "detail", g.Detail, "fix", g.Fix)
 	}

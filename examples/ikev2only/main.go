@@ -30,7 +30,10 @@ func serve(ctx context.Context, addr netip.Addr, ports [2]uint16, gateways ...lb
 		}
 		conns = append(conns, c...)
 	}
-	go (&lb.Monitor{Pool: pool, Checks: []lb.Check{{Name: "ike", Prober: ikev2.Prober{}, Port: ports[0]}}}).Run(ctx)
+	monitor := &lb.Monitor{Pool: pool, Checks: []lb.Check{{Name: "ike", Prober: ikev2.Prober{}, Port: ports[0]}}}
 	engine := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Classifier: ikev2.Classifier{}}
-	return engine.Serve(ctx, conns...)
+	errs := make(chan error, 2)
+	go func() { errs <- monitor.Run(ctx) }()
+	go func() { errs <- engine.Serve(ctx, conns...) }()
+	return <-errs
 }

@@ -122,7 +122,6 @@ type worker struct {
 	used  int // of tx
 
 	events [maxEvents]unix.EpollEvent
-	hot    bool          // there was traffic just now
 	sweep  time.Duration // when to look for silent flows, if awake
 
 	mu    sync.Mutex // below

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/aovlb/aovlb/lb/udp"
@@ -107,6 +108,10 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			if err := mayBeTransparent(ctx, g, fmt.Sprintf("%s.groups[%d]", at, i)); err != nil {
+				next.callOff(d)
+				return nil, err
+			}
 		}
 		next.groups = append(next.groups, g)
 		for j := range spec.Listeners {
@@ -122,6 +127,25 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		}
 	}
 	return next, nil
+}
+
+// mayBeTransparent reports an error if this process may not use the clients' own
+// addresses, as g asks for. Otherwise it would be found out client by client.
+func mayBeTransparent(ctx context.Context, g *group, at string) error {
+	if g.made.client != plugins.ClientAddressTransparent {
+		return nil
+	}
+	conns, err := udp.Listen(ctx, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0), udp.ListenConfig{Transparent: true})
+	if err != nil {
+		return &plugins.FieldError{
+			Path: at + ".client_address",
+			Err:  fmt.Errorf("transparent can't be had here, it takes Linux and CAP_NET_ADMIN: %w", err),
+		}
+	}
+	for _, c := range conns {
+		c.Close()
+	}
+	return nil
 }
 
 // stage finds or makes the listener for spec, with its sockets.
