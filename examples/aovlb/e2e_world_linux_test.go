@@ -431,11 +431,11 @@ func (p pinger) lost(t *testing.T) (sent, lost int) {
 	p.p.Signal(syscall.SIGINT)
 	<-p.p.Done()
 	out := p.p.Output()
-	i := strings.Index(out, "packets transmitted")
-	if i < 0 {
+	before, _, ok := strings.Cut(out, "packets transmitted")
+	if !ok {
 		t.Fatalf("ping said:\n%s", out)
 	}
-	line := out[strings.LastIndex(out[:i], "\n")+1:]
+	line := out[strings.LastIndex(before, "\n")+1:]
 	var received int
 	if _, err := fmt.Sscanf(line, "%d packets transmitted, %d received", &sent, &received); err != nil {
 		t.Fatalf("ping said %q: %v", line, err)
