@@ -128,13 +128,27 @@ func (c *counters) addTo(s *Stats) {
 		to   *uint64
 		from *atomic.Uint64
 	}{
-		{&s.ClientPackets, &c.clientPackets}, {&s.ClientBytes, &c.clientBytes},
-		{&s.BackendPackets, &c.backendPackets}, {&s.BackendBytes, &c.backendBytes},
-		{&s.Sent, &c.sent}, {&s.Replied, &c.replied}, {&s.Dropped, &c.dropped}, {&s.Hidden, &c.hidden},
-		{&s.Refused, &c.refused}, {&s.Full, &c.full}, {&s.Closing, &c.closing},
-		{&s.SendErrors, &c.sendErrors}, {&s.OpenErrors, &c.openErrors}, {&s.Unreachable, &c.unreachable},
-		{&s.Overflow, &c.overflow}, {&s.Trains, &c.trains}, {&s.Opened, &c.opened}, {&s.Expired, &c.expired},
-		{&s.Recycled, &c.recycled}, {&s.Evicted, &c.evicted}, {&s.Moved, &c.moved},
+		{&s.ClientPackets, &c.clientPackets},
+		{&s.ClientBytes, &c.clientBytes},
+		{&s.BackendPackets, &c.backendPackets},
+		{&s.BackendBytes, &c.backendBytes},
+		{&s.Sent, &c.sent},
+		{&s.Replied, &c.replied},
+		{&s.Dropped, &c.dropped},
+		{&s.Hidden, &c.hidden},
+		{&s.Refused, &c.refused},
+		{&s.Full, &c.full},
+		{&s.Closing, &c.closing},
+		{&s.SendErrors, &c.sendErrors},
+		{&s.OpenErrors, &c.openErrors},
+		{&s.Unreachable, &c.unreachable},
+		{&s.Overflow, &c.overflow},
+		{&s.Trains, &c.trains},
+		{&s.Opened, &c.opened},
+		{&s.Expired, &c.expired},
+		{&s.Recycled, &c.recycled},
+		{&s.Evicted, &c.evicted},
+		{&s.Moved, &c.moved},
 	} {
 		*p.to += p.from.Load()
 	}
@@ -622,9 +636,8 @@ func (s *shard) failed(u *upstream, err error) {
 	s.e.unreachable(u.member, err)
 }
 
-// expire removes the flows that have been silent for too long, and returns when
-// to look again: the zero time if there is nothing to wait for.
-func (s *shard) expire() (next time.Duration) {
+// expire removes the flows that have been silent for too long.
+func (s *shard) expire() {
 	unanswered, half, idle := s.limits()
 	for f := s.unanswered.tail; f != nil; {
 		older := f
@@ -639,7 +652,6 @@ func (s *shard) expire() (next time.Duration) {
 	for f := s.full.tail; f != nil && s.now-f.seen >= idle; f = s.full.tail {
 		s.expired(f)
 	}
-	return s.due()
 }
 
 // due returns when a flow may have to be removed next, but no sooner than in a

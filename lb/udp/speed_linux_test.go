@@ -438,6 +438,7 @@ func (s *spread) median() float64 {
 	v := slices.Sorted(slices.Values(s.v))
 	return v[len(v)/2]
 }
+
 func (s *spread) String() string {
 	return fmt.Sprintf("%.2f (%.2f-%.2f)", s.median(), slices.Min(s.v), slices.Max(s.v))
 }

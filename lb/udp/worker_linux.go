@@ -185,12 +185,12 @@ func (w *worker) addListener(l *listener) error {
 	}
 	w.listeners = append(w.listeners, l)
 	if !l.wildcard {
-		l.end = w.newEndpoint(l, len(w.listeners)-1, l.addr)
+		l.end = w.newEndpoint(len(w.listeners)-1, l.addr)
 	}
 	return w.watch(l.fd, wakeSlot-int32(len(w.listeners)), 0)
 }
 
-func (w *worker) newEndpoint(l *listener, number int, addr netip.AddrPort) *endpoint {
+func (w *worker) newEndpoint(number int, addr netip.AddrPort) *endpoint {
 	end := &endpoint{id: w.lastEnd, addr: addr, listener: number}
 	w.lastEnd++
 	return end
@@ -392,7 +392,7 @@ func (w *worker) arrived(l *listener, a arrival) {
 		return // addresses of this machine are not that many
 	}
 	addr := netip.AddrFrom16(a.addr).Unmap()
-	end := w.newEndpoint(l, int(id.lost), netip.AddrPortFrom(addr, l.addr.Port()))
+	end := w.newEndpoint(int(id.lost), netip.AddrPortFrom(addr, l.addr.Port()))
 	end.raw.size = putPktinfo(end.raw.ctl[:], addr, a.ifindex, l.v6)
 	w.ends[id], l.end = end, end
 }
