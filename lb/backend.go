@@ -94,9 +94,21 @@ type load struct {
 	clients atomic.Int64 // of the Table
 	streams atomic.Int64 // of stream engines, without a name in the Table
 	picked  atomic.Uint64
+	// losses is how often the backend was lost, and stale how many of its
+	// clients haven't been heard of since the last time.
+	losses atomic.Uint32
+	stale  atomic.Int64
 	// pending counts the picks of one second that no answer has followed: the
 	// second, as Unix time, in the upper half.
 	pending atomic.Uint64
+}
+
+// lost notes that the backend is down: its clients may be gone. They keep their
+// names, for it may come back with them, but those that aren't heard of again
+// are no load.
+func (l *load) lost() {
+	l.stale.Store(l.clients.Load())
+	l.losses.Add(1)
 }
 
 // wait counts a pick.
@@ -133,8 +145,11 @@ func (l *load) waiting(now uint32) int {
 }
 
 // Clients is how many clients the backend has now: those in the Table, and
-// streams without one.
-func (m *Member) Clients() int { return int(m.load.clients.Load() + m.load.streams.Load()) }
+// streams without one. Clients that it had when it was last down, and that
+// haven't been heard of since, don't count.
+func (m *Member) Clients() int {
+	return int(m.load.clients.Load() - max(m.load.stale.Load(), 0) + m.load.streams.Load())
+}
 
 // Full reports whether the backend has as many clients as it may have.
 func (m *Member) Full() bool { return m.MaxClients > 0 && m.Clients() >= m.MaxClients }

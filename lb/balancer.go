@@ -212,9 +212,14 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Memb
 		return nil, 0, lost
 	}
 	for _, k := range v.Hints {
-		if m := b.hinted(k, view, now); m != nil && !slices.Contains(avoid, m.ID) {
-			return m, WhyHint, lost
+		m := b.hinted(k, view, now)
+		if m == nil || slices.Contains(avoid, m.ID) {
+			continue
 		}
+		if n := t.find(k.as(spaceSource)); real && n != 0 && k.Space() == SpaceAddr {
+			t.sources.items[t.names.items[n].owner].follow(now)
+		}
+		return m, WhyHint, lost
 	}
 	return nil, 0, lost
 }
@@ -235,7 +240,8 @@ func (b *Balancer) hinted(k Key, view *View, now tick) *Member {
 		return nil
 	}
 	s := &t.sources.items[t.names.items[n].owner]
-	if s.last == 0 || int(s.clients) >= defaultTo(b.MaxHinted, DefaultMaxHinted) {
+	// Those on their way there count: many may come before any is answered.
+	if s.last == 0 || int(s.clients)+s.following(now) >= defaultTo(b.MaxHinted, DefaultMaxHinted) {
 		return nil
 	}
 	m := view.usable(t.clients.items[s.last].backend)

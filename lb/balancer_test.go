@@ -124,6 +124,82 @@ func TestRouteHints(t *testing.T) {
 	}
 }
 
+// A whole office that comes at once, before its second client is answered, doesn't
+// all follow the first.
+func TestRouteHintsInARush(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBalancer(t, "a", "b", "c")
+		at := func(port uint16) Flow { return flow("203.0.113.5", port, 500) }
+		b.Answered(b.member(t, "b"), at(500), StageEstablished, WhyPicked, spi(1))
+		rush := func(first uint64) (hinted int) {
+			for i := range uint64(50) {
+				if r := b.mustRoute(t, begins(spi(first+i), at(uint16(1000+i))), at(uint16(1000+i))); r.Why == WhyHint {
+					hinted++
+				}
+			}
+			return hinted
+		}
+		if n := rush(100); n != DefaultMaxHinted-1 {
+			t.Errorf("%d of 50 followed the first client, want %d", n, DefaultMaxHinted-1)
+		}
+		time.Sleep(2 * time.Second)
+		if n := rush(200); n != DefaultMaxHinted-1 {
+			t.Errorf("when those are forgotten, %d followed, want %d", n, DefaultMaxHinted-1)
+		}
+		// Each one that is answered is a client then, and no longer on its way.
+		time.Sleep(2 * time.Second)
+		b.mustRoute(t, begins(spi(300), at(3000)), at(3000))
+		b.Answered(b.member(t, "b"), at(3000), StageEstablished, WhyHint, spi(300))
+		if n := rush(400); n != DefaultMaxHinted-2 {
+			t.Errorf("beside two clients, %d followed, want %d", n, DefaultMaxHinted-2)
+		}
+	})
+}
+
+// A gateway that died comes back without the clients it had: they are no load,
+// until they are heard of.
+func TestClientsAfterDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBalancer(t, "a", "b")
+		f := flow("192.0.2.1", 500, 500)
+		for i := range uint64(10) {
+			b.Answered(b.member(t, "a"), f, StageEstablished, WhyPicked, spi(i))
+		}
+		time.Sleep(time.Second)
+		clients := func(want int) {
+			t.Helper()
+			if n := b.member(t, "a").Clients(); n != want {
+				t.Errorf("a has %d clients, want %d", n, want)
+			}
+		}
+		clients(10)
+		b.Pool.Mark("a", Down, "dead")
+		b.Pool.Mark("a", Up, "")
+		clients(0)
+		time.Sleep(time.Second)
+		for i := range uint64(3) { // these were only thought to be lost
+			if r := b.mustRoute(t, &Verdict{Keys: [MaxKeys]Key{spi(i)}}, f); r.Member.Name != "a" {
+				t.Errorf("client %d went to %s", i, r.Member.Name)
+			}
+		}
+		clients(3)
+		b.Answered(b.member(t, "b"), f, StageEstablished, WhyMoved, spi(0))
+		b.Answered(b.member(t, "b"), f, StageEstablished, WhyMoved, spi(9))
+		clients(2)
+		b.Answered(b.member(t, "a"), f, StageEstablished, WhyPicked, spi(50))
+		clients(3)
+		b.Table.Forget(spi(8))
+		b.Table.Forget(spi(50))
+		clients(2)
+		time.Sleep(DefaultIdle + 2*time.Second)
+		synctest.Wait()
+		clients(0)
+		if n := b.member(t, "b").Clients(); n != 0 {
+			t.Errorf("b has %d clients at the end", n)
+		}
+	})
+}
+
 func TestRouteDown(t *testing.T) {
 	b := newBalancer(t, "a", "b")
 	f := flow("192.0.2.1", 500, 500)

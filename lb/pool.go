@@ -320,6 +320,9 @@ func (r *record) member(now time.Time) *Member {
 	}
 	if s != r.state {
 		r.state, r.since = s, now
+		if s == Down {
+			r.load.lost()
+		}
 	}
 	r.cause = cause
 	weight := max(r.Weight, 0)

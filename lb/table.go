@@ -135,6 +135,7 @@ type client struct {
 	names      uint8
 	stage      Stage
 	why        Why
+	losses     uint8 // of its backend, when it was last heard of
 }
 
 type source struct {
@@ -142,6 +143,25 @@ type source struct {
 	clients uint32
 	half    uint32
 	last    uint32 // the client seen last; 0 if that one is gone
+	hinted  uint32 // hints followed since hintAt that no client has come of
+	hintAt  tick
+}
+
+// following returns how many new clients have been sent after those of s within
+// the last second and haven't been answered.
+func (s *source) following(now tick) int {
+	if now-s.hintAt > tick(time.Second/tickLen) {
+		return 0
+	}
+	return int(s.hinted)
+}
+
+// follow counts one more.
+func (s *source) follow(now tick) {
+	if s.following(now) == 0 {
+		s.hinted, s.hintAt = 0, now
+	}
+	s.hinted++
 }
 
 // list is a list of clients, the one seen last first.
@@ -217,6 +237,7 @@ func (t *Table) touch(c uint32, now tick) {
 	r := &t.clients.items[c]
 	s := &t.sources.items[r.source]
 	s.last = c
+	t.notStale(r)
 	if r.seen == now {
 		return
 	}
@@ -280,8 +301,9 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 	r := &t.clients.items[c]
 	if r.backend != m.ID {
 		was, moved = r.backend, true
+		t.notStale(r)
 		t.count(r.backend, -1)
-		r.backend, r.why = m.ID, why
+		r.backend, r.why, r.losses = m.ID, why, uint8(m.load.losses.Load())
 		t.countAt(m, 1)
 	}
 	if stage > r.stage {
@@ -358,11 +380,15 @@ func (t *Table) add(m *Member, src Key, stage Stage, why Why, now tick) uint32 {
 	t.serial++
 	t.clients.items[c] = client{
 		backend: m.ID, seen: now, since: now, stage: stage, why: why, source: s, serial: t.serial,
+		losses: uint8(m.load.losses.Load()),
 	}
 	r := &t.clients.items[c]
 	so := &t.sources.items[s]
 	so.clients++
 	so.last = c
+	if so.hinted > 0 {
+		so.hinted--
+	}
 	if stage != StageEstablished {
 		so.half++
 	}
@@ -490,6 +516,7 @@ func (t *Table) remove(c uint32) {
 	if l := t.list(r); l != nil {
 		t.unlink(l, c)
 	}
+	t.notStale(r)
 	t.count(r.backend, -1)
 	s := &t.sources.items[r.source]
 	s.clients--
@@ -560,6 +587,19 @@ func (t *Table) countAt(m *Member, d int64) {
 	}
 	t.loads[m.ID] = m.load
 	m.load.clients.Add(d)
+}
+
+// notStale counts r for its backend again, if it is one of those that weren't
+// heard of since that was down.
+func (t *Table) notStale(r *client) {
+	if int(r.backend) >= len(t.loads) || t.loads[r.backend] == nil {
+		return
+	}
+	l := t.loads[r.backend]
+	if n := uint8(l.losses.Load()); n != r.losses {
+		r.losses = n
+		l.stale.Add(-1)
+	}
 }
 
 func (t *Table) count(id ID, d int64) {

@@ -91,15 +91,15 @@ func (w *radiusWorld) pool() string {
 	if err := os.WriteFile(secret, []byte(peers.RADIUSSecret+"\n"), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
-	backends := ""
+	var backends strings.Builder
 	for _, f := range w.nps {
-		backends += fmt.Sprintf("          - {name: %s, address: %s}\n", f.Host.Name, f.Host.Addr())
+		backends.WriteString(fmt.Sprintf("          - {name: %s, address: %s}\n", f.Host.Name, f.Host.Addr()))
 	}
 	return fmt.Sprintf(`      - name: nps
         backends:
 %s        checks:
           - {type: radius, port: 1812, interval: 1s, timeout: 1s, rise: 1, fall: 2, secret_file: %s, user: aovlb-ping}
-`, backends, secret)
+`, backends.String(), secret)
 }
 
 func (w *radiusWorld) group(at netip.Addr) string {

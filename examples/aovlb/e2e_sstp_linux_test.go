@@ -58,9 +58,9 @@ func (w *sstpWorld) add(name string, m peers.Manner, status int) *peers.HTTPS {
 // serveSSTP starts the balancer.
 func (w *sstpWorld) serveSSTP() {
 	w.t.Helper()
-	backends := ""
+	var backends strings.Builder
 	for _, h := range w.servers {
-		backends += fmt.Sprintf("          - {name: %s, address: %s}\n", h.Name, h.Addr())
+		backends.WriteString(fmt.Sprintf("          - {name: %s, address: %s}\n", h.Name, h.Addr()))
 	}
 	w.serve(fmt.Sprintf(`name: e2e
 sites:
@@ -77,7 +77,7 @@ sites:
         client_address: %s
         listeners:
           - {name: sstp, protocol: sstp, address: "%s:443"}
-`, backends, w.clientAddress(), vip))
+`, backends.String(), w.clientAddress(), vip))
 }
 
 // newAddress has the client come from an address that none has had.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,7 +138,10 @@ func (l *speedLab) findKthreads() {
 }
 
 func (l *speedLab) startEngine() {
-	e := startChild(l.t, l.ns("l"), []string{"taskset", "-c", "1"}, childConfig{
+	// Go would make itself small on one CPU, and then has to juggle its only
+	// place to run; no gateway runs like that.
+	procs := fmt.Sprintf("GOMAXPROCS=%d", max(runtime.NumCPU(), 2))
+	e := startChild(l.t, l.ns("l"), []string{"taskset", "-c", "1", "env", procs}, childConfig{
 		Listen:   []netip.AddrPort{netip.MustParseAddrPort("10.71.0.254:4500")},
 		Backends: []netip.Addr{netip.MustParseAddr("10.71.11.1"), netip.MustParseAddr("10.71.12.1")},
 		ESP:      true,
