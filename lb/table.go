@@ -67,6 +67,7 @@ type Table struct {
 	ask     bucket
 	serial  uint32
 	timer   *time.Timer
+	due     time.Time // when timer goes off; zero if it isn't set
 	stats   TableStats
 }
 
@@ -580,18 +581,32 @@ func (t *Table) sweep(now tick, limit int) {
 // arm has the Table swept when its oldest client's time is over, and at most
 // once a second.
 func (t *Table) arm() {
-	if t.timer != nil || t.half.n+t.full.n == 0 {
+	if t.half.n+t.full.n == 0 {
 		return
 	}
+	wait := max(min(t.remaining(&t.half, t.halfOpen()), t.remaining(&t.full, t.idle())), time.Second)
+	due := time.Now().Add(wait)
+	// A half-open client may be due long before the established ones that the
+	// timer was set for.
+	if !t.due.IsZero() && !due.Before(t.due) {
+		return
+	}
+	t.due = due
+	if t.timer == nil {
+		t.timer = time.AfterFunc(wait, t.tidy)
+		return
+	}
+	t.timer.Reset(wait)
+}
+
+// tidy is what the timer does.
+func (t *Table) tidy() {
 	const most = 4096
-	wait := min(t.remaining(&t.half, t.halfOpen()), t.remaining(&t.full, t.idle()))
-	t.timer = time.AfterFunc(max(wait, time.Second), func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.timer = nil
-		t.sweep(t.now(), most)
-		t.arm()
-	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.due = time.Time{}
+	t.sweep(t.now(), most)
+	t.arm()
 }
 
 func (t *Table) remaining(l *list, limit time.Duration) time.Duration {
