@@ -108,17 +108,20 @@ type tick uint32
 
 const tickLen = 100 * time.Millisecond
 
-// name is one entry of the index: a client's name, or, in spaceSource, a source
-// address.
+// name is one entry of the index: a client's name, or that of a source
+// address (see [Key.source]).
 type name struct {
 	key   Key
 	owner uint32 // of clients, or of sources
 	next  uint32 // the client's next name, older
 }
 
-// spaceSource keeps the entries for source addresses apart from clients that
-// are named by their address.
-const spaceSource Space = 255
+// source returns the name of the entry for source address k. It is in no Space,
+// so that no name of a client equals it, whoever made that up.
+func (k Key) source() Key {
+	k.meta = 1<<40 | k.meta&(1<<32-1)
+	return k
+}
 
 type client struct {
 	first      uint32 // its latest name
@@ -503,7 +506,7 @@ func (t *Table) remove(c uint32) {
 
 // sourceOf returns the source for address k, made if need be.
 func (t *Table) sourceOf(k Key) uint32 {
-	k = k.as(spaceSource)
+	k = k.source()
 	if n := t.find(k); n != 0 {
 		return t.names.items[n].owner
 	}
@@ -529,7 +532,7 @@ func (t *Table) dropSource(s uint32) {
 // resource moves client c to the source at which it was heard last.
 func (t *Table) resource(c uint32, src Key) {
 	r := &t.clients.items[c]
-	src = src.as(spaceSource)
+	src = src.source()
 	if t.names.items[t.sources.items[r.source].name].key == src {
 		return
 	}

@@ -340,3 +340,18 @@ func TestHalfOpenSweptBesideEstablished(t *testing.T) {
 		}
 	})
 }
+
+func TestKeyOfSpace255(t *testing.T) {
+	b := newBalancer(t, "a")
+	f := flow("192.0.2.1", 500, 500)
+	k := NewKey(255, f.Client.Addr().As16())
+	if !b.Answered(b.member(t, "a"), f, StageEstablished, WhyPicked, k, spi(1)) {
+		t.Fatal("not recorded")
+	}
+	if c, ok := b.Table.Lookup(k); !ok || len(c.Names) != 2 {
+		t.Errorf("%+v, %v", c, ok)
+	}
+	if err := b.Table.check(); err != nil {
+		t.Error(err)
+	}
+}
