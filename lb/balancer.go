@@ -235,7 +235,7 @@ func (b *Balancer) hinted(k Key, view *View, now tick) *Member {
 		}
 		return nil
 	}
-	n := t.find(k.as(spaceSource))
+	n := t.find(k.source())
 	if n == 0 {
 		return nil
 	}

@@ -91,8 +91,8 @@ type View struct {
 	Spare []*Member
 	// Usable are those that may have clients: up or draining.
 	Usable []*Member
-	// Panic says that no backend is up and that the checks are disbelieved:
-	// Ready and Usable then hold backends that are down.
+	// Panic says that no backend with a share is up and that the checks are
+	// disbelieved: Ready and Usable then hold backends that are down.
 	Panic bool
 	// Priority is the active priority.
 	Priority int
@@ -395,8 +395,12 @@ func (p *Pool) choosePriority(v *View, now time.Time, at func(time.Time)) {
 // panicView fills v when no backend is up although some are only sick: those
 // that drain but live first, else all whose drain hasn't ended.
 func (p *Pool) panicView(v *View) {
-	if len(v.Usable) > 0 {
-		v.Ready = v.Usable
+	for _, m := range v.Usable {
+		if m.Share > 0 {
+			v.Ready = append(v.Ready, m)
+		}
+	}
+	if len(v.Ready) > 0 {
 		return
 	}
 	for _, m := range v.Members {
@@ -404,7 +408,7 @@ func (p *Pool) panicView(v *View) {
 			v.Ready = append(v.Ready, m)
 		}
 	}
-	v.Usable, v.Panic = v.Ready, len(v.Ready) > 0
+	v.Usable, v.Panic = append(v.Usable, v.Ready...), len(v.Ready) > 0
 }
 
 // wake has the view made again at next, when it isn't zero.

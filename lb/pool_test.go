@@ -220,3 +220,25 @@ func TestPoolChanged(t *testing.T) {
 	default:
 	}
 }
+
+func TestPanicWithoutShare(t *testing.T) {
+	for _, p := range []Picker{&Maglev{}, LeastClients{}, &RoundRobin{}} {
+		b := &Balancer{Pool: new(Pool), Table: new(Table), Picker: p}
+		addr := netip.MustParseAddr("192.0.2.9")
+		if err := b.Pool.Set(Backend{Name: "keeps", Addr: addr, Weight: -1}, Backend{Name: "sick", Addr: addr}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Pool.Mark("sick", Down, "test"); err != nil {
+			t.Fatal(err)
+		}
+		v := Verdict{Begin: true, Keys: [MaxKeys]Key{spi(1)}}
+		r, err := b.Route(&v, flow("192.0.2.1", 500, 500))
+		if err != nil || r.Member.Name != "sick" {
+			t.Errorf("%T: %+v, %v; the one backend that takes new clients is sick", p, r, err)
+		}
+		view := b.Pool.View()
+		if len(view.Usable) != 2 || !view.Panic {
+			t.Errorf("usable: %d, panic: %v", len(view.Usable), view.Panic)
+		}
+	}
+}

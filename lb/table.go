@@ -71,6 +71,7 @@ type Table struct {
 	ask     bucket
 	serial  uint32
 	timer   *time.Timer
+	due     time.Time // when timer goes off; zero if it isn't set
 	stats   TableStats
 }
 
@@ -111,17 +112,20 @@ type tick uint32
 
 const tickLen = 100 * time.Millisecond
 
-// name is one entry of the index: a client's name, or, in spaceSource, a source
-// address.
+// name is one entry of the index: a client's name, or that of a source
+// address (see [Key.source]).
 type name struct {
 	key   Key
 	owner uint32 // of clients, or of sources
 	next  uint32 // the client's next name, older
 }
 
-// spaceSource keeps the entries for source addresses apart from clients that
-// are named by their address.
-const spaceSource Space = 255
+// source returns the name of the entry for source address k. It is in no Space,
+// so that no name of a client equals it, whoever made that up.
+func (k Key) source() Key {
+	k.meta = 1<<40 | k.meta&(1<<32-1)
+	return k
+}
 
 type client struct {
 	first      uint32 // its latest name
@@ -533,7 +537,7 @@ func (t *Table) remove(c uint32) {
 
 // sourceOf returns the source for address k, made if need be.
 func (t *Table) sourceOf(k Key) uint32 {
-	k = k.as(spaceSource)
+	k = k.source()
 	if n := t.find(k); n != 0 {
 		return t.names.items[n].owner
 	}
@@ -559,7 +563,7 @@ func (t *Table) dropSource(s uint32) {
 // resource moves client c to the source at which it was heard last.
 func (t *Table) resource(c uint32, src Key) {
 	r := &t.clients.items[c]
-	src = src.as(spaceSource)
+	src = src.source()
 	if t.names.items[t.sources.items[r.source].name].key == src {
 		return
 	}
@@ -624,18 +628,32 @@ func (t *Table) sweep(now tick, limit int) {
 // arm has the Table swept when its oldest client's time is over, and at most
 // once a second.
 func (t *Table) arm() {
-	if t.timer != nil || t.half.n+t.full.n == 0 {
+	if t.half.n+t.full.n == 0 {
 		return
 	}
+	wait := max(min(t.remaining(&t.half, t.halfOpen()), t.remaining(&t.full, t.idle())), time.Second)
+	due := time.Now().Add(wait)
+	// A half-open client may be due long before the established ones that the
+	// timer was set for.
+	if !t.due.IsZero() && !due.Before(t.due) {
+		return
+	}
+	t.due = due
+	if t.timer == nil {
+		t.timer = time.AfterFunc(wait, t.tidy)
+		return
+	}
+	t.timer.Reset(wait)
+}
+
+// tidy is what the timer does.
+func (t *Table) tidy() {
 	const most = 4096
-	wait := min(t.remaining(&t.half, t.halfOpen()), t.remaining(&t.full, t.idle()))
-	t.timer = time.AfterFunc(max(wait, time.Second), func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.timer = nil
-		t.sweep(t.now(), most)
-		t.arm()
-	})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.due = time.Time{}
+	t.sweep(t.now(), most)
+	t.arm()
 }
 
 func (t *Table) remaining(l *list, limit time.Duration) time.Duration {

@@ -348,3 +348,39 @@ func BenchmarkTable(b *testing.B) {
 		}
 	})
 }
+
+func TestHalfOpenSweptBesideEstablished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBalancer(t, "a")
+		m := b.member(t, "a")
+		b.Table.MaxHalfOpenPerSource = 4
+		f := flow("192.0.2.1", 500, 500)
+		b.Answered(m, f, StageEstablished, WhyPicked, spi(1))
+		time.Sleep(time.Minute)
+		for i := range uint64(4) {
+			b.Answered(m, f, StageHalfOpen, WhyPicked, spi(10+i))
+		}
+		time.Sleep(DefaultHalfOpen + 2*time.Second)
+		if s := b.Table.Stats(); s.HalfOpen != 0 || m.Clients() != 1 {
+			t.Errorf("%d half-open clients are left, the backend counts %d", s.HalfOpen, m.Clients())
+		}
+		if !b.Answered(m, f, StageHalfOpen, WhyPicked, spi(20)) {
+			t.Error("clients whose time is over keep others of their address out")
+		}
+	})
+}
+
+func TestKeyOfSpace255(t *testing.T) {
+	b := newBalancer(t, "a")
+	f := flow("192.0.2.1", 500, 500)
+	k := NewKey(255, f.Client.Addr().As16())
+	if !b.Answered(b.member(t, "a"), f, StageEstablished, WhyPicked, k, spi(1)) {
+		t.Fatal("not recorded")
+	}
+	if c, ok := b.Table.Lookup(k); !ok || len(c.Names) != 2 {
+		t.Errorf("%+v, %v", c, ok)
+	}
+	if err := b.Table.check(); err != nil {
+		t.Error(err)
+	}
+}
