@@ -65,6 +65,7 @@ type Table struct {
 	full    list // established
 	loads   []*load
 	ask     bucket
+	shares  *[askShares]bucket // of it, by network
 	serial  uint32
 	timer   *time.Timer
 	stats   TableStats
