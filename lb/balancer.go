@@ -319,7 +319,8 @@ func (b *Balancer) Answered(m *Member, f Flow, stage Stage, why Why, keys ...Key
 }
 
 // Learn gives the client that is known by one of keys the others as names too,
-// if its backend is m. Unlike Answered it never makes a client.
+// if its backend is m. Unlike Answered it never makes a client, and takes no name
+// from another one: nothing has proven whose it is.
 func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 	t := b.Table
 	t.mu.Lock()
@@ -332,7 +333,9 @@ func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 		}
 		t.touch(c, now)
 		for _, k := range keys {
-			t.addName(c, k, now)
+			if other := t.client(k, now); other == 0 || other == c {
+				t.addName(c, k, now)
+			}
 		}
 		return true
 	}
