@@ -91,3 +91,27 @@ func TestLearnTakesNothing(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAnsweredReplay sends the first message of an established client again, from
+// elsewhere. Its backend may answer that again, but nobody has proven to be the
+// client by it: it stays where it is, with all its names.
+func TestAnsweredReplay(t *testing.T) {
+	b := newBalancer(t, "a", "b")
+	a := b.member(t, "a")
+	f := flow("192.0.2.1", 4500, 4500)
+	b.Answered(a, f, StageHalfOpen, WhyPicked, spi(1))
+	b.Answered(a, f, StageEstablished, WhyKnown, spi(1), FlowKey(f))
+	b.Learn(a, FlowKey(f), spi(100))
+	before, _ := b.Table.Lookup(spi(1))
+	for i := range uint16(2 * DefaultMaxNames) {
+		from := flow("203.0.113.66", 1000+i, 500)
+		r := b.mustRoute(t, begins(spi(1), from), from)
+		b.Answered(r.Member, from, StageHalfOpen, r.Why, spi(1), FlowKey(from))
+	}
+	if after, _ := b.Table.Lookup(spi(1)); !after.Equal(before) {
+		t.Errorf("the client is %+v, was %+v", after, before)
+	}
+	if err := b.Table.check(); err != nil {
+		t.Error(err)
+	}
+}

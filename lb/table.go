@@ -275,6 +275,13 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 		fresh = true
 	}
 	r := &t.clients.items[c]
+	if r.backend == m.ID && stage < r.stage {
+		// It answers the client's first message, which anybody who has seen
+		// that can send again, from anywhere. Where it came from names nobody.
+		t.touch(c, now)
+		t.arm()
+		return c, false, 0, false
+	}
 	if r.backend != m.ID {
 		was, moved = r.backend, true
 		t.count(r.backend, -1)
