@@ -71,3 +71,47 @@ func TestAnsweredAgain(t *testing.T) {
 		t.Errorf("%d clients with %d names, backend has %d, want 1, 6 and 1", s.Clients, s.Names, a.Clients())
 	}
 }
+
+// TestLearnTakesNothing checks that a name which a client only uses isn't taken
+// from who has it: nothing has proven it. It may be another's ESP SPI, made up by
+// an attacker or sent by who got the port of a client that has gone.
+func TestLearnTakesNothing(t *testing.T) {
+	b := newBalancer(t, "a", "b")
+	victim, other := flow("192.0.2.1", 4500, 4500), flow("198.51.100.9", 4500, 4500)
+	b.Answered(b.member(t, "a"), victim, StageEstablished, WhyPicked, spi(1), FlowKey(victim))
+	b.Learn(b.member(t, "a"), FlowKey(victim), spi(7))
+	b.Answered(b.member(t, "b"), other, StageEstablished, WhyPicked, spi(2), FlowKey(other))
+	b.Learn(b.member(t, "b"), FlowKey(other), spi(7), spi(8))
+	for k, want := range map[Key]string{spi(7): "a", spi(8): "b"} {
+		if c, ok := b.Table.Lookup(k); !ok || c.Backend != b.member(t, want).ID {
+			t.Errorf("name %v is at backend %v (%v), want %s", k, c.Backend, ok, want)
+		}
+	}
+	if err := b.Table.check(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAnsweredReplay sends the first message of an established client again, from
+// elsewhere. Its backend may answer that again, but nobody has proven to be the
+// client by it: it stays where it is, with all its names.
+func TestAnsweredReplay(t *testing.T) {
+	b := newBalancer(t, "a", "b")
+	a := b.member(t, "a")
+	f := flow("192.0.2.1", 4500, 4500)
+	b.Answered(a, f, StageHalfOpen, WhyPicked, spi(1))
+	b.Answered(a, f, StageEstablished, WhyKnown, spi(1), FlowKey(f))
+	b.Learn(a, FlowKey(f), spi(100))
+	before, _ := b.Table.Lookup(spi(1))
+	for i := range uint16(2 * DefaultMaxNames) {
+		from := flow("203.0.113.66", 1000+i, 500)
+		r := b.mustRoute(t, begins(spi(1), from), from)
+		b.Answered(r.Member, from, StageHalfOpen, r.Why, spi(1), FlowKey(from))
+	}
+	if after, _ := b.Table.Lookup(spi(1)); !after.Equal(before) {
+		t.Errorf("the client is %+v, was %+v", after, before)
+	}
+	if err := b.Table.check(); err != nil {
+		t.Error(err)
+	}
+}

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -89,7 +90,8 @@ type Balancer struct {
 	// address follows: 0 means DefaultMaxHinted, less than 0 none.
 	MaxHinted int
 	// AskRate is how many packets a second may be sent to all backends: 0
-	// means DefaultAskRate, less than 0 none.
+	// means DefaultAskRate, less than 0 none. No address, of IPv6 no /64, can
+	// have so much of it that nothing is left to others.
 	AskRate int
 	// Trace, if not nil, hears of rare events.
 	Trace *Trace
@@ -181,7 +183,7 @@ func (b *Balancer) route(v *Verdict, f Flow, view *View, avoid []ID, real bool) 
 		return Route{}, ErrNoBackend
 	case len(view.Usable) == 1:
 		return Route{Member: view.Usable[0], Why: WhyPicked}, nil
-	case real && !b.Table.mayAsk(defaultTo(b.AskRate, DefaultAskRate)):
+	case real && !b.Table.mayAsk(defaultTo(b.AskRate, DefaultAskRate), f.Client.Addr()):
 		return Route{}, ErrAskLimit
 	}
 	return Route{Ask: view.Usable, Why: WhyAsked}, nil
@@ -323,7 +325,8 @@ func (b *Balancer) Answered(m *Member, f Flow, stage Stage, why Why, keys ...Key
 }
 
 // Learn gives the client that is known by one of keys the others as names too,
-// if its backend is m. Unlike Answered it never makes a client.
+// if its backend is m. Unlike Answered it never makes a client, and takes no name
+// from another one: nothing has proven whose it is.
 func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 	t := b.Table
 	t.mu.Lock()
@@ -336,7 +339,9 @@ func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 		}
 		t.touch(c, now)
 		for _, k := range keys {
-			t.addName(c, k, now)
+			if other := t.client(k, now); other == 0 || other == c {
+				t.addName(c, k, now)
+			}
 		}
 		return true
 	}
@@ -451,20 +456,49 @@ type bucket struct {
 	at     time.Time
 }
 
-// mayAsk takes a token, of which rate come each second.
-func (t *Table) mayAsk(rate int) bool {
+// fill adds what has come since, at rate a second: a second's at most.
+func (k *bucket) fill(now time.Time, rate float64) {
+	if k.at.IsZero() {
+		k.tokens = rate
+	} else {
+		k.tokens = min(k.tokens+now.Sub(k.at).Seconds()*rate, rate)
+	}
+	k.at = now
+}
+
+const (
+	// askShares is how many networks are told apart in asking; those that
+	// collide share.
+	askShares = 1024
+	// askShare is the part of the rate that is a network's share.
+	askShare = 1. / 8
+)
+
+// mayAsk takes a token, of which rate come each second. While at least half a
+// second's are left anybody may, then only networks that haven't had their share.
+// So a lone network may take nearly all, and yet leaves enough for others.
+func (t *Table) mayAsk(rate int, from netip.Addr) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	now := time.Now()
-	if t.ask.at.IsZero() {
-		t.ask.tokens = float64(rate)
-	} else {
-		t.ask.tokens = min(t.ask.tokens+now.Sub(t.ask.at).Seconds()*float64(rate), float64(rate))
+	if t.shares == nil {
+		t.shares = new([askShares]bucket)
 	}
-	t.ask.at = now
-	if t.ask.tokens < 1 {
+	now, all := time.Now(), float64(rate)
+	share := &t.shares[networkKey(from).hash(t.index.seed)%askShares]
+	share.fill(now, max(all*askShare, 1))
+	t.ask.fill(now, all)
+	if t.ask.tokens < 1 || t.ask.tokens <= all/2 && share.tokens < 1 {
 		return false
 	}
 	t.ask.tokens--
+	share.tokens = max(share.tokens-1, 0)
 	return true
+}
+
+// networkKey names what one client can send from: an address, or a /64 of IPv6.
+func networkKey(a netip.Addr) Key {
+	if a = a.Unmap(); a.Is6() {
+		a = netip.PrefixFrom(a.WithZone(""), 64).Masked().Addr()
+	}
+	return AddrKey(a)
 }

@@ -2,6 +2,7 @@ package lb
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -61,8 +62,9 @@ func TestRouteAsk(t *testing.T) {
 			t.Fatalf("route %+v", r)
 		}
 		asked, refused := 1, 0
-		for range 30 {
-			if _, err := b.Route(v, f); errors.Is(err, ErrAskLimit) {
+		for i := range 30 {
+			other := flow(fmt.Sprintf("198.51.100.%d", 10+i), 61000, 4500)
+			if _, err := b.Route(v, other); errors.Is(err, ErrAskLimit) {
 				refused++
 			} else if err == nil {
 				asked++
@@ -86,6 +88,44 @@ func TestRouteAsk(t *testing.T) {
 			t.Errorf("with one backend there is nobody to ask: %+v", r)
 		}
 	})
+}
+
+// One network that has all backends asked all the time leaves others what they
+// need to be found.
+func TestRouteAskIsShared(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		noisy  func(i int) string
+		honest string
+	}{
+		{"one address", func(int) string { return "198.51.100.1" }, "198.51.100.2"},
+		{"one network of IPv6", func(i int) string { return fmt.Sprintf("2001:db8:1:1::%x", i+1) }, "2001:db8:1:2::1"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBalancer(t, "a", "b", "c")
+				asks := func(from string, n uint64) bool {
+					f := flow(from, 4500, 4500)
+					_, err := b.Route(&Verdict{Miss: MissAsk, Keys: [MaxKeys]Key{spi(n), FlowKey(f)}}, f)
+					return err == nil
+				}
+				noisy, start := 0, time.Now()
+				for i := range 60 * 1000 {
+					if asks(x.noisy(i), uint64(i)) {
+						noisy++
+					}
+					if i%1000 == 999 && !asks(x.honest, 1<<40) {
+						t.Fatalf("after %v the honest client isn't asked about", time.Since(start))
+					}
+					time.Sleep(time.Millisecond)
+				}
+				// With nobody else there, it has nearly all.
+				if least := 59 * (DefaultAskRate - 2); noisy < least {
+					t.Errorf("asked %d times in a minute, want %d at least", noisy, least)
+				}
+			})
+		})
+	}
 }
 
 func TestRouteHints(t *testing.T) {

@@ -69,6 +69,7 @@ type Table struct {
 	full    list // established
 	loads   []*load
 	ask     bucket
+	shares  *[askShares]bucket // of it, by network
 	serial  uint32
 	timer   *time.Timer
 	due     time.Time // when timer goes off; zero if it isn't set
@@ -303,6 +304,13 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 		fresh = true
 	}
 	r := &t.clients.items[c]
+	if r.backend == m.ID && stage < r.stage {
+		// It answers the client's first message, which anybody who has seen
+		// that can send again, from anywhere. Where it came from names nobody.
+		t.touch(c, now)
+		t.arm()
+		return c, false, 0, false
+	}
 	if r.backend != m.ID {
 		was, moved = r.backend, true
 		t.notStale(r)

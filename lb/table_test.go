@@ -73,6 +73,10 @@ func (m *model) bind(id ID, src Key, stage Stage, why Why, keys []Key) {
 		c = &modelClient{source: src}
 		defer func() { m.clients = append(m.clients, c) }()
 	}
+	if c.backend == id && stage < c.stage {
+		c.seen = time.Now()
+		return
+	}
 	c.backend, c.source, c.seen, c.stage = id, src, time.Now(), max(c.stage, stage)
 	for _, k := range keys {
 		other := m.client(k)
