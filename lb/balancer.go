@@ -218,7 +218,7 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Memb
 		if m == nil || slices.Contains(avoid, m.ID) {
 			continue
 		}
-		if n := t.find(k.as(spaceSource)); real && n != 0 && k.Space() == SpaceAddr {
+		if n := t.find(k.source()); real && n != 0 && k.Space() == SpaceAddr {
 			t.sources.items[t.names.items[n].owner].follow(now)
 		}
 		return m, WhyHint, lost
