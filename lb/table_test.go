@@ -278,6 +278,28 @@ func TestTableFlood(t *testing.T) {
 	}
 }
 
+// TestTableMemory checks what docs/configuration.md says of a million clients.
+func TestTableMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a second")
+	}
+	const n = 1_000_000
+	b := newBalancer(t, "a")
+	a := b.member(t, "a")
+	for i := range uint64(n) {
+		f := Flow{Client: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 500), Service: 4500}
+		b.Answered(a, f, StageEstablished, WhyPicked, spi(i), FlowKey(f))
+	}
+	s := b.Table.Stats()
+	if s.Clients != n || s.Names != 2*n || s.Sources != n {
+		t.Fatalf("%+v", s)
+	}
+	t.Logf("%d bytes for each client, %d for each entry", s.Bytes/s.Clients, s.Bytes/(s.Names+s.Sources))
+	if s.Bytes > 220*n {
+		t.Errorf("%d bytes for each client, want 220 at most", s.Bytes/s.Clients)
+	}
+}
+
 func BenchmarkTable(b *testing.B) {
 	const n = 1 << 20
 	bal := newBalancer(b, "a", "b")
