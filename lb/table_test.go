@@ -279,7 +279,7 @@ func TestTableFlood(t *testing.T) {
 	}
 }
 
-// A million entries, of 350,000 clients with two names and an address each.
+// What docs/configuration.md says of memory: a million entries, of 350,000 clients with two names and an address each.
 func TestTableMillion(t *testing.T) {
 	const clients = 350_000
 	b := newBalancer(t, "a")

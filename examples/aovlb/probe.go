@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aovlb/aovlb/ikev2"
@@ -199,14 +200,14 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 	p := &sstp.Prober{ServerName: name, Verify: a.verify, PlainHTTP: a.plain}
 	r, err := p.Ask(ctx, f.Target)
 	if r.Status != 0 {
-		f.add("HTTP status", "%d %s", r.Status, r.Reason)
+		f.add("HTTP status", "%s", strings.TrimSpace(strconv.Itoa(r.Status)+" "+printable(r.Reason)))
 	}
 	if r.Server != "" {
 		f.add("server", "%q", r.Server)
 	}
 	if r.Leaf != nil {
 		f.add("TLS", "%s, %s", tls.VersionName(r.TLSVersion), tls.CipherSuiteName(r.CipherSuite))
-		f.add("certificate for", "%v", certificateNames(&r))
+		f.add("certificate for", "%s", printable(fmt.Sprint(certificateNames(&r))))
 		f.add("certificate ends", "%s", r.Leaf.NotAfter.UTC().Format(time.DateOnly))
 		f.add("certificate SHA-256", "%s", r.Fingerprint())
 	}
@@ -214,6 +215,19 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 		f.add("time to connect", "%v", r.Connect.Round(10*time.Microsecond))
 	}
 	return err
+}
+
+// printable returns s, quoted if it holds what a terminal would obey: it may come
+// from anybody who answers.
+func printable(s string) string {
+	const most = 200
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	if q := strconv.Quote(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
 }
 
 func certificateNames(r *sstp.Result) []string {

@@ -85,3 +85,31 @@ func TestProbe(t *testing.T) {
 		}
 	}
 }
+
+// What a server says can't give orders to the terminal of who asks it.
+func TestProbeHostileServer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Skip("no loopback:", err)
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer ln.Close()
+	wg.Go(func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = c.Read(make([]byte, 4096)) // the request
+		_, _ = c.Write([]byte("HTTP/1.1 401 \x1b[2J\x1b]0;owned\a" + strings.Repeat("x", 5000) + "\r\nServer: \x1b[1m\r\n\r\n"))
+	})
+	var out bytes.Buffer
+	env := &environment{stdout: &out, stderr: &out, getenv: func(string) string { return "" }}
+	if code := run(t.Context(), env, []string{"probe", "sstp", ln.Addr().String(), "--plain-http"}); code != 0 {
+		t.Errorf("exit code %d: %s", code, &out)
+	}
+	if s := out.String(); strings.ContainsAny(s, "\x1b\a") || !strings.Contains(s, "401") || len(s) > 1000 {
+		t.Errorf("prints %q", s)
+	}
+}

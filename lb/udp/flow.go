@@ -71,6 +71,7 @@ type flow struct {
 	up     *upstream   // nil while several are asked
 	asks   []*upstream // who is asked
 	others []*upstream // of a shared flow: all, up among them; see shared.go
+	home   *upstream   // among asks, if another backend claims an established flow
 	member *lb.Member  // of up
 	view   *lb.View    // in which member is known to be usable
 	stage  lb.Stage
@@ -438,6 +439,13 @@ func (s *shard) direct(f *flow, r lb.Route) bool {
 		f.member, f.view = r.Member, view
 		return true
 	}
+	if h := s.incumbent(f); h != nil && r.Why == lb.WhyKnown && h.member.ID != r.Member.ID {
+		// A NAT may have given the port to another client; but anybody can
+		// send a name of his own from a false address. The one who takes the
+		// client for its own has it.
+		f.home = h
+		return s.ask(f, lb.Route{Ask: []*lb.Member{h.member, r.Member}, Why: r.Why})
+	}
 	var u *upstream
 	for _, a := range f.asks {
 		if a.member.ID == r.Member.ID {
@@ -462,6 +470,19 @@ func (s *shard) direct(f *flow, r lb.Route) bool {
 	return true
 }
 
+// incumbent returns the upstream of an established flow, also while another
+// backend is asked whether it has the flow now; nil if it may have no clients.
+func (s *shard) incumbent(f *flow) *upstream {
+	u := f.home
+	if u == nil && f.stage == lb.StageEstablished {
+		u = f.up
+	}
+	if u == nil || !slices.ContainsFunc(s.b.Pool.View().Usable, func(m *lb.Member) bool { return m.ID == u.member.ID }) {
+		return nil
+	}
+	return u
+}
+
 // ask gives f an upstream to each backend that is to be asked.
 func (s *shard) ask(f *flow, r lb.Route) bool {
 	if f.up != nil {
@@ -474,6 +495,9 @@ func (s *shard) ask(f *flow, r lb.Route) bool {
 			if m.ID == u.member.ID {
 				return false
 			}
+		}
+		if f.home == u {
+			f.home = nil
 		}
 		s.close(u)
 		return true
@@ -513,7 +537,7 @@ func (s *shard) closeAll(f *flow, keep *upstream) {
 		}
 		f.asks[i] = nil
 	}
-	f.up, f.asks = keep, f.asks[:0]
+	f.up, f.home, f.asks = keep, nil, f.asks[:0]
 }
 
 func (s *shard) close(u *upstream) {
@@ -567,6 +591,9 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 		return true
 	}
 	if f.up == nil {
+		if f.home != nil && f.home != u && v.Stage != lb.StageEstablished {
+			return true // that anybody can have it say
+		}
 		s.settle(f, u)
 	}
 	f.spoke = true

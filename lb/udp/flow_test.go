@@ -205,6 +205,80 @@ func TestMove(t *testing.T) {
 	})
 }
 
+// elsewhere makes a client, and its number, that is at another gateway than home.
+// That answers as how says.
+func (w *world) elsewhere(home string, how byte) (*client, uint64) {
+	w.t.Helper()
+	for n := range uint64(50) {
+		c := w.client(fmt.Sprintf("203.0.113.66:%d", 1000+n))
+		if got := c.ask(datagram('N', 100+n, how)); got != home && got != "" {
+			return c, 100 + n
+		}
+		c.Close()
+	}
+	w.t.Fatal("all clients are at " + home)
+	return nil, 0
+}
+
+// What comes from a client's address under the name of another gateway's client
+// takes the flow from nobody until that gateway has taken it for its own: anybody
+// can send that from a false address. Otherwise the client's gateway would see it
+// come from another port each time.
+func TestForgedSource(t *testing.T) {
+	for _, answer := range []string{"none", "half-open"} {
+		t.Run(answer, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2).serve()
+				c := w.client("198.51.100.1:4500")
+				home := c.ask(datagram('N', 7))
+				c.ask(datagram('E', 7))
+				port := w.gateways[home].from(7)
+				own, n := w.elsewhere(home, 'h')
+				forged := datagram('N', n, 'h')
+				if answer == "none" {
+					for name, g := range w.gateways {
+						g.hush(name != home)
+					}
+				}
+				for range 5 {
+					for range 3 {
+						c.ask(forged)
+					}
+					if got := c.ask(datagram('E', 7)); got != home {
+						t.Errorf("the client was answered by %q, want %q", got, home)
+					}
+					if got := w.gateways[home].from(7); got != port {
+						t.Errorf("its gateway sees it come from %v, want %v", got, port)
+					}
+				}
+				if s := w.engine.Stats(); s.Moved != 0 {
+					t.Errorf("moved %d times", s.Moved)
+				}
+				w.stop(c, own)
+			})
+		})
+	}
+}
+
+// A NAT gives the port of a client that has gone to one of another gateway.
+func TestPortChangesHands(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2).serve()
+		gone := w.client("198.51.100.1:1000")
+		stays, n := w.elsewhere(gone.ask(datagram('N', 7)), 'e')
+		home := stays.ask(datagram('C', n))
+		for _, kind := range []byte{'C', 'E', 'C'} {
+			if got := gone.ask(datagram(kind, n)); got != home {
+				t.Errorf("%c: answered by %q, want %q", kind, got, home)
+			}
+		}
+		if s := w.engine.Stats(); s.Sockets != s.Flows {
+			t.Errorf("%d sockets for %d flows", s.Sockets, s.Flows)
+		}
+		w.stop(gone, stays)
+	})
+}
+
 func TestDrainAndDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
