@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -407,6 +406,33 @@ func TestRestorePorts(t *testing.T) {
 }
 
 // realGateway is a gateway of engine_test.go on a real socket.
+// TestRestoreImpossible restores flows that no listener can have.
+func TestRestoreImpossible(t *testing.T) {
+	backend := newEcho(t, "127.0.0.2:0")
+	for _, client := range []netip.AddrPort{{}, netip.MustParseAddrPort("[2001:db8::1]:500")} {
+		conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool := new(lb.Pool)
+		if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+			t.Fatal(err)
+		}
+		e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port()}
+		e.Restore([]udp.FlowState{{
+			Client: client, Backend: "echo", Listener: conns[0].LocalAddr().(*net.UDPAddr).AddrPort(),
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := e.Serve(ctx, conns...); !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve: %v", err)
+		}
+		if s := e.Stats(); s.Restored != 0 || s.Skipped != 1 {
+			t.Errorf("client %v: restored %d, skipped %d", client, s.Restored, s.Skipped)
+		}
+	}
+}
+
 func realGateway(t *testing.T, name, addr string) (*gateway, netip.AddrPort) {
 	t.Helper()
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
