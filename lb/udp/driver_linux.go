@@ -362,6 +362,7 @@ func (w *worker) inherit(k flowKey, fl lb.Flow, end *endpoint) bool {
 	}
 	delete(d.orphans, o)
 	d.waiting.Add(-1)
+	delete(d.idle, w) // it has a flow again
 	// Its keeper closes it only after taking it out of orphans.
 	fd, err := unix.FcntlInt(uintptr(old.up.raw.fd), unix.F_DUPFD_CLOEXEC, 0)
 	d.mu.Unlock()

@@ -433,6 +433,59 @@ func TestRestoreImpossible(t *testing.T) {
 	}
 }
 
+// TestShutdownRestored moves a restored flow to a worker that had none when the
+// drain began.
+func TestShutdownRestored(t *testing.T) {
+	backend := newEcho(t, "127.0.0.2:0")
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 { // half of the clients come to that worker
+		conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{Sockets: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
+		cl := dial(t, at)
+		e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port(), Workers: 2}
+		e.Restore([]udp.FlowState{{Client: cl.LocalAddr().(*net.UDPAddr).AddrPort(), Listener: at, Backend: "echo"}})
+		served := make(chan error, 1)
+		go func() { served <- e.Serve(context.Background(), conns...) }()
+		await(t, e, func(s udp.Stats) bool { return s.Restored == 1 })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended, waits := make(chan error, 1), make(chan struct{}, 9)
+		go func() { ended <- e.Shutdown(doneContext{ctx, waits}) }()
+		<-waits
+		for range 2 { // each worker has gone once round
+			e.Flows()
+		}
+		roundTrip(t, cl, pattern(50, byte(i)))
+		select {
+		case err := <-served:
+			t.Errorf("round %d: Serve returned %v while a flow lives", i, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		cancel()
+		<-ended
+		if t.Failed() {
+			return
+		}
+		<-served
+	}
+}
+
+// doneContext tells when somebody begins to wait for its end.
+type doneContext struct {
+	context.Context
+	waits chan struct{}
+}
+
+func (c doneContext) Done() <-chan struct{} {
+	c.waits <- struct{}{}
+	return c.Context.Done()
+}
+
 func realGateway(t *testing.T, name, addr string) (*gateway, netip.AddrPort) {
 	t.Helper()
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
