@@ -191,9 +191,15 @@ func (d *linux) serve(ctx context.Context) error {
 			d.stopAll() // one that failed ends all
 		})
 	}
-	unhook := context.AfterFunc(ctx, d.stopAll)
+	stopped := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		d.stopAll()
+		close(stopped)
+	})
 	wg.Wait()
-	unhook()
+	if !unhook() {
+		<-stopped // it must not kick a worker whose files are closed
+	}
 	return errors.Join(errors.Join(errs...), d.close())
 }
 

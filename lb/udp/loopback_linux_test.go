@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -484,6 +485,28 @@ type doneContext struct {
 func (c doneContext) Done() <-chan struct{} {
 	c.waits <- struct{}{}
 	return c.Context.Done()
+}
+
+// TestNothingAfterServe wants all that a cancelled Serve began to have ended when
+// it returns: a late kick would write to a file that may be another's by then.
+func TestNothingAfterServe(t *testing.T) {
+	pool := new(lb.Pool)
+	for range 300 {
+		conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{Sockets: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Workers: 2}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- e.Serve(ctx, conns...) }()
+		cancel()
+		<-served
+		b := make([]byte, 1<<16)
+		if b = b[:runtime.Stack(b, true)]; bytes.Contains(b, []byte("udp.(*linux).stopAll")) {
+			t.Fatalf("still running:\n%s", b)
+		}
+	}
 }
 
 func realGateway(t *testing.T, name, addr string) (*gateway, netip.AddrPort) {
