@@ -487,6 +487,54 @@ func (c doneContext) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
+// hookContext calls a function when a Serve looks at it first.
+type hookContext struct {
+	context.Context
+	once *sync.Once
+	hook func()
+}
+
+func (c hookContext) Done() <-chan struct{} {
+	c.once.Do(c.hook)
+	return c.Context.Done()
+}
+
+// TestShutdownAtStart wants the deadline of a Shutdown to count while Serve begins.
+func TestShutdownAtStart(t *testing.T) {
+	backend := newEcho(t, "127.0.0.2:0")
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port()}
+	e.Restore([]udp.FlowState{{
+		Client: netip.MustParseAddrPort("127.0.0.9:9"), Backend: "echo",
+		Listener: conns[0].LocalAddr().(*net.UDPAddr).AddrPort(),
+	}})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	hook := func() {
+		go func() { ended <- e.Shutdown(over) }()
+		time.Sleep(20 * time.Millisecond)
+	}
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(hookContext{ctx, new(sync.Once), hook}, conns...) }()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("Shutdown waits though its time is over")
+		stop()
+	}
+	<-served
+}
+
 // TestNothingAfterServe wants all that a cancelled Serve began to have ended when
 // it returns: a late kick would write to a file that may be another's by then.
 func TestNothingAfterServe(t *testing.T) {
