@@ -67,8 +67,9 @@ func (s State) String() string {
 // MarshalText returns the State as String does.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// ID identifies a backend within its Pool by a small number: the same for the
-// same name as long as the Pool lives.
+// ID identifies a backend within its Pool by a small number: the same as long as
+// the Pool holds that name at that address. A backend that was taken out and comes
+// back has another.
 type ID uint32
 
 // A Member is a Backend as a [View] shows it. It is immutable but for its

@@ -119,7 +119,8 @@ func (b *Balancer) Restore(r io.Reader) (restored, skipped int, err error) {
 		return 0, 0, err
 	}
 	view := b.Pool.View()
-	away := max(time.Since(made), 0)
+	// Bounded, so that more time can be added.
+	away := min(max(time.Since(made), 0), 1<<62)
 	// The list of clients is in the order of when each was last heard of.
 	slices.SortStableFunc(clients, func(a, b savedClient) int { return int(b.silence - a.silence) })
 	t := b.Table
@@ -170,6 +171,10 @@ func (t *Table) restore(s savedClient, m *Member, away time.Duration) bool {
 	r.since = now - min(now, tick((s.age+away)/tickLen))
 	for _, k := range slices.Backward(s.Names) {
 		t.addName(c, k, now)
+	}
+	if r = &t.clients.items[c]; r.names == 0 {
+		t.remove(c) // none of the names was to be had
+		return false
 	}
 	t.arm()
 	return true

@@ -126,3 +126,54 @@ func BenchmarkSnapshot(b *testing.B) {
 	}
 	b.ReportMetric(float64(buf.Len())/n, "B/client")
 }
+
+func TestRestoreNameless(t *testing.T) {
+	old := newBalancer(t, "a")
+	m := old.member(t, "a")
+	f := flow("192.0.2.1", 500, 500)
+	old.Answered(m, f, StageEstablished, WhyPicked, spi(1))
+	var buf bytes.Buffer
+	if _, err := old.Snapshot(&buf); err != nil {
+		t.Fatal(err)
+	}
+	data := buf.Bytes()
+	// Another name is at the same place already, so nothing is left.
+	name := len(data) - 9 - keyLen
+	clear(data[name : name+keyLen])
+	reseal(data)
+	b := newBalancer(t, "a")
+	if restored, skipped, err := b.Restore(bytes.NewReader(data)); restored != 0 || skipped != 1 || err != nil {
+		t.Errorf("restored %d, skipped %d: %v", restored, skipped, err)
+	}
+	if n := b.member(t, "a").Clients(); n != 0 {
+		t.Errorf("%d clients without a name are counted", n)
+	}
+}
+
+func TestRestoreAncient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newBalancer(t, "a")
+		old.Answered(old.member(t, "a"), flow("192.0.2.1", 500, 500), StageEstablished, WhyPicked, spi(1))
+		time.Sleep(time.Second)
+		var buf bytes.Buffer
+		if _, err := old.Snapshot(&buf); err != nil {
+			t.Fatal(err)
+		}
+		data := buf.Bytes()
+		for i := range 8 { // made at the earliest time there is
+			data[len(snapshotMagic)+i] = 0
+		}
+		data[len(snapshotMagic)] = 0x80
+		reseal(data)
+		b := newBalancer(t, "a")
+		if restored, _, err := b.Restore(bytes.NewReader(data)); restored != 0 || err != nil {
+			t.Errorf("restored %d clients of long ago: %v", restored, err)
+		}
+	})
+}
+
+// reseal makes the checksum of a changed snapshot right.
+func reseal(data []byte) {
+	body := data[:len(data)-8]
+	binary.BigEndian.PutUint64(data[len(body):], crc64.Checksum(body, crcTable))
+}

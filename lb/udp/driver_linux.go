@@ -191,9 +191,15 @@ func (d *linux) serve(ctx context.Context) error {
 			d.stopAll() // one that failed ends all
 		})
 	}
-	unhook := context.AfterFunc(ctx, d.stopAll)
+	stopped := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		d.stopAll()
+		close(stopped)
+	})
 	wg.Wait()
-	unhook()
+	if !unhook() {
+		<-stopped // it must not kick a worker whose files are closed
+	}
 	return errors.Join(errors.Join(errs...), d.close())
 }
 
@@ -362,6 +368,7 @@ func (w *worker) inherit(k flowKey, fl lb.Flow, end *endpoint) bool {
 	}
 	delete(d.orphans, o)
 	d.waiting.Add(-1)
+	delete(d.idle, w) // it has a flow again
 	// Its keeper closes it only after taking it out of orphans.
 	fd, err := unix.FcntlInt(uintptr(old.up.raw.fd), unix.F_DUPFD_CLOEXEC, 0)
 	d.mu.Unlock()

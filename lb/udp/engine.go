@@ -196,7 +196,9 @@ type driver interface {
 // after Shutdown, the cause of ctx if that is done, and never nil. An Engine
 // serves once.
 func (e *Engine) Serve(ctx context.Context, conns ...net.PacketConn) error {
-	d, err := e.prepare(conns)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d, err := e.prepare(conns, cancel)
 	if err != nil {
 		for _, c := range conns {
 			if cerr := c.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
@@ -205,14 +207,6 @@ func (e *Engine) Serve(ctx context.Context, conns ...net.PacketConn) error {
 		}
 		return err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	e.mu.Lock()
-	e.cancel = cancel
-	if e.down {
-		d.drain()
-	}
-	e.mu.Unlock()
 	err = d.serve(ctx)
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -227,7 +221,7 @@ func (e *Engine) Serve(ctx context.Context, conns ...net.PacketConn) error {
 	return context.Cause(ctx)
 }
 
-func (e *Engine) prepare(conns []net.PacketConn) (driver, error) {
+func (e *Engine) prepare(conns []net.PacketConn, cancel context.CancelCauseFunc) (driver, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
@@ -244,7 +238,7 @@ func (e *Engine) prepare(conns []net.PacketConn) (driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.running, e.served, e.done = d, true, make(chan struct{})
+	e.running, e.served, e.done, e.cancel = d, true, make(chan struct{}), cancel
 	return d, nil
 }
 
@@ -265,9 +259,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	if cancel != nil {
-		cancel(ErrClosed)
-	}
+	cancel(ErrClosed)
 	<-done
 	return ctx.Err()
 }

@@ -721,6 +721,9 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	if m == nil {
 		return errors.New("udp: its backend is gone")
 	}
+	if client := st.Client.Addr().Unmap(); !client.IsValid() || client.Is4() != end.addr.Addr().Is4() {
+		return errors.New("udp: no client of its listener has such an address")
+	}
 	k := keyOf(st.Client, end.id)
 	if s.table.find(&k) != nil {
 		return errors.New("udp: the flow is there already")
@@ -741,7 +744,7 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	s.countSocket(1)
 	f.up, f.member, f.view, f.why = u, m, nil, lb.WhyRestored
 	f.recorded = true // if the Table was restored, too; else Touch will say
-	f.seen -= st.Idle
+	f.seen -= max(st.Idle, 0)
 	s.count()
 	return nil
 }

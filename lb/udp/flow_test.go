@@ -595,6 +595,37 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
+// TestShutdownUpstreamFails has the last flow end because its upstream does.
+func TestShutdownUpstreamFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		var up net.Conn
+		w.engine.Dial = func(local, remote netip.AddrPort) (net.Conn, error) {
+			c, err := w.net.dial(local, remote)
+			up = c
+			return c, err
+		}
+		a := w.serve().client("198.51.100.1:1")
+		a.ask(datagram('N', 1))
+		ended := make(chan error, 1)
+		go func() { ended <- w.engine.Shutdown(t.Context()) }()
+		synctest.Wait()
+		up.Close()
+		synctest.Wait()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+		default:
+			t.Error("Shutdown waits although no flow is left")
+			w.cancel()
+			<-ended
+		}
+		w.stop(a)
+	})
+}
+
 func TestShutdownDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1).serve()

@@ -407,6 +407,156 @@ func TestRestorePorts(t *testing.T) {
 }
 
 // realGateway is a gateway of engine_test.go on a real socket.
+// TestRestoreImpossible restores flows that no listener can have.
+func TestRestoreImpossible(t *testing.T) {
+	backend := newEcho(t, "127.0.0.2:0")
+	for _, client := range []netip.AddrPort{{}, netip.MustParseAddrPort("[2001:db8::1]:500")} {
+		conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool := new(lb.Pool)
+		if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+			t.Fatal(err)
+		}
+		e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port()}
+		e.Restore([]udp.FlowState{{
+			Client: client, Backend: "echo", Listener: conns[0].LocalAddr().(*net.UDPAddr).AddrPort(),
+		}})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := e.Serve(ctx, conns...); !errors.Is(err, context.Canceled) {
+			t.Errorf("Serve: %v", err)
+		}
+		if s := e.Stats(); s.Restored != 0 || s.Skipped != 1 {
+			t.Errorf("client %v: restored %d, skipped %d", client, s.Restored, s.Skipped)
+		}
+	}
+}
+
+// TestShutdownRestored moves a restored flow to a worker that had none when the
+// drain began.
+func TestShutdownRestored(t *testing.T) {
+	backend := newEcho(t, "127.0.0.2:0")
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 { // half of the clients come to that worker
+		conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{Sockets: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := conns[0].LocalAddr().(*net.UDPAddr).AddrPort()
+		cl := dial(t, at)
+		e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port(), Workers: 2}
+		e.Restore([]udp.FlowState{{Client: cl.LocalAddr().(*net.UDPAddr).AddrPort(), Listener: at, Backend: "echo"}})
+		served := make(chan error, 1)
+		go func() { served <- e.Serve(context.Background(), conns...) }()
+		await(t, e, func(s udp.Stats) bool { return s.Restored == 1 })
+		ctx, cancel := context.WithCancel(t.Context())
+		ended, waits := make(chan error, 1), make(chan struct{}, 9)
+		go func() { ended <- e.Shutdown(doneContext{ctx, waits}) }()
+		<-waits
+		for range 2 { // each worker has gone once round
+			e.Flows()
+		}
+		roundTrip(t, cl, pattern(50, byte(i)))
+		select {
+		case err := <-served:
+			t.Errorf("round %d: Serve returned %v while a flow lives", i, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+		cancel()
+		<-ended
+		if t.Failed() {
+			return
+		}
+		<-served
+	}
+}
+
+// doneContext tells when somebody begins to wait for its end.
+type doneContext struct {
+	context.Context
+	waits chan struct{}
+}
+
+func (c doneContext) Done() <-chan struct{} {
+	c.waits <- struct{}{}
+	return c.Context.Done()
+}
+
+// hookContext calls a function when a Serve looks at it first.
+type hookContext struct {
+	context.Context
+	once *sync.Once
+	hook func()
+}
+
+func (c hookContext) Done() <-chan struct{} {
+	c.once.Do(c.hook)
+	return c.Context.Done()
+}
+
+// TestShutdownAtStart wants the deadline of a Shutdown to count while Serve begins.
+func TestShutdownAtStart(t *testing.T) {
+	backend := newEcho(t, "127.0.0.2:0")
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+		t.Fatal(err)
+	}
+	conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port()}
+	e.Restore([]udp.FlowState{{
+		Client: netip.MustParseAddrPort("127.0.0.9:9"), Backend: "echo",
+		Listener: conns[0].LocalAddr().(*net.UDPAddr).AddrPort(),
+	}})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	hook := func() {
+		go func() { ended <- e.Shutdown(over) }()
+		time.Sleep(20 * time.Millisecond)
+	}
+	served := make(chan error, 1)
+	go func() { served <- e.Serve(hookContext{ctx, new(sync.Once), hook}, conns...) }()
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Error("Shutdown waits though its time is over")
+		stop()
+	}
+	<-served
+}
+
+// TestNothingAfterServe wants all that a cancelled Serve began to have ended when
+// it returns: a late kick would write to a file that may be another's by then.
+func TestNothingAfterServe(t *testing.T) {
+	pool := new(lb.Pool)
+	for range 300 {
+		conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{Sockets: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Workers: 2}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- e.Serve(ctx, conns...) }()
+		cancel()
+		<-served
+		b := make([]byte, 1<<16)
+		if b = b[:runtime.Stack(b, true)]; bytes.Contains(b, []byte("udp.(*linux).stopAll")) {
+			t.Fatalf("still running:\n%s", b)
+		}
+	}
+}
+
 func realGateway(t *testing.T, name, addr string) (*gateway, netip.AddrPort) {
 	t.Helper()
 	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))

@@ -246,6 +246,7 @@ func (p *portable) reply(u *upstream, b []byte, err error) bool {
 		s.failed(u, err)
 		if !transient(err) {
 			s.remove(f)
+			p.checkDrained()
 			return false
 		}
 		return true
