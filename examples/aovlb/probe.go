@@ -92,15 +92,6 @@ func runProbe(ctx context.Context, env *environment, args []string) error {
 	if a.acct {
 		p.port = 1813
 	}
-	if args[0] == "radius" {
-		// Without it nobody was asked, so nothing is said of the server.
-		if a.secret.IsZero() {
-			return &usageError{"a RADIUS server answers only who shares a secret with it: give --secret-file or --secret-env"}
-		}
-		if _, err := a.secret.Read(); err != nil {
-			return err
-		}
-	}
 	targets, err := a.resolve(ctx, args[1], p.port)
 	if err != nil {
 		return err
@@ -233,6 +224,9 @@ func certificateNames(r *sstp.Result) []string {
 }
 
 func askRADIUS(ctx context.Context, a *asked, f *finding) error {
+	if a.secret.IsZero() {
+		return errors.New("a RADIUS server answers only who shares a secret with it: give --secret-file or --secret-env")
+	}
 	secret, err := a.secret.Read()
 	if err != nil {
 		return err
