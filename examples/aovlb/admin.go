@@ -188,9 +188,23 @@ func read(w http.ResponseWriter, r *http.Request, into any) bool {
 	case errors.As(err, &large):
 		reply(w, http.StatusRequestEntityTooLarge, problem{Error: "the body is too large"})
 	case err != nil:
-		reply(w, http.StatusBadRequest, problem{Error: "the body can't be read: " + err.Error()})
+		reply(w, http.StatusBadRequest, problem{Error: "the body can't be read: " + bodyError(err)})
 	}
 	return err == nil
+}
+
+// bodyError puts what encoding/json finds in words that don't need Go.
+func bodyError(err error) string {
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it is empty"
+	case errors.As(err, &kind) && kind.Field == "":
+		return "it must be an object, not " + kind.Value
+	case errors.As(err, &kind):
+		return fmt.Sprintf("%s must be text, not %s", kind.Field, kind.Value)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 func (s *server) handleStatus(w http.ResponseWriter, r *http.Request) {

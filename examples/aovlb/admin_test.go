@@ -322,3 +322,26 @@ func TestAdminIsDocumented(t *testing.T) {
 		t.Errorf("served, documented: %s", diff)
 	}
 }
+
+// Who calls the API needn't know Go to understand what is wrong.
+func TestBodyErrors(t *testing.T) {
+	for body, want := range map[string]string{
+		"":                               "it is empty",
+		"[]":                             "it must be an object, not array",
+		`{"backend": 1}`:                 "backend must be text, not number",
+		`{"backend": "a", "deadline":5}`: "deadline must be text, not number",
+		`{"x": 1}`:                       `unknown field "x"`,
+	} {
+		r := httptest.NewRequest("POST", "/v1/drain", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		var b drainBody
+		if read(w, r, &b) || w.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d", body, w.Code)
+		}
+		var p problem
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Error != "the body can't be read: "+want {
+			t.Errorf("%s: %v, %q, want %q", body, err, p.Error, want)
+		}
+	}
+}

@@ -95,6 +95,40 @@ func TestDistance(t *testing.T) {
 	}
 }
 
+// What Windows editors write is read, or named.
+func TestEncoding(t *testing.T) {
+	good, err := os.ReadFile("testdata/good/every-field.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseConfig("x", append([]byte("\uFEFF"), good...)); err != nil {
+		t.Error("with a byte order mark:", err)
+	}
+	for _, b := range []string{"\xff\xfen\x00a\x00m\x00e\x00", "name: x\n# caf\xe9\n", "\x00\x01"} {
+		if _, err := parseConfig("x", []byte(b)); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+			t.Errorf("%q: %v", b, err)
+		}
+	}
+	if _, err := parseConfig("x", []byte("name: x\n# caf\xe9\n")); err == nil || !strings.HasPrefix(err.Error(), "x:2:1: ") {
+		t.Error(err)
+	}
+}
+
+// Common slips come with a way out.
+func TestAdvice(t *testing.T) {
+	for text, want := range map[string]string{
+		"sites:\n\t- name: x\n":                                   "not tabs",
+		"a:\n  - {x: 1}\n - {x: 2}\n":                             "indented",
+		"a: {address: [::1]:500}\n":                               "needs quotes",
+		"sites:\n  - name: x\n    site y\n    b: 1\n":             "colon",
+		"sites: [{groups: [{listeners: [{address: ':500'}]}]}]\n": `":500" is not an address and port`,
+	} {
+		if _, err := parseConfig("x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v; want %q", text, err, want)
+		}
+	}
+}
+
 func TestTooLarge(t *testing.T) {
 	if _, err := parseConfig("x", bytes.Repeat([]byte("#"), maxConfig+1)); err == nil {
 		t.Error("a huge file is good")

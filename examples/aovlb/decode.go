@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -54,6 +56,10 @@ func decode(b []byte, into any) (at positions, faults []Fault) {
 			at, faults = nil, []Fault{{Text: fmt.Sprintf("the YAML can't be read: %v", r)}}
 		}
 	}()
+	b = bytes.TrimPrefix(b, []byte("\uFEFF")) // Windows editors put it there
+	if f, other := notUTF8(b); other {
+		return nil, []Fault{f}
+	}
 	if f, deep := tooDeep(b); deep {
 		return nil, []Fault{f}
 	}
@@ -77,6 +83,22 @@ func decode(b []byte, into any) (at positions, faults []Fault) {
 	d := &decoder{at: make(positions), anchors: make(map[string]ast.Node)}
 	d.value(docs[0].Body, reflect.ValueOf(into).Elem(), "")
 	return d.at, d.faults
+}
+
+// notUTF8 reports text in another encoding, such as the UTF-16 that PowerShell
+// writes, and what isn't text at all.
+func notUTF8(b []byte) (Fault, bool) {
+	if utf8.Valid(b) && bytes.IndexByte(b, 0) < 0 {
+		return Fault{}, false
+	}
+	line := 1
+	for l := range bytes.Lines(b) {
+		if !utf8.Valid(l) || bytes.IndexByte(l, 0) >= 0 {
+			break
+		}
+		line++
+	}
+	return Fault{Line: line, Column: 1, Text: "it is not text in UTF-8: save the file in that encoding"}, true
 }
 
 // tooDeep reports nesting that no file of ours has, and that would exhaust the
@@ -106,10 +128,25 @@ func syntaxFault(err error) Fault {
 	var s yaml.Error
 	if errors.As(err, &s) && s.GetToken() != nil && s.GetToken().Position != nil {
 		p := s.GetToken().Position
-		return Fault{Line: p.Line, Column: p.Column, Text: "not YAML: " + s.GetMessage()}
+		return Fault{Line: p.Line, Column: p.Column, Text: "not YAML: " + s.GetMessage() + advice(s.GetMessage())}
 	}
 	text, _, _ := strings.Cut(err.Error(), "\n")
 	return Fault{Text: "not YAML: " + text}
+}
+
+// advice says what usually is behind a fault that the YAML library finds.
+func advice(message string) string {
+	switch {
+	case strings.Contains(message, "'\t'"):
+		return "; indent with spaces, not tabs"
+	case strings.HasPrefix(message, "value is not allowed in this context"):
+		return "; is it indented like its neighbours?"
+	case strings.HasPrefix(message, "found an invalid key for this map"):
+		return "; text with brackets, such as [::1]:500, needs quotes"
+	case strings.HasPrefix(message, "non-map value is specified"):
+		return "; is a colon missing after a field's name?"
+	}
+	return ""
 }
 
 type decoder struct {
@@ -209,7 +246,7 @@ func plain(err error, value string) string {
 	text := err.Error()
 	switch {
 	case strings.HasPrefix(text, "ParseAddrPort("), strings.HasPrefix(text, "not an ip:port"), strings.HasPrefix(text, "no port"),
-		strings.HasPrefix(text, "invalid port"), strings.HasPrefix(text, "invalid ip:port"):
+		strings.HasPrefix(text, "invalid port"), strings.HasPrefix(text, "invalid ip:port"), text == "no IP":
 		return fmt.Sprintf("%q is not an address and port, such as 192.0.2.1:500 or [2001:db8::1]:500", value)
 	case strings.HasPrefix(text, "ParseAddr("):
 		return fmt.Sprintf("%q is not an IP address", value)

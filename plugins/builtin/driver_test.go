@@ -17,8 +17,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/radius"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -761,6 +763,42 @@ func TestExplain(t *testing.T) {
 	}
 	if _, err := d.Explain(""); err == nil {
 		t.Error("nobody was explained")
+	}
+}
+
+// A NAS sends a name and a station, and only both together find the user.
+func TestExplainUsers(t *testing.T) {
+	sent := func(name, station string) lb.Key {
+		v := radius.Classifier{}.Classify(accessRequest(name, station), lb.Flow{Service: 1812})
+		return v.Keys[2]
+	}
+	for _, tt := range []struct {
+		client, name, station string
+		part                  bool
+	}{
+		{"alice", "alice", "", true},
+		{"203.0.113.7", "", "203.0.113.7", true},
+		{"alice 203.0.113.7", "alice", "203.0.113.7", false},
+		{`CORP\Alice Doe 203.0.113.7`, `CORP\Alice Doe`, "203.0.113.7", false},
+	} {
+		found := false
+		for _, q := range users(tt.client, 1812) {
+			found = found || q.v.Keys[0] == sent(tt.name, tt.station) && q.part == tt.part
+		}
+		if !found {
+			t.Errorf("%q doesn't find the user %q at %q", tt.client, tt.name, tt.station)
+		}
+	}
+	pool := new(lb.Pool)
+	if err := pool.Set(lb.Backend{Name: "nps1", Addr: netip.MustParseAddr("127.0.3.31")}); err != nil {
+		t.Fatal(err)
+	}
+	g := &group{name: "nps", balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}}
+	for client, want := range map[string]string{"alice": "", "alice 203.0.113.7": "nps1"} {
+		list := g.explain(client, map[plugins.Protocol]uint16{plugins.ProtocolRADIUS: 1812})
+		if len(list) != 1 || list[0].Known || list[0].Backend != want {
+			t.Errorf("%q: %+v, want the backend %q", client, list, want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -56,12 +57,14 @@ type question struct {
 	v     lb.Verdict
 	flow  lb.Flow
 	fresh bool // about a new client; so that not being known is no answer
+	part  bool // a user's name or station alone; known users mostly have both
 }
 
 // Explain says, for each group that could have it, which backend a client has
 // and why, or would get. The client is an address, an address and port, an IKE
-// initiator SPI (16 hex digits), an ESP SPI (8 hex digits), or a RADIUS user: a
-// User-Name or a Calling-Station-Id. It changes nothing.
+// initiator SPI (16 hex digits), an ESP SPI (8 hex digits), or a RADIUS user: the
+// User-Name, a space and the Calling-Station-Id as the NAS sends them, or the one
+// of them that it sends. It changes nothing.
 func (d *Driver) Explain(client string) ([]Explanation, error) {
 	client = strings.TrimSpace(client)
 	if client == "" || len(client) > 253 {
@@ -188,26 +191,47 @@ func (g *group) named(client string, has map[plugins.Protocol]uint16) []question
 		}
 	}
 	if port, ok := has[plugins.ProtocolRADIUS]; ok {
-		flow := lb.Flow{Client: netip.AddrPortFrom(netip.IPv4Unspecified(), 1), Service: port}
-		for what, attr := range map[string]byte{"user": 1, "station": 31} {
-			v := radius.Classifier{}.Classify(accessRequest(attr, client), flow)
-			if v.Drop || v.Keys[2].IsZero() {
-				continue
-			}
-			// Of a request only the user's name is known here.
-			v.Keys = [lb.MaxKeys]lb.Key{v.Keys[2]}
-			out = append(out, question{asked: "RADIUS " + what + " " + client, v: v, flow: flow})
-		}
+		out = append(out, users(client, port)...)
 	}
 	return out
 }
 
-// accessRequest is an Access-Request with one attribute: enough to be classified.
-func accessRequest(attr byte, value string) []byte {
-	b := make([]byte, 20, 22+len(value))
+// users are the RADIUS users that a text could name. The table knows a user by
+// name and station together, so one of them finds only who has no other.
+func users(client string, port uint16) []question {
+	list := []question{
+		userQuestion("user "+client, client, "", port),
+		userQuestion("station "+client, "", client, port),
+	}
+	// A name may have spaces, a station has none.
+	if i := strings.LastIndexByte(client, ' '); i > 0 {
+		name, station := strings.TrimSpace(client[:i]), client[i+1:]
+		q := userQuestion("user "+name+" at "+station, name, station, port)
+		q.part = false
+		list = slices.Insert(list, 0, q)
+	}
+	return slices.DeleteFunc(list, func(q question) bool { return q.v.Keys[0].IsZero() })
+}
+
+func userQuestion(asked, name, station string, port uint16) question {
+	flow := lb.Flow{Client: netip.AddrPortFrom(netip.IPv4Unspecified(), 1), Service: port}
+	v := radius.Classifier{}.Classify(accessRequest(name, station), flow)
+	// Of a request only the user is known here.
+	v.Keys = [lb.MaxKeys]lb.Key{v.Keys[2]}
+	return question{asked: "RADIUS " + asked, v: v, flow: flow, part: true}
+}
+
+// accessRequest is an Access-Request with a User-Name and a Calling-Station-Id,
+// or one of them: enough to be classified.
+func accessRequest(name, station string) []byte {
+	b := make([]byte, 20, 24+len(name)+len(station))
 	b[0] = 1
-	b = append(b, attr, byte(2+len(value)))
-	b = append(b, value...)
+	for attr, value := range map[byte]string{1: name, 31: station} {
+		if value != "" {
+			b = append(b, attr, byte(2+len(value)))
+			b = append(b, value...)
+		}
+	}
 	b[2], b[3] = byte(len(b)>>8), byte(len(b))
 	return b
 }
@@ -242,6 +266,11 @@ func (g *group) convert(q question) Explanation {
 		// Which one is picked depends on what isn't known here.
 		out.Backend = ""
 		out.Steps = append(out.Steps[:len(out.Steps)-1], "it would be picked a backend by a name that it brings: "+g.shares())
+	}
+	if q.part && e.Client == nil {
+		out.Backend = ""
+		out.Steps = append(out.Steps[:max(len(out.Steps)-1, 0)],
+			`a user is known by both User-Name and Calling-Station-Id if the NAS sends both: ask for "NAME STATION"`)
 	}
 	return out
 }

@@ -230,7 +230,11 @@ func (d *Driver) restoreDrains(site string, pools []*pool) {
 	}
 	for _, r := range s.Drains {
 		d.drains.set(r.BackendRef, r.Deadline)
-		d.logger().Warn("backend is still to be drained", "backend", r.BackendRef.String(), "deadline", r.Deadline)
+		args := []any{"backend", r.BackendRef.String()}
+		if !r.Deadline.IsZero() {
+			args = append(args, "deadline", r.Deadline)
+		}
+		d.logger().Warn("backend is still to be drained", args...)
 	}
 	for _, p := range pools {
 		d.enforce(p)
