@@ -22,7 +22,8 @@ type Backend struct {
 	// number serve, the others stand by.
 	Priority int
 	// MaxClients is how many clients it takes; 0 means no limit. Clients it
-	// already has are kept if the limit is lowered.
+	// already has are kept if the limit is lowered, and a rush may go over it
+	// by those that haven't been answered yet.
 	MaxClients int
 }
 

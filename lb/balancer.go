@@ -374,17 +374,30 @@ type Stream struct {
 
 // Attach records a stream to m that has been opened for the client at f. If v
 // names the client, it is recorded as established, and lasts at least as long as
-// the stream. Otherwise only the load of m counts it. The caller must Close the
+// the stream. Otherwise, or if the client is at another backend that is usable,
+// only the load of m counts it. The caller must Close the
 // Stream when it ends.
 func (b *Balancer) Attach(m *Member, v *Verdict, f Flow, why Why) *Stream {
 	s := &Stream{b: b, m: m}
-	if k := firstKey(v.Keys[:]); !k.IsZero() && b.Answered(m, f, StageEstablished, why, v.Keys[:]...) {
+	if k := firstKey(v.Keys[:]); !k.IsZero() && !b.livesElsewhere(k, m) && b.Answered(m, f, StageEstablished, why, v.Keys[:]...) {
 		s.client, s.serial = b.Table.hold(k)
 	}
 	if s.client == 0 {
 		m.load.streams.Add(1)
 	}
 	return s
+}
+
+// livesElsewhere reports whether the client with name k is at a usable backend
+// other than m. A stream that had to avoid that backend, whose one port may be
+// closed, must not take the client's other flows along.
+func (b *Balancer) livesElsewhere(k Key, m *Member) bool {
+	view := b.Pool.View()
+	t := b.Table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.client(k, t.now())
+	return c != 0 && t.clients.items[c].backend != m.ID && view.usable(t.clients.items[c].backend) != nil
 }
 
 // Member returns the backend as it is now, or nil if it isn't in the Pool any

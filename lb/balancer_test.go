@@ -396,6 +396,31 @@ func TestAttach(t *testing.T) {
 	})
 }
 
+// A stream that could not be opened at the client's backend goes elsewhere; the
+// client's other flows don't.
+func TestAttachElsewhere(t *testing.T) {
+	b := newBalancer(t, "a", "b")
+	f := flow("192.0.2.1", 4500, 4500)
+	v, _ := ByAddr{}.Sniff(nil, f)
+	a := b.member(t, "a")
+	b.Answered(a, f, StageEstablished, WhyPicked, v.Keys[0])
+	r, err := b.Route(&v, f, a.ID)
+	if err != nil || r.Member.Name != "b" {
+		t.Fatalf("route %+v, %v", r, err)
+	}
+	s := b.Attach(r.Member, &v, f, r.Why)
+	if c, _ := b.Table.Lookup(v.Keys[0]); c.Backend != a.ID || r.Member.Clients() != 1 {
+		t.Errorf("the client is at %v, b has %d clients", c.Backend, r.Member.Clients())
+	}
+	s.Close()
+	b.Pool.Mark("a", Down, "dead")
+	s = b.Attach(b.member(t, "b"), &v, f, WhyMoved)
+	defer s.Close()
+	if c, _ := b.Table.Lookup(v.Keys[0]); c.Backend != r.Member.ID {
+		t.Error("the client of a dead backend didn't move")
+	}
+}
+
 func TestExplain(t *testing.T) {
 	b := newBalancer(t, "a", "b")
 	f := flow("192.0.2.1", 500, 500)

@@ -178,6 +178,14 @@ type list struct {
 func (t *Table) idle() time.Duration     { return defaultTo(t.Idle, DefaultIdle) }
 func (t *Table) halfOpen() time.Duration { return defaultTo(t.HalfOpen, DefaultHalfOpen) }
 
+// positive is defaultTo for bounds, which can't be less than 1.
+func positive(v, def int) int {
+	if v <= 0 {
+		return def
+	}
+	return v
+}
+
 func defaultTo[T comparable](v, def T) T {
 	var zero T
 	if v == zero {
@@ -417,10 +425,10 @@ func (t *Table) room(n uint32, stage Stage) bool {
 	if t.MaxPerSource > 0 && int(s.clients) >= t.MaxPerSource {
 		return false
 	}
-	if stage != StageEstablished && int(s.half) >= defaultTo(t.MaxHalfOpenPerSource, DefaultMaxHalfOpenPerSource) {
+	if stage != StageEstablished && int(s.half) >= positive(t.MaxHalfOpenPerSource, DefaultMaxHalfOpenPerSource) {
 		return false
 	}
-	if t.clients.used()-1 < defaultTo(t.MaxClients, DefaultMaxClients) {
+	if t.clients.used()-1 < positive(t.MaxClients, DefaultMaxClients) {
 		return true
 	}
 	victim := t.half.tail
@@ -472,7 +480,7 @@ func (t *Table) addName(c uint32, k Key, now tick) {
 			t.remove(other)
 		}
 	}
-	if int(r.names) >= min(defaultTo(t.MaxNames, DefaultMaxNames), 255) {
+	if int(r.names) >= min(positive(t.MaxNames, DefaultMaxNames), 255) {
 		oldest := r.first
 		for t.names.items[oldest].next != 0 {
 			oldest = t.names.items[oldest].next

@@ -55,6 +55,10 @@ func (s Secret) Read() ([]byte, error) {
 	default:
 		return nil, errors.New("read secret: neither a file nor an environment variable is named")
 	}
+	if len(b) == 0 && s.File == "" {
+		// What is named there may be the secret itself, put in the wrong place.
+		return nil, errors.New("read secret: the environment variable named there is not set, or empty")
+	}
 	if len(b) == 0 {
 		return nil, fmt.Errorf("read secret: %v is empty", s)
 	}

@@ -267,10 +267,24 @@ func (v *validator) checkRADIUS(at string, c *Check) {
 		v.add(at+".secret_file", "a check of type radius needs secret_file or secret_env")
 	case c.SecretFile != "" && c.SecretEnv != "":
 		v.add(at+".secret_env", "there is secret_file too, only one can be")
+	case c.SecretEnv != "" && !isVariable(c.SecretEnv):
+		// It may be the secret itself, so it isn't repeated.
+		v.add(at+".secret_env", "it isn't the name of an environment variable; the secret itself doesn't belong here")
 	}
 	if c.Accounting && c.RequireMessageAuthenticator {
 		v.add(at+".require_message_authenticator", "answers to accounting have none")
 	}
+}
+
+// isVariable reports whether s can name an environment variable: letters, digits
+// and underscores, and no digit first.
+func isVariable(s string) bool {
+	for i, r := range s {
+		if r != '_' && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (i == 0 || r < '0' || r > '9') {
+			return false
+		}
+	}
+	return s != ""
 }
 
 func (v *validator) group(at string, g *Group, s *Site) {

@@ -92,6 +92,7 @@ func TestValidateFaults(t *testing.T) {
 		{"all advisory", func(s *Site) { s.Pools[1].Checks[0].Advisory = true }, "pools[1].checks", "advisory"},
 		{"radius long user", func(s *Site) { s.Pools[1].Checks[0].User = strings.Repeat("u", 254) }, "pools[1].checks[0].user", "253"},
 		{"radius secret", func(s *Site) { s.Pools[1].Checks[0].SecretFile = "" }, "pools[1].checks[0].secret_file", "secret_file or secret_env"},
+		{"secret itself", func(s *Site) { s.Pools[1].Checks[0].SecretFile, s.Pools[1].Checks[0].SecretEnv = "", "s3cret!" }, "pools[1].checks[0].secret_env", "isn't the name"},
 		{"two secrets", func(s *Site) { s.Pools[1].Checks[0].SecretEnv = "X" }, "pools[1].checks[0].secret_env", "only one"},
 		{"accounting authenticator", func(s *Site) { c := &s.Pools[1].Checks[0]; c.Accounting, c.RequireMessageAuthenticator = true, true }, "pools[1].checks[0].require_message_authenticator", "have none"},
 		{"group twice", func(s *Site) { s.Groups[1].Name = "vpn" }, "groups[1].name", "taken"},

@@ -69,6 +69,9 @@ func run(ctx context.Context, env *environment, args []string) int {
 		usage(env.stdout)
 		return 0
 	}
+	if args[0] == "--version" || args[0] == "-version" {
+		args = []string{versionCommand.name}
+	}
 	for _, c := range commands() {
 		if c.name != args[0] {
 			continue

@@ -282,7 +282,9 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestRetryMoves checks that a named client stays where it was moved to.
+// TestRetryMoves checks that a client whose backend refuses a stream gets another
+// one for that stream, but lives where it lived, with what other ports it has
+// there, until that backend is down.
 func TestRetryMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, &tcp.Engine{Sniffer: lb.ByAddr{}})
@@ -296,11 +298,19 @@ func TestRetryMoves(t *testing.T) {
 		if now == home {
 			t.Fatalf("still at %s", home)
 		}
-		before := len(b.net.dials())
-		b.stream()
-		if n := len(b.net.dials()) - before; n != 2 { // the client's and ours
-			t.Errorf("%d connections to place a client that was moved", n)
+		place := func(want int) {
+			t.Helper()
+			before := len(b.net.dials())
+			b.stream()
+			if n := len(b.net.dials()) - before; n != want {
+				t.Errorf("%d connections to place the client, want %d", n, want)
+			}
 		}
+		place(3) // the client's, one that is refused, and one that isn't
+		b.engine.Balancer.Pool.Mark(home, lb.Down, "test")
+		place(2)
+		b.engine.Balancer.Pool.Mark(home, lb.Up, "")
+		place(2)
 	})
 }
 

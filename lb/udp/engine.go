@@ -308,6 +308,8 @@ func (e *Engine) takeRestore() []FlowState {
 	defer e.mu.Unlock()
 	r := e.restore
 	e.restore = nil
+	// The lists of flows are in the order of when each was last heard of.
+	slices.SortStableFunc(r, func(a, b FlowState) int { return cmp.Compare(b.Idle, a.Idle) })
 	return r
 }
 
