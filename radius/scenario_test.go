@@ -553,6 +553,38 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestDrainBetweenLogins drains the server of users who are logged in: what they
+// report goes there still, until they log in again, which they do elsewhere.
+func TestDrainBetweenLogins(t *testing.T) {
+	for name, picker := range pickers() {
+		t.Run(name, func(t *testing.T) {
+			r := newRelay(t, picker)
+			n := newNAS(r, 3)
+			users := make([]*user, 30)
+			for i := range users {
+				users[i] = &user{names: []attr{text(UserName, fmt.Sprintf("user%d", i)), text(AcctSessionID, fmt.Sprint(i))}}
+			}
+			converse(n, users)
+			check(t, r, users)
+			r.b.Pool.Drain("nps1", time.Time{})
+			again := make([]*user, len(users))
+			for i, u := range users {
+				if at := u.account(n, u.names...); at != u.server {
+					t.Errorf("user %d is logged in at %s, and reports to %s", i, u.server, at)
+				}
+				again[i] = &user{names: []attr{u.names[0], text(AcctSessionID, fmt.Sprint(100+i))}}
+			}
+			converse(n, again)
+			check(t, r, again)
+			for i, u := range again {
+				if at := u.account(n, u.names...); u.server != "nps2" || at != "nps2" {
+					t.Errorf("user %d logged in again at %s, and reports to %s", i, u.server, at)
+				}
+			}
+		})
+	}
+}
+
 // TestNeighboursBehindOneAddress begins conversations of users who share a
 // Calling-Station-Id at once, with a picker that spreads them: the name that
 // they share must not tear any of them along.
