@@ -332,7 +332,7 @@ func TestBodyErrors(t *testing.T) {
 		`{"backend": "a", "deadline":5}`: "deadline must be text, not number",
 		`{"x": 1}`:                       `unknown field "x"`,
 	} {
-		r := httptest.NewRequest("POST", "/v1/drain", strings.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/v1/drain", strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
 		w := httptest.NewRecorder()
 		var b drainBody
