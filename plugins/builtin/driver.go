@@ -22,8 +22,9 @@ import (
 const (
 	// DefaultLinger is how long the clients of a removed listener may stay.
 	DefaultLinger = 10 * time.Minute
-	// DefaultSaveInterval is the time between two saves of the state.
-	DefaultSaveInterval = 30 * time.Second
+	// DefaultSaveInterval is the time between two saves of the state: what is
+	// newer than that is forgotten if the program is killed.
+	DefaultSaveInterval = 5 * time.Second
 	// DefaultReviveInterval is the time after which a failed listener is
 	// opened again.
 	DefaultReviveInterval = 5 * time.Second
