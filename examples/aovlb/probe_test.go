@@ -61,7 +61,7 @@ func TestProbe(t *testing.T) {
 		{[]string{"sstp", ln.Addr().String(), "--verify", "--name", "vpn.example.com"}, false, []string{"does not serve sstp", "certificate"}},
 		{[]string{"radius", authAt, "--secret-env", "PROBE_SECRET"}, true, []string{"serves radius", "Access-Reject", "Message-Authenticator"}},
 		{[]string{"radius", authAt}, false, []string{"shares a secret"}},
-		{[]string{"radius", authAt, "--secret-env", "PROBE_SECRET_UNSET"}, false, []string{"is empty"}},
+		{[]string{"radius", authAt, "--secret-env", "PROBE_SECRET_UNSET"}, false, []string{"is not set"}},
 	} {
 		name := strings.Join(tt.args, " ")
 		var out bytes.Buffer
