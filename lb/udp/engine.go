@@ -87,6 +87,8 @@ type Engine struct {
 	// NoGSO sends each datagram on its own, even where the kernel could take
 	// a train of them at once.
 	NoGSO bool
+	// GRO lets the kernel merge what it can of the datagrams that it receives.
+	GRO bool
 	// Dial, if not nil, makes the upstream sockets, and has the portable
 	// driver used. Each Read of the connection must return one datagram from
 	// remote, and Write must not block. local is where it has to be bound; it is invalid if any address
@@ -174,8 +176,11 @@ type Stats struct {
 	// Restored and Skipped count flows given to Restore that were and could
 	// not be continued.
 	Restored, Skipped uint64
-	// Trains counts sends of several datagrams at once by UDP GSO.
-	Trains uint64
+	// Trains counts sends of several datagrams at once by UDP GSO, and Merged
+	// receptions of several at once by UDP GRO. All other counters count
+	// datagrams, except that Overflow counts what was to be received at once
+	// as one.
+	Trains, Merged uint64
 }
 
 // driver serves the sockets of one Serve.

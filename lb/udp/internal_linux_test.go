@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"testing"
@@ -24,6 +25,8 @@ func FuzzControl(f *testing.F) {
 	f.Add(append(cmsg(unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1, 2, 3, 4), cmsg(unix.IPPROTO_IP, unix.IP_PKTINFO, make([]byte, 12)...)...))
 	f.Add(cmsg(unix.IPPROTO_IP, unix.IP_RECVERR, make([]byte, 32)...))
 	f.Add(cmsg(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, 1)) // too short
+	f.Add(append(cmsg(unix.IPPROTO_UDP, unix.UDP_GRO, 0x78, 5, 0, 0), cmsg(unix.IPPROTO_IP, unix.IP_PKTINFO, make([]byte, 12)...)...))
+	f.Add(cmsg(unix.IPPROTO_UDP, unix.UDP_GRO, 1, 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// The kernel's buffers are aligned.
 		words := make([]uint64, len(b)/8+1)
@@ -43,6 +46,8 @@ func FuzzControl(f *testing.F) {
 			switch {
 			case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(m.Data) >= 4:
 				want.lost, want.losses = binary.NativeEndian.Uint32(m.Data), true
+			case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(m.Data) >= 4:
+				want.segment = int(uint16(binary.NativeEndian.Uint32(m.Data)))
 			case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO && len(m.Data) >= 12:
 				want.addr, want.to = netip.AddrFrom4([4]byte(m.Data[8:12])).As16(), true
 				want.ifindex = binary.NativeEndian.Uint32(m.Data)
@@ -59,6 +64,35 @@ func FuzzControl(f *testing.F) {
 		}
 		if e != wantErr {
 			t.Errorf("parseError(%x) = %v, want %v", b, e, wantErr)
+		}
+	})
+}
+
+// However much the kernel says it has merged, the datagrams cut off are all there is.
+func FuzzCut(f *testing.F) {
+	f.Add([]byte("abcdefg"), 3)
+	f.Add([]byte{}, 0)
+	f.Add([]byte("abc"), 0)
+	f.Add([]byte("abc"), 0xffff)
+	f.Fuzz(func(t *testing.T, all []byte, size int) {
+		size &= 0xffff
+		var w worker
+		n, got := uint64(0), []byte{}
+		for b := all; ; n++ {
+			var d []byte
+			d, b = cutOne(b, size)
+			if len(b) > 0 && len(d) != size || cap(d) != len(d) {
+				t.Fatalf("cut %d of %d, of size %d", len(d), len(all), size)
+			}
+			if got = append(got, d...); len(b) == 0 {
+				break
+			}
+		}
+		if n++; n != w.datagrams(all, size) || !bytes.Equal(got, all) {
+			t.Errorf("%d datagrams, %x", n, got)
+		}
+		if (n > 1) != (w.shard.counters.merged.Load() == 1) {
+			t.Errorf("%d counted as merged", w.shard.counters.merged.Load())
 		}
 	})
 }
