@@ -31,9 +31,13 @@ import (
 // datagram. What several datagrams of a flow came in one batch leave together: a
 // train of the same size (the last may be smaller) is given to the kernel as one,
 // by UDP GSO, straight from where it was received. Towards clients all answers of
-// a round leave with one sendmmsg. UDP GRO is not used: the kernel doesn't
-// coalesce datagrams without a checksum, which is what ESP in UDP is (RFC 3948
-// §2.1), and its 64 KiB buffers cost more cache than they save.
+// a round leave with one sendmmsg.
+//
+// UDP GRO is used only if asked for: the kernel doesn't coalesce datagrams without a
+// checksum, which is what ESP in UDP is (RFC 3948 §2.1), and trying costs a search
+// for the socket. With it a buffer may have many datagrams, each of which is judged
+// by itself. Those that lie one behind the other and go the same way are a run, and
+// leave as they lie.
 //
 // Waiting. Calls that never block are made without telling the Go scheduler. Waiting
 // is not: a worker that waits untold for a moment after traffic, to save itself the
@@ -141,7 +145,7 @@ type run struct {
 // it: each buffer has only datagrams of one size, of which the last may be smaller.
 func (r *run) extend(b []byte) bool {
 	end := unsafe.Add(unsafe.Pointer(unsafe.SliceData(r.b)), len(r.b))
-	if len(b) == 0 || unsafe.Pointer(unsafe.SliceData(b)) != end || len(r.b) != r.n*r.size ||
+	if len(b) == 0 || len(b) > r.size || unsafe.Pointer(unsafe.SliceData(b)) != end || len(r.b) != r.n*r.size ||
 		r.n >= maxSegments || (r.n+1)*r.size > maxTrain {
 		return false
 	}
