@@ -89,12 +89,12 @@ type Engine struct {
 	NoGSO bool
 	// GRO has the kernel merge datagrams of one size and flow that arrive one
 	// after the other, where it has UDP GRO (Linux). That makes trains of
-	// datagrams cheaper to carry, by a fifth to a quarter of their time, if
+	// datagrams cheaper to carry, by a tenth to a quarter of their time, if
 	// they have a UDP checksum. ESP in UDP should have none (RFC 3948 §2.1),
-	// and then isn't merged, while the attempt costs up to some 5 % of the
-	// time of each datagram that comes alone, here and in everything on the
-	// machine that uses UDP. So it is for protocols other than IPsec, and for
-	// peers that are known to send checksums; [Stats.Merged] tells.
+	// and then isn't merged, while the attempt was measured to cost up to
+	// some 5 % for datagrams that can't be. So it is for protocols other than
+	// IPsec, and for peers that are known to send checksums; [Stats.Merged]
+	// tells whether it does anything.
 	GRO bool
 	// Dial, if not nil, makes the upstream sockets, and has the portable
 	// driver used. Each Read of the connection must return one datagram from

@@ -533,7 +533,7 @@ type speedCase struct {
 // step is how many frames the generator sends in a row: single ones whenever there
 // is room, but trains whole.
 func (c speedCase) step() int {
-	if c.train > 1 || os.Getenv("STEP") != "" {
+	if c.train > 1 {
 		return genBatch
 	}
 	return 1
