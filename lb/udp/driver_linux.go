@@ -128,7 +128,7 @@ func (d *linux) addWorkers(n, limit int) error {
 // an address go to different ones.
 func (d *linux) addListeners() error {
 	for i, c := range d.conns {
-		l, err := newListener(c.(*net.UDPConn), d.e.NoGSO)
+		l, err := newListener(c.(*net.UDPConn), d.e)
 		if err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (d *linux) addListeners() error {
 }
 
 // newListener takes the socket of c out of the Go runtime's poller.
-func newListener(c *net.UDPConn, noTrains bool) (*listener, error) {
+func newListener(c *net.UDPConn, e *Engine) (*listener, error) {
 	addr, err := addrPort(c.LocalAddr())
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func newListener(c *net.UDPConn, noTrains bool) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("udp: socket %v: %w", addr, err)
 	}
-	l := &listener{addr: addr, wildcard: addr.Addr().IsUnspecified(), noTrains: noTrains, fd: -1}
+	l := &listener{addr: addr, wildcard: addr.Addr().IsUnspecified(), noTrains: e.NoGSO, fd: -1}
 	ctlErr := rc.Control(func(fd uintptr) {
 		var sa unix.Sockaddr
 		if sa, err = unix.Getsockname(int(fd)); err != nil {
@@ -162,6 +162,9 @@ func newListener(c *net.UDPConn, noTrains bool) (*listener, error) {
 			if err = wantAddress(int(fd), l.v6); err != nil {
 				return
 			}
+		}
+		if e.GRO {
+			mergeReads(int(fd))
 		}
 		l.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
 	})

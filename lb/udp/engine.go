@@ -87,6 +87,15 @@ type Engine struct {
 	// NoGSO sends each datagram on its own, even where the kernel could take
 	// a train of them at once.
 	NoGSO bool
+	// GRO has the kernel merge datagrams of one size and flow that arrive one
+	// after the other, where it has UDP GRO (Linux). That makes trains of
+	// datagrams cheaper to carry, by a tenth to a quarter of their time, if
+	// they have a UDP checksum. ESP in UDP should have none (RFC 3948 §2.1),
+	// and then isn't merged, while the attempt was measured to cost up to
+	// some 5 % for datagrams that can't be. So it is for protocols other than
+	// IPsec, and for peers that are known to send checksums; [Stats.Merged]
+	// tells whether it does anything.
+	GRO bool
 	// Dial, if not nil, makes the upstream sockets, and has the portable
 	// driver used. Each Read of the connection must return one datagram from
 	// remote, and Write must not block. local is where it has to be bound; it is invalid if any address
@@ -174,8 +183,11 @@ type Stats struct {
 	// Restored and Skipped count flows given to Restore that were and could
 	// not be continued.
 	Restored, Skipped uint64
-	// Trains counts sends of several datagrams at once by UDP GSO.
-	Trains uint64
+	// Trains counts sends of several datagrams at once by UDP GSO, and Merged
+	// receptions of several at once by UDP GRO. All other counters count
+	// datagrams, except that Overflow counts what was to be received at once
+	// as one.
+	Trains, Merged uint64
 }
 
 // driver serves the sockets of one Serve.

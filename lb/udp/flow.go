@@ -117,6 +117,7 @@ type counters struct {
 	clientPackets, clientBytes, backendPackets, backendBytes atomic.Uint64
 	sent, replied, dropped, hidden, refused, full, closing   atomic.Uint64
 	sendErrors, openErrors, unreachable, overflow, trains    atomic.Uint64
+	merged                                                   atomic.Uint64
 	opened, expired, recycled, evicted, moved                atomic.Uint64
 }
 
@@ -145,6 +146,7 @@ func (c *counters) addTo(s *Stats) {
 		{&s.Unreachable, &c.unreachable},
 		{&s.Overflow, &c.overflow},
 		{&s.Trains, &c.trains},
+		{&s.Merged, &c.merged},
 		{&s.Opened, &c.opened},
 		{&s.Expired, &c.expired},
 		{&s.Recycled, &c.recycled},

@@ -34,8 +34,15 @@ const (
 	// maxTrain is how many bytes it takes.
 	maxTrain = 65000
 
+	// maxRuns is how many pieces of a batch wait to be sent to backends. It is
+	// more than batch only where trains that were received as one are split.
+	maxRuns = 2 * batch
+
 	nameSize = unix.SizeofSockaddrInet6
-	ctlSize  = 80 // IPV6_PKTINFO and SO_RXQ_OVFL, or IPV6_PKTINFO and UDP_SEGMENT
+	// rxCtlSize takes IPV6_PKTINFO, SO_RXQ_OVFL and UDP_GRO, and something for
+	// options that whoever made a socket has set.
+	rxCtlSize = 192
+	txCtlSize = 64 // IPV6_PKTINFO and UDP_SEGMENT
 )
 
 // slab is a batch of buffers outside Go's heap.
@@ -149,6 +156,10 @@ func putSegment(b []byte, size uint16) int {
 	return n
 }
 
+// mergeReads has the kernel merge datagrams of one size that arrive for a socket one
+// after the other, if it can: a matter of speed only.
+func mergeReads(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) }
+
 // putPktinfo writes the control message that makes a datagram leave from addr.
 // The interface is left to the routes, except where an address is nothing without
 // its interface.
@@ -177,6 +188,7 @@ type arrival struct {
 	to      bool   // addr is known
 	lost    uint32 // how many datagrams the socket has lost so far
 	losses  bool   // lost is known
+	segment int    // it is several datagrams of this size, the last may be smaller; 0: it is one
 }
 
 // parseArrival reads control messages. What isn't understood is skipped.
@@ -199,6 +211,8 @@ func parseArrival(b []byte) (a arrival) {
 			a.addr, a.ifindex, a.to = p.Addr, p.Ifindex, true
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
 			a.lost, a.losses = binary.NativeEndian.Uint32(data), true
+		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
+			a.segment = int(binary.NativeEndian.Uint32(data) & 0xffff) // an int, of what the kernel keeps in 16 bits
 		}
 		b = b[min(uint64(unix.CmsgSpace(len(data))), uint64(len(b))):]
 	}

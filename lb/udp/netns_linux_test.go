@@ -34,6 +34,7 @@ type childConfig struct {
 	Backends    []netip.Addr
 	Transparent bool
 	ESP         bool // classify as asESP
+	GRO         bool
 }
 
 type child struct {
@@ -117,7 +118,7 @@ func TestChild(t *testing.T) {
 		}
 		conns = append(conns, c...)
 	}
-	e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Transparent: cfg.Transparent}
+	e := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Transparent: cfg.Transparent, GRO: cfg.GRO}
 	if cfg.ESP {
 		e.Classifier = asESP{}
 	}
@@ -350,39 +351,49 @@ func testTransparent(t *testing.T, marks bool) {
 func TestFragments(t *testing.T) {
 	needRoot(t, "AOVLB_PEERS", "ip")
 	nc, nl, ng := newLab(t, false)
-	for _, c := range []struct{ client, vip, gateway string }{
-		{"10.81.1.2:1234", "10.81.1.1:4500", "10.81.2.2:4500"},
-		{"[fd81:1::2]:1234", "[fd81:1::1]:4500", "[fd81:2::2]:4500"},
+	for _, c := range []struct {
+		client, vip, gateway string
+		gro                  bool
+	}{
+		{"10.81.1.2:1234", "10.81.1.1:4500", "10.81.2.2:4500", false},
+		{"[fd81:1::2]:1234", "[fd81:1::1]:4500", "[fd81:2::2]:4500", false},
+		{"10.81.1.2:1235", "10.81.1.1:4500", "10.81.2.2:4500", true},
+		{"[fd81:1::2]:1235", "[fd81:1::1]:4500", "[fd81:2::2]:4500", true},
 	} {
-		t.Run(c.client, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s GRO %v", c.client, c.gro), func(t *testing.T) {
 			client, gateway := listenIn(t, nc, c.client), listenIn(t, ng, c.gateway)
 			e := startChild(t, nl, nil, childConfig{
 				Listen:   []netip.AddrPort{netip.MustParseAddrPort(c.vip)},
 				Backends: []netip.Addr{netip.MustParseAddrPort(c.gateway).Addr()},
+				GRO:      c.gro,
 			})
 			var at netip.AddrPort
 			for _, n := range []int{100, 1272, 1273, 1452, 1453, 3468, 9000, 60000, 65000} {
 				at = exchange(t, client, gateway, c.vip, pattern(n, byte(n)), at)
 			}
 			trains(t, client, gateway, c.vip, at)
-			if s := e.stop(); s.SendErrors != 0 || s.Replied != s.BackendPackets {
+			if s := e.stop(); s.SendErrors != 0 || s.Replied != s.BackendPackets || c.gro != (s.Merged > 0) {
 				t.Errorf("stats %+v", s)
 			} else {
-				t.Logf("%d datagrams towards the gateway, %d towards the client, %d trains", s.Sent, s.Replied, s.Trains)
+				t.Logf("%d datagrams towards the gateway, %d towards the client, %d trains, %d merged", s.Sent, s.Replied, s.Trains, s.Merged)
 			}
 		})
 	}
 }
 
 // trains sends bursts that are too large for GSO on the gateway's side, and ones
-// that aren't, both ways.
+// that aren't, both ways. Every other is sent as one from the client, which its
+// network hands on as one.
 func trains(t *testing.T, client, gateway *net.UDPConn, vip string, at netip.AddrPort) {
 	t.Helper()
 	b := make([]byte, 1<<16)
 	for round := range 20 {
 		for _, n := range []int{1400, 1200, 600} {
 			const burst = 40
-			for i := range burst {
+			if round%2 == 1 {
+				sendTrain(t, client, netip.MustParseAddrPort(vip), train(n, burst, -1, byte(round)))
+			}
+			for i := 0; i < burst && round%2 == 0; i++ {
 				if _, err := client.WriteToUDPAddrPort(pattern(n, byte(i+round)), netip.MustParseAddrPort(vip)); err != nil {
 					t.Fatal(err)
 				}

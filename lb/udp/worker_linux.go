@@ -31,9 +31,13 @@ import (
 // datagram. What several datagrams of a flow came in one batch leave together: a
 // train of the same size (the last may be smaller) is given to the kernel as one,
 // by UDP GSO, straight from where it was received. Towards clients all answers of
-// a round leave with one sendmmsg. UDP GRO is not used: the kernel doesn't
-// coalesce datagrams without a checksum, which is what ESP in UDP is (RFC 3948
-// §2.1), and its 64 KiB buffers cost more cache than they save.
+// a round leave with one sendmmsg.
+//
+// UDP GRO is used only if asked for: the kernel doesn't coalesce datagrams without a
+// checksum, which is what ESP in UDP is (RFC 3948 §2.1), and trying costs a search
+// for the socket. With it a buffer may have many datagrams, each of which is judged
+// by itself. Those that lie one behind the other and go the same way are a run, and
+// leave as they lie.
 //
 // Waiting. Calls that never block are made without telling the Go scheduler. Waiting
 // is not: a worker that waits untold for a moment after traffic, to save itself the
@@ -107,18 +111,17 @@ type worker struct {
 	rxHdr    [batch]mmsghdr
 	rxIov    [batch]unix.Iovec
 	rxName   [batch]unix.RawSockaddrInet6
-	rxCtl    [batch][ctlSize]byte
-	rxNext   [batch]int16
-	touched  [batch]*upstream
+	rxCtl    [batch][rxCtlSize]byte
+	runs     [maxRuns]run
+	nruns    int
+	touched  [maxRuns]*upstream
 	ntouched int
-
-	txHdr [batch]mmsghdr
-	txIov [batch]unix.Iovec
-	txCtl [batch][32]byte
+	out      trains // of the upstream in hand
 
 	tx    slab // answers
 	upHdr [batch]mmsghdr
 	upIov [batch]unix.Iovec
+	upCtl [batch][rxCtlSize]byte
 	used  int // of tx
 
 	events [maxEvents]unix.EpollEvent
@@ -129,16 +132,32 @@ type worker struct {
 	over  bool
 }
 
+// run is one or more datagrams for the same upstream that lie one behind the other,
+// where they were received.
+type run struct {
+	b    []byte
+	size int // of each; the last may be smaller
+	n    int
+	next int16
+}
+
+// extend adds b to r, if it comes right behind, and was received in one piece with
+// it: each buffer has only datagrams of one size, of which the last may be smaller.
+func (r *run) extend(b []byte) bool {
+	end := unsafe.Add(unsafe.Pointer(unsafe.SliceData(r.b)), len(r.b))
+	if len(b) == 0 || len(b) > r.size || unsafe.Pointer(unsafe.SliceData(b)) != end || len(r.b) != r.n*r.size ||
+		r.n >= maxSegments || (r.n+1)*r.size > maxTrain {
+		return false
+	}
+	r.b = unsafe.Slice(unsafe.SliceData(r.b), len(r.b)+len(b))
+	r.n++
+	return true
+}
+
 // replies are datagrams that wait to be sent by a listener.
 type replies struct {
-	n, iovs int
-	hdr     [batch]mmsghdr
-	iov     [batch]unix.Iovec
-	ctl     [batch][ctlSize]byte
-	flow    [batch]*flow
-	segment [batch]int
-	full    [batch]bool // nothing can be added to that train
-	train   [batch]int
+	trains
+	flow [batch]*flow
 }
 
 func newWorker(d *linux, number int) (*worker, error) {
@@ -158,12 +177,18 @@ func newWorker(d *linux, number int) (*worker, error) {
 		h := &w.rxHdr[i]
 		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&w.rxName[i])), nameSize
 		h.Control = &w.rxCtl[i][0]
-		h.SetControllen(ctlSize)
+		h.SetControllen(rxCtlSize)
 		h.Iov = &w.rxIov[i]
 		h.SetIovlen(1)
-		w.upHdr[i].Iov = &w.upIov[i]
-		w.upHdr[i].SetIovlen(1)
+		h = &w.upHdr[i]
+		h.Iov = &w.upIov[i]
+		h.SetIovlen(1)
+		if d.e.GRO {
+			h.Control = &w.upCtl[i][0]
+			h.SetControllen(rxCtlSize)
+		}
 	}
+	w.out.init()
 	if w.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return w, os.NewSyscallError("epoll_create1", err)
 	}
@@ -180,9 +205,7 @@ func (w *worker) watch(fd int, slot int32, gen uint32) error {
 
 func (w *worker) addListener(l *listener) error {
 	l.out = new(replies)
-	for i := range batch {
-		l.out.hdr[i].Control = &l.out.ctl[i][0]
-	}
+	l.out.init()
 	w.listeners = append(w.listeners, l)
 	if !l.wildcard {
 		l.end = w.newEndpoint(len(w.listeners)-1, l.addr)
@@ -325,38 +348,77 @@ func (w *worker) readListener(l *listener) error {
 	default: // nothing there, or the network's error of an earlier datagram
 		return nil
 	}
-	var bytes uint64
+	c := &w.shard.counters
+	var packets, bytes uint64
 	for i := range n {
 		h := &w.rxHdr[i]
 		b := w.rx.at(i, int(h.n))
-		bytes += uint64(len(b))
+		size := 0
 		if h.Controllen != 0 {
-			w.arrived(l, parseArrival(w.rxCtl[i][:h.Controllen]))
+			a := parseArrival(w.rxCtl[i][:h.Controllen])
+			size = a.segment
+			w.arrived(l, a)
 		}
-		h.SetControllen(ctlSize)
+		cut := h.Flags&unix.MSG_CTRUNC != 0 && size == 0
+		h.SetControllen(rxCtlSize)
 		h.Namelen = nameSize
-		if l.end == nil { // a wildcard listener that wasn't told the address
-			w.shard.counters.dropped.Add(1)
+		count := w.datagrams(b, size)
+		packets += count
+		bytes += uint64(len(b))
+		if l.end == nil || cut && w.d.e.GRO {
+			// A wildcard listener that wasn't told the address; or nobody
+			// told how many datagrams these are.
+			c.dropped.Add(count)
 			continue
 		}
 		k := keyOfRaw(&w.rxName[i], l.end.id)
-		f := w.shard.fromClient(&k, l.end, b)
-		switch {
-		case f == nil:
-		case f.up != nil:
-			w.queue(f.up, i)
-		default:
-			for _, u := range f.asks {
-				w.flushUpstream(u)
-				w.send(u, b)
+		for {
+			var d []byte
+			d, b = cutOne(b, size)
+			w.fromClient(l, &k, d)
+			if len(b) == 0 {
+				break
 			}
 		}
 	}
 	w.flushUpstreams()
-	c := &w.shard.counters
-	c.clientPackets.Add(uint64(n))
+	c.clientPackets.Add(packets)
 	c.clientBytes.Add(bytes)
 	return nil
+}
+
+// datagrams returns how many datagrams there are in b, which the kernel has merged
+// if size isn't 0. It is a matter of counting only.
+func (w *worker) datagrams(b []byte, size int) uint64 {
+	if size == 0 || size >= len(b) {
+		return 1
+	}
+	w.shard.counters.merged.Add(1)
+	return uint64((len(b) + size - 1) / size)
+}
+
+// cutOne cuts the first datagram off b, of which size is that of all but the last,
+// or 0 if b is only one.
+func cutOne(b []byte, size int) (first, rest []byte) {
+	if size == 0 || size > len(b) {
+		size = len(b)
+	}
+	return b[:size:size], b[size:]
+}
+
+// fromClient carries one datagram.
+func (w *worker) fromClient(l *listener, k *flowKey, b []byte) {
+	f := w.shard.fromClient(k, l.end, b)
+	switch {
+	case f == nil:
+	case f.up != nil:
+		w.queue(f.up, b)
+	default:
+		for _, u := range f.asks {
+			w.flushUpstream(u)
+			w.send(u, b)
+		}
+	}
 }
 
 // arrived takes note of a datagram's control messages: l.end is where it came to.
@@ -368,7 +430,7 @@ func (w *worker) arrived(l *listener, a arrival) {
 	if !l.wildcard {
 		return
 	}
-	a.lost, a.losses = 0, false
+	a.lost, a.losses, a.segment = 0, false, 0
 	if !linkLocal(netip.AddrFrom16(a.addr)) {
 		a.ifindex = 0
 	}
@@ -397,18 +459,26 @@ func (w *worker) arrived(l *listener, a arrival) {
 	w.ends[id], l.end = end, end
 }
 
-// queue has datagram i of the batch sent on u with the others for it.
-func (w *worker) queue(u *upstream, i int) {
+// queue has a datagram of the batch sent on u with the others for it.
+func (w *worker) queue(u *upstream, b []byte) {
 	r := &u.raw
-	w.rxNext[i] = -1
+	if r.queued > 0 && w.runs[r.tail].extend(b) {
+		return
+	}
+	if w.nruns == maxRuns {
+		w.flushUpstreams()
+	}
+	i := int16(w.nruns)
+	w.nruns++
+	w.runs[i] = run{b: b, size: len(b), n: 1, next: -1}
 	if r.queued == 0 {
-		r.head = int16(i)
+		r.head = i
 		w.touched[w.ntouched] = u
 		w.ntouched++
 	} else {
-		w.rxNext[r.tail] = int16(i)
+		w.runs[r.tail].next = i
 	}
-	r.tail = int16(i)
+	r.tail = i
 	r.queued++
 }
 
@@ -417,49 +487,50 @@ func (w *worker) flushUpstreams() {
 		w.flushUpstream(u)
 		w.touched[i] = nil
 	}
-	w.ntouched = 0
+	w.ntouched, w.nruns = 0, 0
 }
 
 // flushUpstream sends what is queued on u.
 func (w *worker) flushUpstream(u *upstream) {
 	r := &u.raw
-	switch r.queued {
-	case 0:
-		return
-	case 1:
-		r.queued = 0
-		w.send(u, w.rx.at(int(r.head), int(w.rxHdr[r.head].n)))
+	if r.queued == 0 {
 		return
 	}
-	msgs, iovs := 0, 0
-	train, sealed, size := 0, true, 0 // of the last message
-	for i := r.head; i >= 0; i = w.rxNext[i] {
-		n := int(w.rxHdr[i].n)
-		w.txIov[iovs].Base = &w.rx[int(i)*slotSize]
-		w.txIov[iovs].SetLen(n)
-		h := &w.txHdr[max(msgs-1, 0)]
-		if !sealed && n > 0 && n <= size && train < maxSegments && (train+1)*size <= maxTrain {
-			train++
-			sealed = n < size
-			h.SetIovlen(train)
-			if train == 2 {
-				h.Control = &w.txCtl[msgs-1][0]
-				h.SetControllen(putSegment(w.txCtl[msgs-1][:], uint16(size)))
-			}
-		} else {
-			h = &w.txHdr[msgs]
-			h.Iov = &w.txIov[iovs]
-			h.SetIovlen(1)
-			h.Control = nil
-			h.SetControllen(0)
-			msgs++
-			train, size = 1, n
-			sealed = n == 0 || r.noTrains || (r.maxSegment != 0 && n > int(r.maxSegment))
-		}
-		iovs++
-	}
+	single := r.queued == 1
 	r.queued = 0
-	w.sendAll(u, w.txHdr[:msgs])
+	for i := r.head; i >= 0; i = w.runs[i].next {
+		q := &w.runs[i]
+		switch {
+		case q.n > 1 && r.alone(q.size):
+			for b := q.b; len(b) > 0; {
+				var d []byte
+				d, b = cutOne(b, q.size)
+				w.add(u, d, len(d), 1)
+			}
+		case single && q.n == 1:
+			w.send(u, q.b)
+		default:
+			w.add(u, q.b, q.size, q.n)
+		}
+	}
+	w.sendAll(u)
+}
+
+// alone reports whether datagrams of that size must not be sent by GSO.
+func (r *rawSocket) alone(size int) bool {
+	return r.noTrains || r.maxSegment != 0 && size > int(r.maxSegment)
+}
+
+// add adds n datagrams in b to what will be sent on u.
+func (w *worker) add(u *upstream, b []byte, size, n int) {
+	o := &w.out
+	if o.join(b, size, n, 0) {
+		return
+	}
+	if o.crowded() {
+		w.sendAll(u)
+	}
+	o.begin(b, size, n, 0, u.raw.alone(size))
 }
 
 // send sends one datagram on u.
@@ -477,49 +548,46 @@ func (w *worker) send(u *upstream, b []byte) {
 	w.shard.counters.sent.Add(1)
 }
 
-// sendAll sends messages on u.
-func (w *worker) sendAll(u *upstream, h []mmsghdr) {
-	c := &w.shard.counters
+// sendAll sends what has been added for u.
+func (w *worker) sendAll(u *upstream) {
+	o, c := &w.out, &w.shard.counters
 	again := true
-	for len(h) > 0 {
+	for at := 0; at < o.n; {
 		n, e := 1, unix.Errno(0)
-		if len(h) == 1 {
-			e = sendmsg(u.raw.fd, &h[0].Msghdr)
+		if at == o.n-1 {
+			e = sendmsg(u.raw.fd, &o.hdr[at].Msghdr)
 		} else {
-			n, e = sendmmsg(u.raw.fd, h)
+			n, e = sendmmsg(u.raw.fd, o.hdr[at:o.n])
 		}
 		if e == 0 {
-			for i := range h[:n] {
-				c.sent.Add(uint64(h[i].Iovlen))
-				if h[i].Iovlen > 1 {
-					c.trains.Add(1)
-				}
-			}
-			h = h[n:]
+			datagrams, trains := o.sum(at, n)
+			c.sent.Add(datagrams)
+			c.trains.Add(trains)
+			at += n
 			again = true
 			continue
 		}
-		train := h[0].Iovlen > 1
 		switch {
 		case networkError(e) && again:
 			again = false
 			w.shard.failed(u, e)
 			continue
-		case train && trainError(e):
+		case o.count[at] > 1 && trainError(e):
 			if e == unix.EIO {
 				u.raw.noTrains = true
 			} else {
-				u.raw.maxSegment = uint16(max(h[0].Iov.Len-1, 1))
+				u.raw.maxSegment = uint16(max(o.size[at]-1, 1))
 			}
-			for _, v := range unsafe.Slice(h[0].Iov, h[0].Iovlen) {
-				w.send(u, unsafe.Slice(v.Base, v.Len))
+			for b := range o.datagrams(at) {
+				w.send(u, b)
 			}
 		default:
-			c.sendErrors.Add(uint64(h[0].Iovlen))
+			c.sendErrors.Add(uint64(o.count[at]))
 		}
-		h = h[1:]
+		at++
 		again = true
 	}
+	o.n, o.iovs = 0, 0
 }
 
 // networkError reports whether e says that the network couldn't deliver an earlier
@@ -553,46 +621,49 @@ func (w *worker) readUpstream(u *upstream) {
 	}
 	w.used += n
 	c := &w.shard.counters
-	var bytes uint64
+	var packets, bytes uint64
 	for i := at; i < at+n; i++ {
-		size := int(w.upHdr[i].n)
-		bytes += uint64(size)
-		if w.shard.fromBackend(u, w.tx.at(i, size)) {
-			l := w.listeners[u.flow.end.listener]
-			l.out.add(l, u.flow, &w.tx[i*slotSize], size)
+		h := &w.upHdr[i]
+		b := w.tx.at(i, int(h.n))
+		size := 0
+		if w.d.e.GRO {
+			size = parseArrival(w.upCtl[i][:h.Controllen]).segment
+			h.SetControllen(rxCtlSize)
+		}
+		packets += w.datagrams(b, size)
+		bytes += uint64(len(b))
+		for {
+			var d []byte
+			d, b = cutOne(b, size)
+			if w.shard.fromBackend(u, d) {
+				w.answer(u.flow, d)
+			}
+			if len(b) == 0 {
+				break
+			}
 		}
 	}
 	w.used = at + n // the loop may have flushed, but not the last ones
-	c.backendPackets.Add(uint64(n))
+	c.backendPackets.Add(packets)
 	c.backendBytes.Add(bytes)
 }
 
-// add has a datagram sent to the client of f.
-func (o *replies) add(l *listener, f *flow, b *byte, size int) {
-	o.iov[o.iovs].Base = b
-	o.iov[o.iovs].SetLen(size)
-	o.iovs++
-	base := f.end.raw.size
-	if i := o.n - 1; i >= 0 && o.flow[i] == f && !o.full[i] && size > 0 && size <= o.segment[i] &&
-		o.train[i] < maxSegments && (o.train[i]+1)*o.segment[i] <= maxTrain {
-		o.train[i]++
-		o.full[i] = size < o.segment[i]
-		o.hdr[i].SetIovlen(o.train[i])
-		if o.train[i] == 2 {
-			o.hdr[i].SetControllen(base + putSegment(o.ctl[i][base:], uint16(o.segment[i])))
-		}
+// answer has a datagram sent to the client of f.
+func (w *worker) answer(f *flow, b []byte) {
+	l := w.listeners[f.end.listener]
+	o, base := l.out, f.end.raw.size
+	if i := o.n - 1; i >= 0 && o.flow[i] == f && o.join(b, len(b), 1, base) {
 		return
 	}
+	if o.crowded() {
+		w.reply(l)
+	}
 	i := o.n
-	o.n++
+	o.flow[i] = f
 	h := &o.hdr[i]
 	h.Name, h.Namelen = (*byte)(unsafe.Pointer(&f.raw.sa)), f.raw.size
-	h.Iov = &o.iov[o.iovs-1]
-	h.SetIovlen(1)
 	copy(o.ctl[i][:base], f.end.raw.ctl[:base])
-	h.SetControllen(base)
-	o.flow[i], o.segment[i], o.train[i] = f, size, 1
-	o.full[i] = size == 0 || l.noTrains || (f.raw.maxSegment != 0 && size > int(f.raw.maxSegment))
+	o.begin(b, len(b), 1, base, l.noTrains || f.raw.maxSegment != 0 && len(b) > int(f.raw.maxSegment))
 }
 
 // flush sends all answers that wait.
@@ -615,24 +686,21 @@ func (w *worker) reply(l *listener) {
 	for at := 0; at < o.n; {
 		n, e := sendmmsg(l.fd, o.hdr[at:o.n])
 		if e == 0 {
-			for i := at; i < at+n; i++ {
-				c.replied.Add(uint64(o.train[i]))
-				if o.train[i] > 1 {
-					c.trains.Add(1)
-				}
-			}
+			datagrams, trains := o.sum(at, n)
+			c.replied.Add(datagrams)
+			c.trains.Add(trains)
 			at += n
 			continue
 		}
-		if o.train[at] > 1 && trainError(e) {
+		if o.count[at] > 1 && trainError(e) {
 			if e == unix.EIO {
 				l.noTrains = true
 			} else {
-				o.flow[at].raw.maxSegment = uint16(max(o.segment[at]-1, 1))
+				o.flow[at].raw.maxSegment = uint16(max(o.size[at]-1, 1))
 			}
 			w.replySingly(l, at)
 		} else {
-			c.sendErrors.Add(uint64(o.train[at]))
+			c.sendErrors.Add(uint64(o.count[at]))
 		}
 		at++
 	}
@@ -644,11 +712,13 @@ func (w *worker) reply(l *listener) {
 func (w *worker) replySingly(l *listener, i int) {
 	h := l.out.hdr[i].Msghdr
 	base := l.out.flow[i].end.raw.size
-	iovs := unsafe.Slice(h.Iov, l.out.train[i])
-	for j := range iovs {
-		h.Iov = &iovs[j]
-		h.SetIovlen(1)
-		h.SetControllen(base)
+	var iov unix.Iovec
+	h.Iov = &iov
+	h.SetIovlen(1)
+	h.SetControllen(base)
+	for b := range l.out.datagrams(i) {
+		iov.Base = unsafe.SliceData(b)
+		iov.SetLen(len(b))
 		if e := sendmsg(l.fd, &h); e != 0 {
 			w.shard.counters.sendErrors.Add(1)
 		} else {
@@ -735,6 +805,9 @@ func (w *worker) adopt(u *upstream, fd int) error {
 	}
 	w.ups[slot] = u
 	u.raw = rawSocket{fd: fd, slot: slot, noTrains: w.d.e.NoGSO}
+	if w.d.e.GRO {
+		mergeReads(fd)
+	}
 	return nil
 }
 
