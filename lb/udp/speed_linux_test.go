@@ -156,7 +156,7 @@ func (l *speedLab) startNginx() {
 	text := `daemon off; master_process off; pid ` + conf + `.pid; error_log ` + conf + `.log error;
 load_module ` + nginxDir + `/ngx_stream_module.so;
 worker_rlimit_nofile 20000;
-events { worker_connections 8192; }
+events { worker_connections 8192; multi_accept on; }
 stream {
  upstream gateways { hash $remote_addr; server 10.71.11.1:4500; server 10.71.12.1:4500; }
  server { listen 10.71.0.254:4501 udp reuseport rcvbuf=8m; proxy_pass gateways; proxy_timeout 600s; }
