@@ -97,10 +97,12 @@ func unarmoured(b []byte) []byte {
 }
 
 func (u *Bundle) readPEM(b []byte) error {
-	for {
+	for n := 0; ; n++ {
 		var block *pem.Block
-		if block, b = pem.Decode(b); block == nil {
-			break
+		if block, b = pem.Decode(b); block == nil && n == 0 {
+			return errors.New("sstp: the file looks like PEM, but no block of it is whole: is its END line there, and its base64 intact?")
+		} else if block == nil {
+			return nil
 		}
 		if err := u.readBlock(block); err != nil {
 			return err
@@ -109,10 +111,6 @@ func (u *Bundle) readPEM(b []byte) error {
 			return nil // ParseBundle says so
 		}
 	}
-	if len(u.Certificates) == 0 && len(u.Keys) == 0 {
-		return errors.New("sstp: the file looks like PEM, but no block of it is whole: is its END line there, and its base64 intact?")
-	}
-	return nil
 }
 
 func (u *Bundle) readBlock(block *pem.Block) error {
