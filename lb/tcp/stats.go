@@ -209,9 +209,9 @@ func (s *Stats) RefusedTotal() uint64 {
 
 type counters struct {
 	accepted, opened, answered, unreachable, retried atomic.Uint64
-	sniffTimeouts, acceptErrors            atomic.Uint64
-	refused                                [refusals]atomic.Uint64
-	ended                                  [ends]atomic.Uint64
+	sniffTimeouts, acceptErrors                      atomic.Uint64
+	refused                                          [refusals]atomic.Uint64
+	ended                                            [ends]atomic.Uint64
 	// Of streams that have ended; written with server.mu held.
 	sent, received, spliced atomic.Uint64
 	open, sniffing          atomic.Int64
