@@ -104,6 +104,9 @@ type Rollout struct {
 	// Patience is how long clients may stay at a gateway that is to be restarted;
 	// 0 means 8 hours, less than 0 is for ever.
 	Patience Duration `json:"patience,omitempty"`
+	// Settle is how long clients have to arrive that were on their way to a
+	// gateway when it was drained; 0 means 15 s.
+	Settle Duration `json:"settle,omitempty"`
 	// Outage lets a gateway be changed though no other can take its clients.
 	Outage bool `json:"outage,omitempty"`
 }
@@ -213,6 +216,7 @@ func (v *validator) acme(at string, a *ACME) {
 func (v *validator) rollout(at string, r *Rollout) {
 	oneOf(v, at+".start", r.Start, RolloutAutomatic, RolloutManual)
 	v.span(at+".timeout", r.Timeout, time.Second, 24*time.Hour)
+	v.span(at+".settle", r.Settle, 100*time.Millisecond, time.Hour)
 	if r.Patience > 0 {
 		v.span(at+".patience", r.Patience, time.Second, 31*24*time.Hour)
 	}

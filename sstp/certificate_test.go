@@ -253,7 +253,9 @@ func TestCheck(t *testing.T) {
 		{name: "P-521", key: big521, want: "risk key"},
 		{name: "Ed25519", key: ed, want: "fatal key"},
 		{name: "no CRL", change: func(x *x509.Certificate) { x.CRLDistributionPoints = nil }, want: "risk crl", words: "0x80092012"},
-		{name: "OCSP alone", change: func(x *x509.Certificate) { x.CRLDistributionPoints, x.OCSPServer = nil, []string{"http://ocsp.example.org"} }},
+		{name: "OCSP alone", change: func(x *x509.Certificate) {
+			x.CRLDistributionPoints, x.OCSPServer = nil, []string{"http://ocsp.example.org"}
+		}},
 		{name: "LDAP CRL", change: func(x *x509.Certificate) { x.CRLDistributionPoints = []string{"ldap:///CN=x"} }, want: "risk crl", words: "before it has a tunnel"},
 		{name: "CRL inside", change: func(x *x509.Certificate) { x.CRLDistributionPoints = []string{"http://pki01/x.crl"} }, want: "risk crl", words: "only the inside knows"},
 		{name: "unknown root", rules: CertificateRules{Roots: x509.NewCertPool()}, want: "risk chain", words: "isn't trusted here"},

@@ -73,6 +73,8 @@ type Renewal struct {
 	// Began is when it began, Ended when it was done; zero if it isn't.
 	Began time.Time `json:"began"`
 	Ended time.Time `json:"ended,omitzero"`
+	// Paused says that somebody has stopped it: it isn't resumed by itself.
+	Paused bool `json:"paused,omitempty"`
 	// Gateways are changed in this order.
 	Gateways []GatewayRenewal `json:"gateways"`
 }

@@ -13,6 +13,9 @@ import (
 const (
 	// DefaultRenewPoll is the time between two looks at what is waited for.
 	DefaultRenewPoll = time.Second
+	// DefaultRenewSettle is longer than a client may take from the choice of its
+	// gateway to the connection to it.
+	DefaultRenewSettle = 15 * time.Second
 	// DefaultRenewTries is how often something is tried before a Renewer gives up.
 	DefaultRenewTries = 5
 	// DefaultRenewRetry is the time between the first two tries; it doubles.
@@ -67,6 +70,10 @@ type Renewer struct {
 	// Patience is how long clients may stay at a gateway that is drained; then
 	// they are cut. 0 means as long as they like.
 	Patience time.Duration
+	// Settle is how long after a gateway was drained those clients have to arrive
+	// that were on their way to it; 0 means DefaultRenewSettle, less than 0 no
+	// time.
+	Settle time.Duration
 	// Poll, Tries and Retry are the time between two looks, how often something is
 	// tried, and the time between the first two tries; 0 means the defaults.
 	Poll  time.Duration
@@ -263,6 +270,9 @@ func (n *Renewer) empty(ctx context.Context, g *GatewayRenewal) error {
 	// After a crash the gateway may not be as drained as it was.
 	if err := n.Control.Drain(ctx, g.Gateway); err != nil {
 		return err
+	}
+	if settled := g.Since.Add(cmp.Or(n.Settle, DefaultRenewSettle)); time.Now().Before(settled) {
+		return &notYet{"clients that were on their way to it may still arrive"}
 	}
 	left, err := n.Control.Clients(ctx, g.Gateway)
 	if err != nil {
