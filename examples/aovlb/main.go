@@ -36,7 +36,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, schemaCommand, versionCommand,
+		failbackCommand, reloadCommand, probeCommand, certCommand, renewCommand, schemaCommand, versionCommand,
 	}
 }
 
@@ -102,6 +102,9 @@ func usage(w io.Writer) {
 	}
 }
 
+// anyNumber has parse take as many arguments as there are.
+const anyNumber = -1 << 16
+
 // parse reads the flags among args, which may stand before, between and after
 // the other arguments, of which there must be n, or at least -n if n is negative.
 func parse(env *environment, fs *flag.FlagSet, args []string, n int) ([]string, error) {
@@ -124,6 +127,7 @@ func parse(env *environment, fs *flag.FlagSet, args []string, n int) ([]string, 
 		rest, args = append(rest, args[0]), args[1:]
 	}
 	switch {
+	case n == anyNumber:
 	case n >= 0 && len(rest) != n:
 		return nil, &usageError{fmt.Sprintf("it takes %d arguments, not %d", n, len(rest))}
 	case n < 0 && len(rest) < -n:
