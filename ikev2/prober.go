@@ -224,12 +224,20 @@ func (p Prober) guess() Group {
 	if p.Guess != GroupNone {
 		return p.Guess
 	}
-	for _, x := range p.proposals() {
-		if ts := x.of(TransformKE); len(ts) > 0 {
+	if g := firstGroup(p.proposals()); g != GroupNone {
+		return g
+	}
+	return p.decoy()
+}
+
+// firstGroup returns the group that comes first in proposals.
+func firstGroup(ps []Proposal) Group {
+	for _, p := range ps {
+		if ts := p.of(TransformKE); len(ts) > 0 {
 			return Group(ts[0].ID)
 		}
 	}
-	return p.decoy()
+	return GroupNone
 }
 
 func (p Prober) proposals() []Proposal {
@@ -323,6 +331,35 @@ func (q *question) message() []byte {
 		b = AppendMarker(b)
 	}
 	return AppendMessage(b, Header{SPIi: q.spi, Exchange: ExchangeSAInit, Flags: FlagInitiator}, ps...)
+}
+
+// WindowsInit returns the first message of a Windows client, octet for octet but
+// for what is random or depends on addresses: its proposals, key exchange,
+// notifications and vendor IDs in its order. The key exchange is of the first
+// group that the proposals name, and no secret belongs to it. fragments adds
+// IKEV2_FRAGMENTATION_SUPPORTED, as Windows 10 1803 and later do. A nonce of
+// Windows has 48 octets.
+func WindowsInit(spi SPI, nonce []byte, proposals []Proposal, fragments bool) []byte {
+	g := firstGroup(proposals)
+	public, err := publicValue(g)
+	if err != nil {
+		public = make([]byte, 256)
+	}
+	ps := []Payload{
+		{Type: PayloadSA, Body: AppendSA(nil, proposals...)},
+		{Type: PayloadKE, Body: AppendKE(nil, KeyExchange{Group: g, Data: public})},
+		{Type: PayloadNonce, Body: nonce},
+	}
+	if fragments {
+		ps = append(ps, NotifyPayload(NotifyFragmentationSupported, nil))
+	}
+	hash := make([]byte, HashLen)
+	_, _ = rand.Read(hash) // never fails
+	ps = append(ps, NotifyPayload(NotifyNATDetectionSource, hash), NotifyPayload(NotifyNATDetectionDest, hash))
+	for _, v := range WindowsVendorIDs() {
+		ps = append(ps, Payload{Type: PayloadVendor, Body: v})
+	}
+	return AppendMessage(nil, Header{SPIi: spi, Exchange: ExchangeSAInit, Flags: FlagInitiator}, ps...)
 }
 
 // natDetection is the hash for one end of the socket.
