@@ -82,6 +82,14 @@ func sendmsg(fd int, h *unix.Msghdr) unix.Errno {
 	return e
 }
 
+// sendAll sends as many of h as it can, which is at least one, and returns how many.
+func sendAll(fd int, h []mmsghdr) (int, unix.Errno) {
+	if len(h) == 1 {
+		return 1, sendmsg(fd, &h[0].Msghdr)
+	}
+	return sendmmsg(fd, h)
+}
+
 // send sends b on a connected socket.
 func send(fd int, b []byte) unix.Errno {
 	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),

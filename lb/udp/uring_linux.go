@@ -10,16 +10,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A ring sends datagrams on several sockets by one system call, by io_uring. Going
-// into the kernel and back is a good part of what sending a small datagram costs, and
-// sendmmsg spares it only for datagrams of one socket, whereas here most have a
-// socket each.
+// A ring sends or receives datagrams on several sockets by one system call, by
+// io_uring. Going into the kernel and back is a good part of what a small datagram
+// costs, and sendmmsg and recvmmsg spare it only for datagrams of one socket, whereas
+// here most have a socket each.
 //
-// Nothing is ever left pending: the sends don't wait (MSG_DONTWAIT), so each has
+// Nothing is ever left pending: no operation waits (MSG_DONTWAIT), so each has
 // succeeded or failed when the call that submits them returns, and its buffer is the
 // caller's again. That also means that no kernel thread works behind a worker's back.
 //
-// What it sends must lie outside Go's heap, or be kept alive by its caller.
+// The buffers must lie outside Go's heap, or be kept alive by the caller.
 //
 // A ring belongs to the thread that makes it: nobody else may submit
 // (IORING_SETUP_SINGLE_ISSUER), which spares the kernel some locking.
@@ -34,10 +34,10 @@ type ring struct {
 	tail                           uint32 // of submissions, as they will be
 }
 
-// ringSize is how many sends there may be in one call.
+// ringSize is how many operations there may be in one call.
 const ringSize = maxRuns
 
-// sqe is struct io_uring_sqe, as far as sends need it.
+// sqe is struct io_uring_sqe, as far as it is needed here.
 type sqe struct {
 	opcode, flags uint8
 	ioprio        uint16
@@ -72,6 +72,7 @@ type ringParams struct {
 // Of linux/io_uring.h.
 const (
 	opSend = 26 // IORING_OP_SEND
+	opRecv = 27 // IORING_OP_RECV
 
 	setupSubmitAll    = 1 << 7  // a faulty submission doesn't stop those behind it
 	setupSingleIssuer = 1 << 12 // Linux 6.0
@@ -131,18 +132,24 @@ func (r *ring) close() error {
 	return errors.Join(append(errs, unix.Close(r.fd))...)
 }
 
-// add adds the sending of b on the connected socket fd. id comes back with its
-// result. There must not be more than ringSize between two calls of submit.
-func (r *ring) add(fd int, b []byte, id uint64) {
+// send adds the sending of b on the connected socket fd, and recv the reception of a
+// datagram from it into b. id comes back with the result. There must not be more than
+// ringSize of both between two calls of submit.
+func (r *ring) send(fd int, b []byte, id int) {
+	r.add(opSend, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, fd, b, id)
+}
+func (r *ring) recv(fd int, b []byte, id int) { r.add(opRecv, unix.MSG_DONTWAIT, fd, b, id) }
+
+func (r *ring) add(op uint8, flags uint32, fd int, b []byte, id int) {
 	s := &r.sqes[r.tail&uint32(len(r.sqes)-1)]
 	r.tail++
 	*s = sqe{
-		opcode: opSend, fd: int32(fd), addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), len: uint32(len(b)),
-		msgFlags: unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL, userData: id,
+		opcode: op, fd: int32(fd), addr: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))), len: uint32(len(b)),
+		msgFlags: flags, userData: uint64(id),
 	}
 }
 
-// submit makes the n sends that have been added, and returns how many of them the
+// submit does the n operations that have been added, and returns how many of them the
 // kernel has taken: the first ones. Each of those has a result. The others are as if
 // they had never been added.
 func (r *ring) submit(n int) (int, unix.Errno) {
@@ -159,20 +166,23 @@ func (r *ring) submit(n int) (int, unix.Errno) {
 	return int(taken), e
 }
 
-// next returns the next result of those that submit has promised: it is an errno if
-// it is negative. An error means that there won't be more.
-func (r *ring) next() (id uint64, res int32, err unix.Errno) {
+// next returns the next result of those that submit has promised: how many bytes it
+// were, or an error. broken says that there won't be more results.
+func (r *ring) next() (id, n int, e, broken unix.Errno) {
 	head := *r.cqHead
 	for atomic.LoadUint32(r.cqTail) == head {
-		// It can't be, since no send waits; but if it were, going on would
-		// let the kernel send what the next datagrams overwrite.
+		// It can't be, since nothing waits; but if it were, going on would mean
+		// to use buffers that the kernel uses too.
 		_, _, e := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), 0, 1, enterGetevents, 0, 0)
 		if e != 0 && e != unix.EINTR {
-			return 0, 0, e
+			return 0, 0, 0, e
 		}
 	}
 	c := &r.cqes[head&uint32(len(r.cqes)-1)]
-	id, res = c.userData, c.res
+	id, n = int(c.userData), int(c.res)
 	atomic.StoreUint32(r.cqHead, head+1)
-	return id, res, 0
+	if n < 0 {
+		return id, 0, unix.Errno(-n), 0
+	}
+	return id, n, 0, 0
 }

@@ -67,10 +67,28 @@ type rawSocket struct {
 	slot       uint32
 	head, tail int16 // of its queue in the batch in hand
 	queued     int16
+	habit      habit
 	noTrains   bool
 	maxSegment uint16 // larger ones must not be sent by GSO; 0: no limit known
 	restored   bool
 }
+
+// habit is how a socket's datagrams come: asking for more than there are is some work.
+type habit struct {
+	round uint32 // of waiting, in which there were some last
+	many  bool   // at once, the last time
+}
+
+// long reports whether there may be many at once in this round: as there were last
+// time, or because not all were taken in the round before.
+func (h *habit) long(round uint32) bool {
+	last := h.round
+	h.round = round
+	return h.many || last == round-1
+}
+
+// had notes how many there were.
+func (h *habit) had(n int) { h.many = n > 1 }
 
 type rawPeer struct {
 	sa         unix.RawSockaddrInet6
@@ -92,6 +110,7 @@ type listener struct {
 	endAddr  arrival
 	lost     uint32
 	noTrains bool
+	habit    habit
 	out      *replies
 }
 
@@ -119,6 +138,11 @@ type worker struct {
 	ntouched int
 	out      trains // of the upstream in hand
 	ring     *ring  // nil: each send is a system call
+
+	ready  [batch]*upstream // have answers
+	nready int
+	res    [batch]int32 // how long these are
+	round  uint32       // of waiting
 
 	tx    slab // answers
 	upHdr [batch]mmsghdr
@@ -249,11 +273,14 @@ func (w *worker) run() error {
 			return fmt.Errorf("udp: waiting for datagrams: %w", os.NewSyscallError("epoll_wait", err))
 		}
 		w.shard.now = time.Since(w.d.start)
+		w.round++
+		several := n > 1
 		for i := range w.events[:n] {
-			if err := w.event(&w.events[i]); err != nil {
+			if err := w.event(&w.events[i], several); err != nil {
 				return err
 			}
 		}
+		w.readReady()
 		w.flush()
 		if w.shard.now >= w.sweep {
 			w.sweep = w.shard.now + time.Second
@@ -275,7 +302,7 @@ func (w *worker) run() error {
 func (w *worker) wait() (int, error) {
 	timeout := -1
 	if due := w.shard.due(); due != 0 {
-		timeout = int(max(due-time.Since(w.d.start), 0)/time.Millisecond) + 1
+		timeout = int(max(due-w.shard.now, 0)/time.Millisecond) + 1
 	}
 	n, err := unix.EpollWait(w.ep, w.events[:], timeout)
 	if errors.Is(err, unix.EINTR) {
@@ -284,7 +311,8 @@ func (w *worker) wait() (int, error) {
 	return n, err
 }
 
-func (w *worker) event(ev *unix.EpollEvent) error {
+// event handles one event, of several or not.
+func (w *worker) event(ev *unix.EpollEvent, several bool) error {
 	switch {
 	case ev.Fd == wakeSlot:
 		w.receiveInbox()
@@ -302,7 +330,7 @@ func (w *worker) event(ev *unix.EpollEvent) error {
 			}
 		}
 		if ev.Events&unix.EPOLLIN != 0 {
-			w.readUpstream(u)
+			w.answers(u, several)
 		}
 	}
 	return nil
@@ -344,7 +372,12 @@ func (w *worker) receiveInbox() {
 
 // readListener carries one batch of clients' datagrams.
 func (w *worker) readListener(l *listener) error {
-	n, e := recvmmsg(l.fd, w.rxHdr[:])
+	most := 1
+	if l.habit.long(w.round) {
+		most = batch
+	}
+	n, e := recvmmsg(l.fd, w.rxHdr[:most])
+	l.habit.had(n)
 	switch e {
 	case 0:
 	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL:
@@ -510,29 +543,34 @@ func (w *worker) flushUpstreams() {
 func (w *worker) flushSingles(us []*upstream) {
 	for i, u := range us {
 		u.raw.queued = 0
-		w.ring.add(u.raw.fd, w.runs[u.raw.head].b, uint64(i))
+		w.ring.send(u.raw.fd, w.runs[u.raw.head].b, i)
 	}
-	taken, e := w.ring.submit(len(us))
+	taken, err := w.ring.submit(len(us))
 	sent := uint64(0)
 	for i := range taken {
-		id, res, err := w.ring.next()
-		if err != 0 {
+		id, _, e, broken := w.ring.next()
+		if broken != 0 {
 			w.shard.counters.sendErrors.Add(uint64(taken - i))
-			e = err
+			err = broken
 			break
 		}
-		if res >= 0 {
+		if e == 0 {
 			sent++
 			continue
 		}
 		u := us[id]
-		w.sent(u, w.runs[u.raw.head].b, unix.Errno(-res))
+		w.sent(u, w.runs[u.raw.head].b, e)
 	}
 	w.shard.counters.sent.Add(sent)
 	w.shard.counters.batches.Add(1)
 	for _, u := range us[taken:] {
 		w.send(u, w.runs[u.raw.head].b)
 	}
+	w.judgeRing(err)
+}
+
+// judgeRing goes on without a ring after an error that isn't of the moment.
+func (w *worker) judgeRing(e unix.Errno) {
 	switch e {
 	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY, unix.ENOMEM:
 	default:
@@ -628,12 +666,7 @@ func (w *worker) sendAll(u *upstream) {
 	o, c := &w.out, &w.shard.counters
 	again := true
 	for at := 0; at < o.n; {
-		n, e := 1, unix.Errno(0)
-		if at == o.n-1 {
-			e = sendmsg(u.raw.fd, &o.hdr[at].Msghdr)
-		} else {
-			n, e = sendmmsg(u.raw.fd, o.hdr[at:o.n])
-		}
+		n, e := sendAll(u.raw.fd, o.hdr[at:o.n])
 		if e == 0 {
 			datagrams, trains := o.sum(at, n)
 			c.sent.Add(datagrams)
@@ -681,13 +714,89 @@ func networkError(e unix.Errno) bool {
 // packets, and GSO never makes fragments (EINVAL, EMSGSIZE).
 func trainError(e unix.Errno) bool { return e == unix.EIO || e == unix.EINVAL || e == unix.EMSGSIZE }
 
-// readUpstream carries a batch of answers from u.
-func (w *worker) readUpstream(u *upstream) {
+// answers carries what there is from u, or does so later together with what there is
+// from others: one datagram of each.
+func (w *worker) answers(u *upstream, several bool) {
+	r := &u.raw
+	switch {
+	case r.habit.long(w.round):
+		w.readUpstream(u, batch)
+	case !several || w.ring == nil || w.d.e.GRO:
+		w.readUpstream(u, 1)
+	default:
+		w.ready[w.nready] = u
+		if w.nready++; w.nready == batch {
+			w.readReady()
+		}
+	}
+}
+
+// readReady carries one answer of each upstream that has some.
+func (w *worker) readReady() {
+	us := w.ready[:0]
+	for _, u := range w.ready[:w.nready] {
+		// An answer to one flow may have made another go.
+		if w.ups[u.raw.slot] == u {
+			us = append(us, u)
+		}
+	}
+	w.nready = 0
+	switch {
+	case len(us) == 0:
+		return
+	case len(us) == 1 || w.ring == nil:
+		for _, u := range us {
+			if w.ups[u.raw.slot] == u {
+				w.readUpstream(u, 1)
+			}
+		}
+		return
+	case w.used+len(us) > batch:
+		w.flush()
+	}
+	at := w.used
+	for i, u := range us {
+		w.res[i] = -1
+		w.ring.recv(u.raw.fd, w.tx.at(at+i, maxDatagram), i)
+	}
+	taken, err := w.ring.submit(len(us))
+	for range taken {
+		id, n, e, broken := w.ring.next()
+		if broken != 0 {
+			err = broken
+			break
+		}
+		if e == 0 {
+			w.res[id] = int32(n)
+		} else if networkError(e) {
+			w.shard.failed(us[id], e)
+		}
+	}
+	c := &w.shard.counters
+	var packets, bytes uint64
+	for i, u := range us {
+		if w.res[i] >= 0 && w.ups[u.raw.slot] == u {
+			packets++
+			bytes += uint64(w.res[i])
+			w.fromBackend(u, w.tx.at(at+i, int(w.res[i])))
+		}
+	}
+	w.used = at + len(us) // the loop may have flushed, but not the last ones
+	clear(w.ready[:])
+	c.backendPackets.Add(packets)
+	c.backendBytes.Add(bytes)
+	c.batches.Add(1)
+	w.judgeRing(err)
+}
+
+// readUpstream carries up to most answers from u.
+func (w *worker) readUpstream(u *upstream, most int) {
 	if w.used > batch-16 {
 		w.flush()
 	}
 	at := w.used
-	n, e := recvmmsg(u.raw.fd, w.upHdr[at:])
+	n, e := recvmmsg(u.raw.fd, w.upHdr[at:min(at+most, batch)])
+	u.raw.habit.had(n)
 	if e != 0 {
 		if networkError(e) {
 			w.shard.failed(u, e)
@@ -710,9 +819,7 @@ func (w *worker) readUpstream(u *upstream) {
 		for {
 			var d []byte
 			d, b = cutOne(b, size)
-			if w.shard.fromBackend(u, d) {
-				w.answer(u.flow, d)
-			}
+			w.fromBackend(u, d)
 			if len(b) == 0 {
 				break
 			}
@@ -721,6 +828,13 @@ func (w *worker) readUpstream(u *upstream) {
 	w.used = at + n // the loop may have flushed, but not the last ones
 	c.backendPackets.Add(packets)
 	c.backendBytes.Add(bytes)
+}
+
+// fromBackend carries one answer.
+func (w *worker) fromBackend(u *upstream, b []byte) {
+	if w.shard.fromBackend(u, b) {
+		w.answer(u.flow, b)
+	}
 }
 
 // answer has a datagram sent to the client of f.
@@ -759,7 +873,7 @@ func (w *worker) flush() {
 func (w *worker) reply(l *listener) {
 	o, c := l.out, &w.shard.counters
 	for at := 0; at < o.n; {
-		n, e := sendmmsg(l.fd, o.hdr[at:o.n])
+		n, e := sendAll(l.fd, o.hdr[at:o.n])
 		if e == 0 {
 			datagrams, trains := o.sum(at, n)
 			c.replied.Add(datagrams)
