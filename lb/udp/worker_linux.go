@@ -59,6 +59,7 @@ const (
 	// gateway sends trains.
 	upstreamBuffer = 1 << 20
 	maxEvents      = 256
+	sweepEvery     = time.Second
 	wakeSlot       = -1 // in events: the eventfd; listeners are below
 )
 
@@ -108,7 +109,9 @@ type listener struct {
 	wildcard bool
 	end      *endpoint // of the address used last
 	endAddr  arrival
-	lost     uint32
+	lost     uint32 // how many datagrams its socket has lost
+	unasked  bool   // there were datagrams since lost was asked for
+	plain    bool   // nothing but the datagrams and their senders is of interest
 	noTrains bool
 	habit    habit
 	out      *replies
@@ -120,7 +123,7 @@ type worker struct {
 	shard     shard
 	ep, wake  int
 	listeners []*listener
-	ends      map[arrival]*endpoint // of wildcard listeners; lost is the listener's number
+	ends      map[arrival]*endpoint // of wildcard listeners; listener tells which
 	lastEnd   uint16
 
 	ups   []*upstream
@@ -132,6 +135,7 @@ type worker struct {
 	rxIov    [batch]unix.Iovec
 	rxName   [batch]unix.RawSockaddrInet6
 	rxCtl    [batch][rxCtlSize]byte
+	rxPlain  bool // control messages aren't to be received
 	runs     [maxRuns]run
 	nruns    int
 	touched  [maxRuns]*upstream
@@ -283,8 +287,9 @@ func (w *worker) run() error {
 		w.readReady()
 		w.flush()
 		if w.shard.now >= w.sweep {
-			w.sweep = w.shard.now + time.Second
+			w.sweep = w.shard.now + sweepEvery
 			w.shard.expire()
+			w.countLosses()
 		}
 		if w.shard.draining && w.shard.table.used == 0 {
 			w.d.drained(w)
@@ -301,7 +306,13 @@ func (w *worker) run() error {
 // wait returns how many events there are.
 func (w *worker) wait() (int, error) {
 	timeout := -1
-	if due := w.shard.due(); due != 0 {
+	due := w.shard.due()
+	for _, l := range w.listeners {
+		if l.unasked && (due == 0 || due > w.sweep) {
+			due = w.sweep
+		}
+	}
+	if due != 0 {
 		timeout = int(max(due-w.shard.now, 0)/time.Millisecond) + 1
 	}
 	n, err := unix.EpollWait(w.ep, w.events[:], timeout)
@@ -370,14 +381,55 @@ func (w *worker) receiveInbox() {
 	}
 }
 
+// receive receives a batch of clients' datagrams.
+func (w *worker) receive(l *listener) (int, unix.Errno) {
+	many := l.habit.long(w.round)
+	l.unasked = true
+	if l.plain != w.rxPlain {
+		w.rxPlain = l.plain
+		for i := range w.rxHdr {
+			w.rxHdr[i].SetControllen(w.rxControl())
+		}
+	}
+	n, e := 1, unix.Errno(0)
+	switch h := &w.rxHdr[0]; {
+	case many:
+		n, e = recvmmsg(l.fd, w.rxHdr[:])
+	case l.plain:
+		h.n, e = recvfrom(l.fd, w.rx.at(0, maxDatagram), &w.rxName[0])
+	default:
+		n, e = recvmmsg(l.fd, w.rxHdr[:1])
+	}
+	l.habit.had(n)
+	return n, e
+}
+
+// rxControl is how many bytes of control messages to receive with each datagram.
+func (w *worker) rxControl() int {
+	if w.rxPlain {
+		return 0
+	}
+	return rxCtlSize
+}
+
+// countLosses asks the kernel how many datagrams it has dropped because there was no
+// room in a listener's buffer. To have it told with each datagram costs more.
+func (w *worker) countLosses() {
+	for _, l := range w.listeners {
+		if !l.unasked {
+			continue
+		}
+		l.unasked = false
+		if lost, ok := losses(l.fd); ok {
+			w.shard.counters.overflow.Add(uint64(lost - l.lost))
+			l.lost = lost
+		}
+	}
+}
+
 // readListener carries one batch of clients' datagrams.
 func (w *worker) readListener(l *listener) error {
-	most := 1
-	if l.habit.long(w.round) {
-		most = batch
-	}
-	n, e := recvmmsg(l.fd, w.rxHdr[:most])
-	l.habit.had(n)
+	n, e := w.receive(l)
 	switch e {
 	case 0:
 	case unix.EBADF, unix.ENOTSOCK, unix.EFAULT, unix.EINVAL:
@@ -391,13 +443,13 @@ func (w *worker) readListener(l *listener) error {
 		h := &w.rxHdr[i]
 		b := w.rx.at(i, int(h.n))
 		size := 0
-		if h.Controllen != 0 {
+		if !l.plain {
 			a := parseArrival(w.rxCtl[i][:h.Controllen])
 			size = a.segment
 			w.arrived(l, a)
 		}
 		cut := h.Flags&unix.MSG_CTRUNC != 0 && size == 0
-		h.SetControllen(rxCtlSize)
+		h.SetControllen(w.rxControl())
 		h.Namelen = nameSize
 		count := w.datagrams(b, size)
 		packets += count
@@ -460,14 +512,10 @@ func (w *worker) fromClient(l *listener, k *flowKey, b []byte) {
 
 // arrived takes note of a datagram's control messages: l.end is where it came to.
 func (w *worker) arrived(l *listener, a arrival) {
-	if a.losses && a.lost != l.lost {
-		w.shard.counters.overflow.Add(uint64(a.lost - l.lost))
-		l.lost = a.lost
-	}
 	if !l.wildcard {
 		return
 	}
-	a.lost, a.losses, a.segment = 0, false, 0
+	a.segment = 0
 	if !linkLocal(netip.AddrFrom16(a.addr)) {
 		a.ifindex = 0
 	}
@@ -481,7 +529,7 @@ func (w *worker) arrived(l *listener, a arrival) {
 	id := a
 	for i, other := range w.listeners {
 		if other == l {
-			id.lost = uint32(i)
+			id.listener = i
 		}
 	}
 	if l.end = w.ends[id]; l.end != nil {
@@ -491,7 +539,7 @@ func (w *worker) arrived(l *listener, a arrival) {
 		return // addresses of this machine are not that many
 	}
 	addr := netip.AddrFrom16(a.addr).Unmap()
-	end := w.newEndpoint(int(id.lost), netip.AddrPortFrom(addr, l.addr.Port()))
+	end := w.newEndpoint(id.listener, netip.AddrPortFrom(addr, l.addr.Port()))
 	end.raw.size = putPktinfo(end.raw.ctl[:], addr, a.ifindex, l.v6)
 	w.ends[id], l.end = end, end
 }
