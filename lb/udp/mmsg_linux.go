@@ -3,6 +3,7 @@ package udp
 import (
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"strconv"
 	"unsafe"
 
@@ -149,6 +150,32 @@ func rawAddr(a netip.AddrPort, zone uint32, v6 bool) (sa unix.RawSockaddrInet6, 
 	sa.Family = unix.AF_INET
 	(*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr = a.Addr().Unmap().As4()
 	return sa, unix.SizeofSockaddrInet4
+}
+
+// connect connects a socket, which takes no time.
+func connect(fd int, to netip.AddrPort) error {
+	a := to.Addr().Unmap()
+	sa, size := rawAddr(netip.AddrPortFrom(a, to.Port()), zoneID(a.Zone()), a.Is6())
+	return rawConnect(fd, &sa, size)
+}
+
+// disconnect takes its address and its port from a socket that wasn't bound to these.
+func disconnect(fd int) error {
+	return rawConnect(fd, &unix.RawSockaddrInet6{Family: unix.AF_UNSPEC}, nameSize)
+}
+
+func rawConnect(fd int, sa *unix.RawSockaddrInet6, size uint32) error {
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(sa)), uintptr(size))
+	if e != 0 {
+		return os.NewSyscallError("connect", e)
+	}
+	return nil
+}
+
+// recvNothing takes a datagram from a socket and throws it away.
+func recvNothing(fd int) unix.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	return e
 }
 
 // toSockaddr is rawAddr for the wrapped calls.

@@ -19,7 +19,7 @@ import (
 // succeeded or failed when the call that submits them returns, and its buffer is the
 // caller's again. That also means that no kernel thread works behind a worker's back.
 //
-// The buffers must lie outside Go's heap, or be kept alive by the caller.
+// The buffers must lie outside of what Go manages: the kernel has their addresses only.
 //
 // A ring belongs to the thread that makes it: nobody else may submit
 // (IORING_SETUP_SINGLE_ISSUER), which spares the kernel some locking.

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"runtime"
@@ -70,6 +69,7 @@ type rawSocket struct {
 	queued     int16
 	habit      habit
 	noTrains   bool
+	v6, again  bool   // it may serve another flow later, of that family
 	maxSegment uint16 // larger ones must not be sent by GSO; 0: no limit known
 	restored   bool
 }
@@ -126,9 +126,10 @@ type worker struct {
 	ends      map[arrival]*endpoint // of wildcard listeners; listener tells which
 	lastEnd   uint16
 
-	ups   []*upstream
-	gens  []uint32
-	spare []uint32
+	ups    []*upstream // by slot; nil: it rests, or the slot is spare
+	gens   []uint32    // of what has the slot
+	spare  []uint32
+	rested rested
 
 	rx       slab
 	rxHdr    [batch]mmsghdr
@@ -252,6 +253,9 @@ func (w *worker) newEndpoint(number int, addr netip.AddrPort) *endpoint {
 // close releases what isn't a socket of a listener.
 func (w *worker) close() error {
 	var errs []error
+	for w.rested.n > 0 {
+		w.discard(w.rested.pop())
+	}
 	for _, fd := range []int{w.ep, w.wake} {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
@@ -272,27 +276,8 @@ func (w *worker) run() error {
 	w.openRing()
 	defer w.closeRing()
 	for {
-		n, err := w.wait()
-		if err != nil {
-			return fmt.Errorf("udp: waiting for datagrams: %w", os.NewSyscallError("epoll_wait", err))
-		}
-		w.shard.now = time.Since(w.d.start)
-		w.round++
-		several := n > 1
-		for i := range w.events[:n] {
-			if err := w.event(&w.events[i], several); err != nil {
-				return err
-			}
-		}
-		w.readReady()
-		w.flush()
-		if w.shard.now >= w.sweep {
-			w.sweep = w.shard.now + sweepEvery
-			w.shard.expire()
-			w.countLosses()
-		}
-		if w.shard.draining && w.shard.table.used == 0 {
-			w.d.drained(w)
+		if err := w.turn(); err != nil {
+			return err
 		}
 		w.mu.Lock()
 		over := w.over
@@ -303,14 +288,44 @@ func (w *worker) run() error {
 	}
 }
 
+// turn waits for events and handles them.
+func (w *worker) turn() error {
+	n, err := w.wait()
+	if err != nil {
+		return fmt.Errorf("udp: waiting for datagrams: %w", os.NewSyscallError("epoll_wait", err))
+	}
+	w.rested.waited(w.shard.now, n > 0 && n < maxEvents)
+	w.shard.now = time.Since(w.d.start)
+	w.round++
+	for i := range w.events[:n] {
+		if err := w.event(&w.events[i], n > 1); err != nil {
+			return err
+		}
+	}
+	w.readReady()
+	w.flush()
+	if w.shard.now >= w.sweep {
+		w.sweep = w.shard.now + sweepEvery
+		w.shard.expire()
+		w.countLosses()
+		w.forgetRested(w.shard.now - sweepEvery)
+	}
+	if w.shard.draining && w.shard.table.used == 0 {
+		w.d.drained(w)
+	}
+	return nil
+}
+
 // wait returns how many events there are.
 func (w *worker) wait() (int, error) {
 	timeout := -1
 	due := w.shard.due()
+	todo := w.rested.n > 0
 	for _, l := range w.listeners {
-		if l.unasked && (due == 0 || due > w.sweep) {
-			due = w.sweep
-		}
+		todo = todo || l.unasked
+	}
+	if todo && (due == 0 || due > w.sweep) {
+		due = w.sweep
 	}
 	if due != 0 {
 		timeout = int(max(due-w.shard.now, 0)/time.Millisecond) + 1
@@ -333,7 +348,10 @@ func (w *worker) event(ev *unix.EpollEvent, several bool) error {
 			drainErrors(l.fd)
 		}
 		return w.readListener(l)
-	case w.gens[ev.Fd] == uint32(ev.Pad) && w.ups[ev.Fd] != nil:
+	case w.gens[ev.Fd] != uint32(ev.Pad): // it has been closed
+	case w.ups[ev.Fd] == nil:
+		w.rested.empty(uint32(ev.Fd))
+	default:
 		u := w.ups[ev.Fd]
 		if ev.Events&unix.EPOLLERR != 0 {
 			if e := drainErrors(u.raw.fd); e != 0 {
@@ -790,16 +808,25 @@ func (w *worker) readReady() {
 	}
 	w.nready = 0
 	switch {
-	case len(us) == 0:
-		return
-	case len(us) == 1 || w.ring == nil:
+	case len(us) == 1:
+		w.readUpstream(us[0], 1)
+	case len(us) > 1:
+		w.readTogether(us)
+	}
+	clear(w.ready[:])
+}
+
+// readTogether carries one answer of each of us.
+func (w *worker) readTogether(us []*upstream) {
+	if w.ring == nil { // it has failed meanwhile
 		for _, u := range us {
 			if w.ups[u.raw.slot] == u {
 				w.readUpstream(u, 1)
 			}
 		}
 		return
-	case w.used+len(us) > batch:
+	}
+	if w.used+len(us) > batch {
 		w.flush()
 	}
 	at := w.used
@@ -830,7 +857,6 @@ func (w *worker) readReady() {
 		}
 	}
 	w.used = at + len(us) // the loop may have flushed, but not the last ones
-	clear(w.ready[:])
 	c.backendPackets.Add(packets)
 	c.backendBytes.Add(bytes)
 	c.batches.Add(1)
@@ -966,21 +992,43 @@ func (w *worker) replySingly(l *listener, i int) {
 
 // open makes the upstream socket of u.
 func (w *worker) open(u *upstream, f *flow, local netip.AddrPort) error {
-	to, family := toSockaddr(netip.AddrPortFrom(u.member.Addr, w.d.e.port(f.flow.Service)))
-	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	to := netip.AddrPortFrom(u.member.Addr, w.d.e.port(f.flow.Service))
+	err := w.reopen(u, local, to)
+	if err == errNoneRested {
+		err = w.openNew(u, local, to)
+	}
 	if err != nil {
-		return os.NewSyscallError("socket", err)
-	}
-	if err := w.connect(fd, family, local, to); err != nil {
-		return errors.Join(fmt.Errorf("udp: towards backend %s: %w", u.member.Name, err), unix.Close(fd))
-	}
-	if err := w.adopt(u, fd); err != nil {
-		return errors.Join(err, unix.Close(fd))
+		return fmt.Errorf("udp: towards backend %s: %w", u.member.Name, err)
 	}
 	return nil
 }
 
-func (w *worker) connect(fd, family int, local netip.AddrPort, to unix.Sockaddr) error {
+// openNew makes a new socket for u.
+func (w *worker) openNew(u *upstream, local, to netip.AddrPort) error {
+	if w.rested.n > 0 && w.shard.sockets+w.rested.n >= w.shard.maxSockets {
+		w.discard(w.rested.pop())
+	}
+	const kind = unix.SOCK_DGRAM | unix.SOCK_NONBLOCK | unix.SOCK_CLOEXEC
+	_, family := toSockaddr(to)
+	fd, err := unix.Socket(family, kind, 0)
+	if err != nil && w.rested.n > 0 {
+		w.forgetRested(w.shard.now)
+		fd, err = unix.Socket(family, kind, 0)
+	}
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	if err = w.connect(fd, family, local, to); err == nil {
+		err = w.adopt(u, fd)
+	}
+	if err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	u.raw.v6, u.raw.again = family == unix.AF_INET6, !local.IsValid()
+	return nil
+}
+
+func (w *worker) connect(fd, family int, local, to netip.AddrPort) error {
 	opts := upstreamOpts4
 	if family == unix.AF_INET6 {
 		opts = upstreamOpts6
@@ -1003,7 +1051,7 @@ func (w *worker) connect(fd, family int, local netip.AddrPort, to unix.Sockaddr)
 			return fmt.Errorf("bind to %v: %w", local, os.NewSyscallError("bind", err))
 		}
 	}
-	return os.NewSyscallError("connect", unix.Connect(fd, to))
+	return connect(fd, to)
 }
 
 var (
@@ -1048,18 +1096,28 @@ func (w *worker) adopt(u *upstream, fd int) error {
 	return nil
 }
 
-// shut closes the socket of u.
+// shut closes the socket of u, or lays it aside.
 func (w *worker) shut(u *upstream) {
 	w.flushUpstream(u)
 	if u.raw.restored {
 		w.d.disown(u)
 		// Another worker may have a duplicate, which would keep it watched.
 		_ = unix.EpollCtl(w.ep, unix.EPOLL_CTL_DEL, u.raw.fd, nil)
+		u.raw.again = false
 	}
 	w.ups[u.raw.slot] = nil
-	w.spare = append(w.spare, u.raw.slot)
-	if err := unix.Close(u.raw.fd); err != nil {
-		w.shard.log(slog.LevelError, "closing an upstream", u.flow.flow, err)
+	if !u.raw.again || !w.rest(u.raw) {
+		w.discard(u.raw)
+	}
+}
+
+// discard closes a socket.
+func (w *worker) discard(r rawSocket) {
+	w.ups[r.slot] = nil
+	w.gens[r.slot]++ // what is still known of it is of nobody
+	w.spare = append(w.spare, r.slot)
+	if err := unix.Close(r.fd); err != nil && w.d.e.Logger != nil {
+		w.d.e.Logger.Error("closing an upstream", "error", err)
 	}
 }
 
