@@ -291,6 +291,9 @@ func (p *Proxy) alive(r *request, now int64) bool {
 // redirect sends r elsewhere. If settle, anywhere will do; else only where there
 // is hope, for it isn't its client that asks. It reports whether it was sent.
 func (c *cell) redirect(h *hand, r *request, settle bool) bool {
+	if r.key.own != 0 && r.tried {
+		return false // who called Forward must mark it before another server gets it
+	}
 	v := c.p.Classifier.Classify(r.buf, r.flow)
 	m, why, err := c.p.route(h, r, &v, settle)
 	if err != nil {

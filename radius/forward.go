@@ -12,6 +12,9 @@ import (
 // forwardEvery is how often Forward repeats a request.
 const forwardEvery = 2 * time.Second
 
+// ErrNotSent says that a request was sent to no server.
+var ErrNotSent = errors.New("radius: sent to no server")
+
 // waiter takes the answer of a Forward.
 type waiter chan []byte
 
@@ -23,7 +26,7 @@ func (w waiter) Reply(b []byte, _ lb.Flow) {
 	}
 }
 
-func (p *Proxy) forward(ctx context.Context, client string, pkt Packet, f lb.Flow) ([]byte, error) {
+func (p *Proxy) forward(ctx context.Context, client string, pkt Packet, f lb.Flow) (answer []byte, err error) {
 	pe := p.clients.Load().named(client)
 	switch {
 	case p.state.Load() != stateServing && p.state.Load() != stateDraining:
@@ -35,7 +38,11 @@ func (p *Proxy) forward(ctx context.Context, client string, pkt Packet, f lb.Flo
 	}
 	w := make(waiter, 1)
 	in := incoming{pkt: pkt, flow: f, peer: pe, via: w, own: p.count.own.Add(1)}
-	defer p.withdraw(&in)
+	defer func() {
+		if sent := p.withdraw(&in); !sent && err != nil {
+			err = fmt.Errorf("%w: %w", ErrNotSent, err)
+		}
+	}()
 	for {
 		v := p.Classifier.Classify(pkt.b, f)
 		if v.Drop {
@@ -60,13 +67,15 @@ func (p *Proxy) forward(ctx context.Context, client string, pkt Packet, f lb.Flo
 	}
 }
 
-// withdraw forgets a request of Forward.
-func (p *Proxy) withdraw(in *incoming) {
+// withdraw forgets a request of Forward, and reports whether it was sent.
+func (p *Proxy) withdraw(in *incoming) (sent bool) {
 	c := p.cellFor(in.flow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := requestID{from: in.flow.Client, service: in.flow.Service, id: in.pkt.b[1], acct: in.pkt.Code() == AccountingRequest, own: in.own}
 	if r := c.byKey[id]; r != nil {
+		sent = r.tried
 		c.forget(r)
 	}
+	return sent
 }

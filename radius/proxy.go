@@ -240,7 +240,10 @@ type Trace struct {
 // sent it just now, repeats it each 2 seconds, and returns the server's answer,
 // signed for the client. Its Request Authenticator need not be right: requests
 // that were stored can be changed. It is how a [Spool] gets rid of what it keeps.
-// Forward may be called only while Serve runs.
+// Only one server gets it: if that one doesn't answer until ctx is done, another
+// may be tried by calling Forward again, with the request marked as repeated. The
+// error wraps ErrNotSent if none got it. Forward may be called only while Serve
+// runs.
 func (p *Proxy) Forward(ctx context.Context, client string, request Packet, f lb.Flow) ([]byte, error) {
 	return p.forward(ctx, client, request, f)
 }

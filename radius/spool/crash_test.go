@@ -83,7 +83,7 @@ func (w *world) live(crashAt int) {
 		w.appendAll(s)
 		time.Sleep(time.Minute) // virtual: the retries are over
 		st := s.Stats()
-		if crashAt > 0 && w.disk.ops >= crashAt || len(w.acked) == int(w.total) && st.Waiting == 0 {
+		if crashAt > 0 && w.disk.count() >= crashAt || w.acknowledged() == int(w.total) && st.Waiting == 0 {
 			break
 		}
 		if round > 50 {
@@ -118,6 +118,12 @@ func (w *world) appendAll(s *Spool) {
 	synctest.Wait()
 }
 
+func (w *world) acknowledged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.acked)
+}
+
 func (w *world) judge(name string) {
 	for n := range w.total {
 		ds := w.got[n]
@@ -147,7 +153,7 @@ func TestCrashAnywhere(t *testing.T) {
 			w := newWorld(t, uint64(at))
 			w.total, w.flaky = 24, at%2 == 0
 			w.live(at)
-			reached = w.disk.ops >= at
+			reached = w.disk.count() >= at
 			w.disk = w.disk.crashed(w.r)
 			w.live(0)
 			w.judge(fmt.Sprintf("crash at %d", at))

@@ -55,7 +55,9 @@ func (s *Spool) deliverAll(ctx context.Context, deliver Deliverer) {
 	var wg sync.WaitGroup
 	defer func() {
 		wg.Wait()
-		if err := s.note(s.collect()); err != nil {
+		// Written anew it also says what wasn't handed out after all.
+		s.collect()
+		if err := s.deliver.progress.compact(); err != nil {
 			s.log.Warn("the accounting spool couldn't note what was delivered: some will be delivered as repeated", "err", err)
 		}
 	}()
@@ -253,9 +255,14 @@ func (s *Spool) settle(taken []entry) (lost []entry) {
 		p.taken[e.from] = true
 		delete(p.sent, e.from)
 	}
-	d.items = slices.DeleteFunc(d.items, func(it *item) bool { return p.taken[it.Seq] })
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	d.items = slices.DeleteFunc(d.items, func(it *item) bool {
+		if p.taken[it.Seq] {
+			s.leave(it.Key)
+		}
+		return p.taken[it.Seq]
+	})
 	p.advance(s.next)
 	s.waiting -= uint64(len(taken))
 	s.oldest = time.Time{}

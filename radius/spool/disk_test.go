@@ -43,6 +43,13 @@ func (d *fakeDisk) op() error {
 	return nil
 }
 
+// count returns how many operations were done.
+func (d *fakeDisk) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ops
+}
+
 func (d *fakeDisk) renamed() { d.history = append(d.history, maps.Clone(d.names)) }
 
 func (d *fakeDisk) list() ([]string, error) {

@@ -85,6 +85,7 @@ func segmentsOf(names []string) []uint64 {
 // recovered are the records that were found.
 type recovered struct {
 	seqs []uint64 // of all
+	keys []uint64
 	// twice are those that came again. The first was left by a write that
 	// failed, and can't have been handed out.
 	twice  []uint64
@@ -99,7 +100,7 @@ type seen struct {
 }
 
 func (a *recovered) add(seq uint64, r *Record, remember time.Duration) {
-	a.seqs = append(a.seqs, seq)
+	a.seqs, a.keys = append(a.seqs, seq), append(a.keys, r.Key)
 	if r.ID == [16]byte{} {
 		return
 	}
@@ -208,9 +209,10 @@ func (s *Spool) recoverProgress(entries []entry, all *recovered) error {
 	if err := s.findGaps(seqs); err != nil {
 		return err
 	}
-	for _, seq := range seqs {
+	for i, seq := range seqs {
 		if seq >= p.low && !p.taken[seq] {
 			s.waiting++
+			s.keys[all.keys[i]]++
 		}
 	}
 	s.low = p.low

@@ -149,6 +149,7 @@ type Spool struct {
 	running  bool
 	known    map[[16]byte]bool // true once synced
 	recent   []remembered
+	keys     map[uint64]int // how many records of a key wait
 	segments []*segment
 	bytes    int64     // of all segments, synced
 	next     uint64    // the number of the next record
@@ -200,7 +201,7 @@ func Open(c Config) (*Spool, error) {
 	s := &Spool{
 		c: c, log: c.Logger, disk: c.disk,
 		wakeWriter: make(chan struct{}, 1), wakeDelivery: make(chan struct{}, 1),
-		known: make(map[[16]byte]bool),
+		known: make(map[[16]byte]bool), keys: make(map[uint64]int),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -267,12 +268,36 @@ func (s *Spool) enqueue(r *Record, done func(error)) error {
 	}
 	r.Data = append([]byte(nil), r.Data...)
 	s.remember(r.ID, r.Time, false)
+	s.keys[r.Key]++
 	s.queue = append(s.queue, appending{rec: *r, done: done})
 	return nil
 }
 
 func (s *Spool) tooOld(now time.Time) bool {
 	return s.c.MaxAge > 0 && !s.oldest.IsZero() && now.Sub(s.oldest) > s.c.MaxAge
+}
+
+// Holds reports whether a record of key waits, or one of id is known: a new one of
+// that key has to wait behind it, and one of that id need not be kept.
+func (s *Spool) Holds(key uint64, id [16]byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.keys[key] > 0 || s.isKnown(id)
+}
+
+// Idle reports whether no record waits and none is remembered: Holds is false for
+// all.
+func (s *Spool) Idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.keys) == 0 && len(s.known) == 0
+}
+
+// leave is for a record that waits no more.
+func (s *Spool) leave(key uint64) {
+	if s.keys[key]--; s.keys[key] <= 0 {
+		delete(s.keys, key)
+	}
 }
 
 func (s *Spool) isKnown(id [16]byte) bool {

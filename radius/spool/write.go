@@ -90,6 +90,7 @@ func (s *Spool) conclude(batch []appending, err error) {
 			lost[i] = !s.known[a.rec.ID]
 		case err != nil:
 			delete(s.known, a.rec.ID)
+			s.leave(a.rec.Key)
 		case s.isKnown(a.rec.ID):
 			s.known[a.rec.ID] = true
 		}
