@@ -67,6 +67,6 @@ func (p *Proxy) withdraw(in *incoming) {
 	defer c.mu.Unlock()
 	id := requestID{from: in.flow.Client, service: in.flow.Service, id: in.pkt.b[1], acct: in.pkt.Code() == AccountingRequest, own: in.own}
 	if r := c.byKey[id]; r != nil {
-		c.forget(r)
+		c.forget(r, p.now())
 	}
 }
