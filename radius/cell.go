@@ -167,7 +167,7 @@ const patience = int64(10 * time.Second)
 func (c *cell) makeRoom(now int64) bool {
 	switch {
 	case c.kept.head != nil:
-		c.forget(c.kept.head)
+		c.forget(c.kept.head, now)
 	case c.waiting.head != nil && now-c.waiting.head.heard > patience:
 		c.timeout(c.waiting.head, now)
 	default:
@@ -177,8 +177,8 @@ func (c *cell) makeRoom(now int64) bool {
 }
 
 // forget ends r.
-func (c *cell) forget(r *request) {
-	r.leave(0)
+func (c *cell) forget(r *request, now int64) {
+	r.leave(now)
 	r.list.remove(r)
 	if c.byKey[r.key] == r {
 		delete(c.byKey, r.key)
@@ -206,8 +206,7 @@ func (c *cell) timeout(r *request, now int64) {
 		r.link.server.count.timeouts.Add(1)
 		c.p.failures.add(c.p, r, "no answer from "+r.link.server.name)
 	}
-	r.leave(now)
-	c.forget(r)
+	c.forget(r, now)
 }
 
 // send gives r to backend m, and reports whether it could be.
@@ -274,7 +273,7 @@ func (c *cell) repeat(h *hand, r *request) {
 	case r.done:
 		h.reply(r, r.buf)
 	case r.storing:
-	case r.link != nil && !r.link.dead && (r.bound || c.p.alive(r, h.now)):
+	case r.link != nil && !r.link.dead && (r.bound || c.p.alive(h, r)):
 		r.link.server.count.resent.Add(1)
 		c.transmit(h, r)
 	default:
@@ -282,10 +281,19 @@ func (c *cell) repeat(h *hand, r *request) {
 	}
 }
 
-// alive reports whether the server of r is thought to answer.
-func (p *Proxy) alive(r *request, now int64) bool {
-	m := p.Balancer.Pool.View().Member(r.member.ID)
-	return m != nil && m.Usable() && r.link.server.shun.Load() <= now
+// grace is what is given to a probe that was asked for, to be answered.
+const grace = int64(2 * time.Second)
+
+// alive reports whether the server of r is thought to answer. One that has been
+// heard of since r was sent to it, by anybody, is at work on r, or has discarded
+// it for a reason: another server would do no better. One that hasn't, although
+// it was probed meanwhile, isn't.
+func (p *Proxy) alive(h *hand, r *request) bool {
+	m, v := p.Balancer.Pool.View().Member(r.member.ID), r.link.server
+	if v.heard.Load() <= r.sent && h.now-r.sent > int64(orDefault(p.Silence, DefaultSilence))+grace {
+		p.shunned(h, v, errSilent)
+	}
+	return m != nil && m.Usable() && v.shun.Load() <= h.now
 }
 
 // redirect sends r elsewhere. If settle, anywhere will do; else only where there
@@ -350,7 +358,7 @@ func (c *cell) sweep(h *hand) {
 		c.timeout(r, h.now)
 	}
 	for r := c.kept.head; r != nil && h.now-r.heard > remember; r = c.kept.head {
-		c.forget(r)
+		c.forget(r, h.now)
 	}
 	if view := c.p.Balancer.Pool.View(); view != c.view {
 		c.view = view
@@ -383,7 +391,7 @@ func (c *cell) listen(h *hand) {
 		if c.p.Spool != nil && r.key.acct && !r.storing && r.key.own == 0 {
 			c.store(r)
 		}
-		if l := r.link; l != nil && !r.storing && h.now-r.sent > silence && l.server.heard.Load() < r.sent {
+		if l := r.link; l != nil && !r.storing && h.now-r.sent > silence && l.server.heard.Load() <= r.sent {
 			l.server.silent(c.p, h, r.pick)
 		}
 	}

@@ -75,7 +75,7 @@ func (p *Proxy) withdraw(in *incoming) (sent bool) {
 	id := requestID{from: in.flow.Client, service: in.flow.Service, id: in.pkt.b[1], acct: in.pkt.Code() == AccountingRequest, own: in.own}
 	if r := c.byKey[id]; r != nil {
 		sent = r.tried
-		c.forget(r)
+		c.forget(r, p.now())
 	}
 	return sent
 }

@@ -67,6 +67,9 @@ func (c *cell) linkTo(v *server, m *lb.Member) *link {
 
 // open makes a link, and starts its reader.
 func (p *Proxy) open(c *cell, v *server, m *lb.Member) (*link, error) {
+	if p.state.Load() >= stateClosing {
+		return nil, ErrClosed
+	}
 	conf := v.conf.Load()
 	dial := conf.Dial
 	if dial == nil {
@@ -126,18 +129,15 @@ func (p *Proxy) readLink(l *link) {
 // failed takes note of an error of l, and reports whether it can be read on.
 func (l *link) failed(h *hand, err error) bool {
 	p := l.cell.p
-	refused := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 	l.cell.mu.Lock()
 	defer l.cell.mu.Unlock()
 	if l.dead {
 		return false
 	}
-	if _, udp := l.conn.(*net.UDPConn); udp && !errors.Is(err, net.ErrClosed) || refused && l.conf.Dial == nil || refused && isDatagram(l.conn) {
-		if refused {
-			l.server.count.refused.Add(1)
-			p.shunned(h, l.server, err)
-			l.cell.flee(h, l.server)
-		}
+	if isDatagram(l.conn) && unreachable(err) {
+		l.server.count.refused.Add(1)
+		p.shunned(h, l.server, err)
+		l.cell.flee(h, l.server)
 		return true
 	}
 	l.cell.close(l, h.now)
@@ -146,6 +146,11 @@ func (l *link) failed(h *hand, err error) bool {
 		l.cell.flee(h, l.server)
 	}
 	return false
+}
+
+// unreachable reports whether err is one that ICMP brings.
+func unreachable(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
 // isDatagram reports whether c stands for a datagram socket.

@@ -88,6 +88,7 @@ func (p *Proxy) Serve(ctx context.Context, conns ...net.PacketConn) error {
 		})
 	}
 	p.sweep(ctx)
+	p.state.Store(stateClosing)
 	p.closeLinks()
 	p.wg.Wait()
 	return context.Cause(ctx)
@@ -332,7 +333,7 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 			c.repeat(h, r)
 			return ""
 		}
-		c.forget(r) // its client has given it up
+		c.forget(r, h.now) // its client has given it up
 	}
 	r := c.add(id, h.now)
 	if r == nil {
@@ -353,7 +354,7 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 		return ""
 	}
 	if reason != "" && in.own == 0 {
-		c.forget(r)
+		c.forget(r, h.now)
 	}
 	return reason
 }

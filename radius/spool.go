@@ -12,8 +12,15 @@ type spooler struct {
 	stored, refused atomic.Uint64
 }
 
-// spools reports whether p must go the way of the Spool.
-func (p *Proxy) spools(pkt Packet) bool { return p.Spool != nil && p.Spool.Behind(pkt) }
+// spools reports whether accounting must go the way of the Spool: behind others,
+// or since every server is down, whatever hope there may be.
+func (p *Proxy) spools(pkt Packet) bool {
+	if p.Spool == nil {
+		return false
+	}
+	view := p.Balancer.Pool.View()
+	return view.Panic || len(view.Usable) == 0 || p.Spool.Behind(pkt)
+}
 
 // store gives r to the Spool, without the cell's lock, and answers it when the
 // Spool has it. If it can't be had, r goes on waiting, and is given to the Spool

@@ -93,7 +93,7 @@ func TestJudge(t *testing.T) {
 		{name: "good, from the root", by: root, want: Expected{Roots: roots, Thumbprints: []string{strings.ToUpper(Thumbprint(root.cert))}}},
 		{name: "good, root sent", by: inter, sent: []*x509.Certificate{inter.cert, root.cert}, want: Expected{Thumbprints: []string{Thumbprint(root.cert)}}},
 		{name: "root not known", by: inter, sent: []*x509.Certificate{inter.cert}, codes: "root-unknown"},
-		{name: "no subject", change: func(c *x509.Certificate) { c.Subject = pkix.Name{} }, codes: "subject-empty root-unknown"},
+		{name: "no subject", change: func(c *x509.Certificate) { c.Subject = pkix.Name{} }, codes: "root-unknown subject-empty"},
 		{name: "no common name", change: func(c *x509.Certificate) { c.Subject = pkix.Name{Organization: []string{"x"}} }, codes: "root-unknown subject-no-name"},
 		{name: "own name as subject", change: func(c *x509.Certificate) { c.Subject.CommonName = "nps1.corp.example" }, codes: "root-unknown subject-other"},
 		{name: "another's name", change: func(c *x509.Certificate) {
