@@ -35,8 +35,9 @@ type command struct {
 // commands are all there are.
 func commands() []command {
 	return []command{
-		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, cryptoCommand, schemaCommand, versionCommand,
+		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
+		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
+		schemaCommand, versionCommand,
 	}
 }
 

@@ -31,7 +31,7 @@ type object = map[string]any
 
 // words are the values of the types that are words.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin"},
+	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin", "least-outstanding"},
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
@@ -40,6 +40,10 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
 	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "udp", "tcp"},
 	reflect.TypeFor[plugins.ProxyProtocol](): {"v1", "v2"},
+
+	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
+	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
+	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
 }
 
 // limits are the bounds of numbers, by type and field.
@@ -49,11 +53,12 @@ var limits = map[string][2]int{
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
+	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
-	for _, file := range []string{"config.go", "../../plugins/deployment.go"} {
+	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/radius.go"} {
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -243,16 +248,16 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // every word that the model knows is in the schema, and the other way round: a
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
-	src, err := os.ReadFile("../../plugins/deployment.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := parser.ParseFile(token.NewFileSet(), "deployment.go", src, 0)
-	if err != nil {
-		t.Fatal(err)
+	var decls []ast.Decl
+	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/radius.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decls = append(decls, f.Decls...)
 	}
 	got := make(map[string][]string)
-	for _, d := range f.Decls {
+	for _, d := range decls {
 		gen, ok := d.(*ast.GenDecl)
 		if !ok || gen.Tok != token.CONST {
 			continue
