@@ -1,0 +1,3 @@
+// Package capture reads IKEv2 conversations from packet captures and from a
+// network interface.
+package capture
