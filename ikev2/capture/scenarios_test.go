@@ -64,7 +64,7 @@ func init() {
 		{name: "fragments-dropped", bits: 4096, how: "RFC 7383 on at the client and off at the gateway, and a router that drops all IP fragments but the first", views: []view{
 			{from: "client", want: []string{"auth-ip-fragments"}}, {from: "gateway", want: []string{"auth-ip-fragments"}},
 		}},
-		{name: "ike-fragment-lost", bits: 4096, how: "RFC 7383 on, and a router that drops datagrams to UDP 4500 over 1000 octets", views: []view{
+		{name: "ike-fragment-lost", bits: 4096, how: "RFC 7383 on, and a router that drops datagrams to UDP 4500 over 1200 octets", views: []view{
 			{from: "client", want: []string{"auth-unanswered"}}, {from: "gateway", want: []string{"ike-fragments-missing"}},
 		}},
 		{name: "never-4500", how: "a router that drops UDP 4500", views: []view{
@@ -77,11 +77,11 @@ func init() {
 			{from: "client", want: []string{"auth-unanswered"}}, {from: "balancer", want: []string{"split-gateways"}},
 		}},
 		{name: "bad-password", how: "EAP with a user the gateway doesn't know", views: faulty("auth-refused")},
-		{name: "bad-certificate", how: "a gateway that can't reach its RADIUS server, so that it refuses late", views: faulty("auth-refused")},
+		{name: "radius-silent", how: "a gateway whose RADIUS server doesn't answer", views: faulty("auth-stalled")},
 		{name: "half-open-limit", how: "a gateway with block_threshold=1, to which one half-open SA is too many", views: faulty("half-open-limit")},
-		{name: "slow", how: "1.4 s of delay towards the gateway", views: faulty("slow")},
+		{name: "slow", how: "a gateway that is stopped for 3 s (SIGSTOP) while a client dials", views: faulty("slow")},
 		{name: "gateway-gone", how: "a gateway that stops answering in the middle (SIGSTOP)", views: faulty("gateway-silent")},
-		{name: "small-mtu", bits: 4096, how: "an MTU of 1000 behind the router: ICMP fragmentation needed", views: faulty("packet-too-big")},
+		{name: "small-mtu", bits: 4096, how: "an MTU of 1000 between router and gateway: ICMP fragmentation needed", views: faulty("packet-too-big")},
 	}...)
 }
 
