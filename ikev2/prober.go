@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -295,16 +294,13 @@ func (q *question) message() []byte {
 	return AppendMessage(b, Header{SPIi: q.spi, Exchange: ExchangeSAInit, Flags: FlagInitiator}, ps...)
 }
 
-// natDetection is the hash of RFC 7296 §2.23, which has to be SHA-1.
+// natDetection is the hash for one end of the socket.
 func (q *question) natDetection(a net.Addr) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(q.spi))
-	b = binary.BigEndian.AppendUint64(b, 0)
+	var end netip.AddrPort
 	if u, ok := a.(*net.UDPAddr); ok {
-		ap := u.AddrPort()
-		b = append(b, ap.Addr().Unmap().AsSlice()...)
-		b = binary.BigEndian.AppendUint16(b, ap.Port())
+		end = u.AddrPort()
 	}
-	sum := sha1.Sum(b)
+	sum := NATDetection(q.spi, 0, end)
 	return sum[:]
 }
 
