@@ -159,7 +159,9 @@ func (t *Tracker) ike(e *Event, msg []byte) {
 	}
 	by := c.sa(h.SPIi).sender(h.Flags)
 	hash := maphash.Bytes(hashSeed, msg)
-	c.last, c.latest = e.Time, e.Packet
+	if e.Time.After(c.last) {
+		c.last, c.latest = e.Time, e.Packet
+	}
 	if !c.route(e, by, hash, h.Exchange) {
 		return
 	}
@@ -172,11 +174,11 @@ func (t *Tracker) ike(e *Event, msg []byte) {
 	}
 	f.note(e, msg, hash)
 	f.port = c.gateway.Port()
-	if e.truncated() {
-		c.truncated++
+	switch {
+	case e.Kind == EventIncomplete:
 		return
-	}
-	if e.Kind == EventIncomplete {
+	case e.truncated():
+		c.truncated++
 		return
 	}
 	m := Message{Header: h, Body: msg[HeaderLen:]}
