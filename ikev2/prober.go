@@ -50,6 +50,13 @@ type Prober struct {
 	// fragments. This leaves a half-open SA on the gateway for some thirty
 	// seconds, so it isn't for checks that repeat.
 	Complete bool
+	// Exact offers Proposals as they are, as a client does: without a decoy, with
+	// a key exchange of Guess. A gateway that accepts keeps a half-open SA for
+	// some thirty seconds, so this isn't for checks that repeat either.
+	Exact bool
+	// Guess is the group of the key exchange with Exact; 0 means the first one
+	// that the proposals name.
+	Guess Group
 	// Marker precedes messages with the non-ESP marker. Towards port 4500 that
 	// is done anyway.
 	Marker bool
@@ -196,7 +203,7 @@ func (p Prober) Ask(ctx context.Context, target netip.AddrPort) (Result, error) 
 	// A deadline in the past is how Read learns that ctx is over.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	q := &question{Prober: p, ctx: ctx, conn: conn, target: target, group: p.decoy()}
+	q := &question{Prober: p, ctx: ctx, conn: conn, target: target, group: p.guess()}
 	q.newSA()
 	err = q.run()
 	return q.result, err
@@ -209,11 +216,35 @@ func (p Prober) decoy() Group {
 	return DefaultDecoy
 }
 
-// offer returns the proposals with the decoy group in each.
+// guess returns the group of the first key exchange.
+func (p Prober) guess() Group {
+	if !p.Exact {
+		return p.decoy()
+	}
+	if p.Guess != GroupNone {
+		return p.Guess
+	}
+	for _, x := range p.proposals() {
+		if ts := x.of(TransformKE); len(ts) > 0 {
+			return Group(ts[0].ID)
+		}
+	}
+	return p.decoy()
+}
+
+func (p Prober) proposals() []Proposal {
+	if p.Proposals == nil {
+		return DefaultProposals()
+	}
+	return p.Proposals
+}
+
+// offer returns the proposals as they are sent: with the decoy group in each,
+// unless they are to be exact.
 func (p Prober) offer() []Proposal {
-	ps := p.Proposals
-	if ps == nil {
-		ps = DefaultProposals()
+	ps := p.proposals()
+	if p.Exact {
+		return ps
 	}
 	ps = slices.Clone(ps)
 	decoy := Transform{Type: TransformKE, ID: uint16(p.decoy())}
