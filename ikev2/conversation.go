@@ -173,7 +173,6 @@ type conversation struct {
 	authAt        string // gateways that IKE_SA_INIT and IKE_AUTH came to
 	copies        int    // packets seen more than once on their way
 	restarted     bool   // the client began again with another SA
-	judged        bool   // counted by a Watch
 
 	recent [8]sighting
 	next   int

@@ -38,7 +38,7 @@ type Tracker struct {
 	// were last heard of.
 	begun, met conversationList
 
-	gone  func(*conversation) // a conversation is forgotten
+	fresh func(*conversation) // a conversation begins, if not nil
 	began time.Time
 	end   time.Time
 	count Counts
@@ -99,6 +99,17 @@ func (t *Tracker) Observe(e *Event) {
 		t.icmp(e)
 	case EventDatagram, EventIncomplete:
 		t.datagram(e)
+	}
+}
+
+// Advance says that it is now, so that a Report counts what has been silent until
+// then as silent. A capture needs it not; who watches live traffic does.
+func (t *Tracker) Advance(now time.Time) {
+	if now.After(t.end) {
+		t.end = now
+	}
+	if t.began.IsZero() {
+		t.began = now
 	}
 }
 
@@ -167,6 +178,9 @@ func (t *Tracker) ike(e *Event, msg []byte) {
 	}
 	t.touch(c, by == sideGateway)
 	t.connect(c, pairOf(e.From, e.To))
+	if t.fresh != nil && len(c.exchanges)+c.dropped == 0 {
+		t.fresh(c)
+	}
 	x := c.exchange(h, by, hash, t.mostExchanges())
 	f := &x.request
 	if h.Response() {
@@ -410,9 +424,6 @@ func (t *Tracker) touch(c *conversation, answer bool) {
 
 // forget drops all that is known of c.
 func (t *Tracker) forget(c *conversation) {
-	if t.gone != nil {
-		t.gone(c)
-	}
 	c.list.remove(c)
 	for _, a := range c.sas {
 		if t.spis[a.spi] == c {

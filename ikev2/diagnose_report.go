@@ -59,11 +59,11 @@ type Summary struct {
 	// Names of the gateways that IKE_SA_INIT and IKE_AUTH came to, as far as
 	// known: an address, or what the balancer calls them.
 	InitAt string `json:"initAt,omitempty"`
-	AuthAt string `json:"authAt,omitempty"`
+	AuthAt string `json:"authAt,omitempty"` // likewise
 	// Midway says that its beginning wasn't seen.
 	Midway  bool      `json:"midway,omitempty"`
 	Began   time.Time `json:"began"`
-	Ended   time.Time `json:"ended"`
+	Ended   time.Time `json:"ended"` // of the last packet
 	Outcome Outcome   `json:"outcome"`
 	// Cause is the finding that made it fail.
 	Cause FindingID `json:"cause,omitempty"`
