@@ -31,6 +31,9 @@ type Tracker struct {
 	// MaxExchanges bounds what is kept of each conversation; 0 means
 	// DefaultMaxExchanges. The first half of them and the latest stay.
 	MaxExchanges int
+	// NoESP says that ESP isn't among the Events, so that its absence means
+	// nothing.
+	NoESP bool
 
 	spis  map[SPI]*conversation
 	flows map[flowPair]*conversation

@@ -24,13 +24,19 @@ const (
 	// has AUTH, SA and two traffic selectors besides what encrypts them. A
 	// refusal is shorter, and so are the steps of EAP that announce one.
 	minFinalAuth = 160
+	// maxBareAuth is the longest first IKE_AUTH request that is taken for one
+	// without a certificate and signature.
+	maxBareAuth = 1000
+	// idleTunnel is how long a new tunnel may carry nothing: Windows asks for
+	// names at once.
+	idleTunnel = 10 * time.Second
 )
 
 // diagnosis is the work on one conversation.
 type diagnosis struct {
 	c          *conversation
 	began, end time.Time
-	tunnelSeen bool // whether ESP would have been seen
+	blind      bool // ESP would not have been seen
 	outcome    Outcome
 	cause      FindingID
 	findings   []Finding
@@ -378,13 +384,19 @@ func (d *diagnosis) authAnswered(x *round) {
 
 // clientGaveUp reports whether a client made nothing of the gateway's last IKE_AUTH
 // response.
+//
+// Where ESP can't be seen, a client that hangs up at once looks the same. Only one
+// that has just been shown the gateway's certificate by EAP, and should go on, is
+// told from it: by its request, which is short of a certificate of its own.
 func (d *diagnosis) clientGaveUp(x, after *round) bool {
-	if after.kind == ExchangeInformational && after.by == sideClient &&
+	complains := after.kind == ExchangeInformational && after.by == sideClient &&
 		after.request.first.Sub(x.response.first) < time.Second && after.request.octets > after.response.octets &&
-		d.c.count(func(x *round) bool { return x.kind == ExchangeInformational }) == 1 {
-		return true
+		d.c.count(func(x *round) bool { return x.kind == ExchangeInformational }) == 1
+	if d.blind {
+		rounds := d.c.count(func(x *round) bool { return x.kind == ExchangeAuth })
+		return rounds == 1 && x.request.octets <= maxBareAuth && (complains || after == x)
 	}
-	return d.tunnelSeen && after == x && d.quiet(x.response.last)
+	return complains || after == x && d.end.Sub(x.response.last) >= idleTunnel
 }
 
 func (d *diagnosis) authRefused(x *round) *Finding {

@@ -109,7 +109,7 @@ func (t *Tracker) Report() *Report {
 	r := &Report{Began: t.began, Ended: t.end, Counts: t.count, Conversations: []Summary{}, Findings: []Finding{}}
 	var all []Finding
 	for _, c := range t.conversations() {
-		d := diagnosis{c: c, began: t.began, end: t.end, tunnelSeen: t.count.ESP+t.count.NativeESP > 0}
+		d := diagnosis{c: c, began: t.began, end: t.end, blind: t.NoESP}
 		d.run()
 		r.Conversations = append(r.Conversations, d.summary())
 		all = append(all, d.findings...)

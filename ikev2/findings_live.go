@@ -48,7 +48,8 @@ type Watch struct {
 	mu       sync.Mutex
 	tracker  Tracker
 	ready    bool
-	queue    []waiting // by when
+	queue    []waiting // by when, from head on
+	head     int
 	gateways map[string]*HandshakeCounts
 	problems []Problem // a ring
 	next     int
@@ -97,7 +98,7 @@ func (w *Watch) prepare() {
 	if most <= 0 {
 		most = DefaultWatched
 	}
-	w.tracker.MaxConversations, w.tracker.MaxExchanges = most, watchedExchanges
+	w.tracker.MaxConversations, w.tracker.MaxExchanges, w.tracker.NoESP = most, watchedExchanges, true
 	w.tracker.fresh = w.begun
 	w.gateways = make(map[string]*HandshakeCounts)
 }
@@ -119,7 +120,7 @@ func (w *Watch) begun(c *conversation) {
 	w.at(c).Begun++
 	// Entries of handshakes that are forgotten stay until their time has come:
 	// a flood must not make this long.
-	if len(w.queue) < 4*w.tracker.MaxConversations {
+	if len(w.queue)-w.head < 4*w.tracker.MaxConversations {
 		w.queue = append(w.queue, waiting{c.sas[0].spi, c.began.Add(judgeEvery)})
 	}
 }
@@ -149,20 +150,22 @@ func (w *Watch) at(c *conversation) *HandshakeCounts {
 
 // judge looks at handshakes whose time has come, most at most.
 func (w *Watch) judge(now time.Time, most int) {
-	n := 0
-	for ; n < len(w.queue) && n < most && !w.queue[n].at.After(now); n++ {
-		q := w.queue[n]
+	for n := 0; w.head < len(w.queue) && n < most && !w.queue[w.head].at.After(now); n++ {
+		q := w.queue[w.head]
+		w.head++
 		c := w.tracker.spis[q.spi]
 		if c != nil && !w.over(c, now) {
 			w.queue = append(w.queue, waiting{q.spi, now.Add(judgeEvery)})
 		}
 	}
-	w.queue = slices.Delete(w.queue, 0, n)
+	if w.head > len(w.queue)/2 {
+		w.queue, w.head = slices.Delete(w.queue, 0, w.head), 0
+	}
 }
 
 // over counts a handshake if it is over, and reports whether it is.
 func (w *Watch) over(c *conversation, now time.Time) bool {
-	d := diagnosis{c: c, began: w.tracker.began, end: now}
+	d := diagnosis{c: c, began: w.tracker.began, end: now, blind: true}
 	d.run()
 	switch {
 	case d.outcome == OutcomeOpen && now.Sub(c.last) < goneAfter:
