@@ -37,7 +37,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, diagnoseCommand, schemaCommand, versionCommand,
+		failbackCommand, reloadCommand, probeCommand, diagnoseCommand, mtuCommand, schemaCommand, versionCommand,
 	}
 }
 
