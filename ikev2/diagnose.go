@@ -212,7 +212,7 @@ func (d *diagnosis) initRefused(x *round) {
 		}
 		d.showRequest(f, x)
 		d.showResponse(f, x)
-		f.Advice = d.policyAdvice()
+		f.Advice = policyAdvice()
 		d.fail(f)
 	default:
 		f := d.finding(FindingRefused, SeverityError, "the gateway refused the handshake", "The gateway answered IKE_SA_INIT by %v.", n)

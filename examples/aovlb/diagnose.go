@@ -260,7 +260,9 @@ func printFinding(p *painter, f *ikev2.Finding) {
 	for _, a := range f.Advice {
 		p.printf("%s", wrap("  > ", string(a.Where)+": "+a.Do))
 		for _, c := range a.Commands {
-			p.printf("      %s\n", p.paint("32", c))
+			for line := range strings.Lines(c) {
+				p.printf("      %s\n", p.paint("32", strings.TrimRight(line, "\n")))
+			}
 		}
 	}
 }
