@@ -8,6 +8,7 @@
 //	aovlb drain ras1            no new clients for ras1
 //	aovlb explain 203.0.113.7   which gateway a client has, and why
 //	aovlb probe ikev2 HOST      ask a gateway
+//	aovlb diagnose FILE         say what a capture shows
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
 package main
@@ -37,7 +38,7 @@ func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		schemaCommand, versionCommand,
+		diagnoseCommand, mtuCommand, schemaCommand, versionCommand,
 	}
 }
 

@@ -119,6 +119,7 @@ func printStatus(w io.Writer, s, last *Status) {
 	}
 	t.Flush()
 	printRADIUS(w, s)
+	printHandshakes(w, &s.Stats)
 	for _, p := range s.Pools {
 		for _, b := range p.Backends {
 			if b.Cause != "" {

@@ -48,6 +48,7 @@ var rooms = []room{
 	{match: "lb/lbotel", ours: []string{"lb"}, modules: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, reach: 3},
 
 	{match: "ikev2", ours: []string{"lb"}},
+	{match: "ikev2/capture", ours: []string{"ikev2"}, modules: []string{"github.com/gopacket/gopacket", sys, xnet}, reach: 3},
 	{match: "sstp", ours: []string{"lb"}},
 	{match: "sstp/acme", ours: []string{"sstp"}, modules: []string{"github.com/caddyserver/certmagic"}, reach: 24},
 	{match: "radius", ours: []string{"lb"}, modules: []string{layeh}},

@@ -109,6 +109,9 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			if was := find(old.groups, func(g *group) bool { return g.name == spec.Name }); was != nil {
+				g.ike = was.ike // handshakes go on, and so does counting
+			}
 			if err := mayBeTransparent(ctx, g, fmt.Sprintf("%s.groups[%d]", at, i)); err != nil {
 				next.callOff(d)
 				return nil, err
