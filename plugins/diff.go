@@ -148,6 +148,7 @@ func (d *Deployment) Clone() *Deployment {
 		s.Groups = slices.Clone(s.Groups)
 		for j := range s.Groups {
 			s.Groups[j].Listeners = slices.Clone(s.Groups[j].Listeners)
+			s.Groups[j].RADIUS = s.Groups[j].RADIUS.clone()
 		}
 		s.Certificates = slices.Clone(s.Certificates)
 		for j := range s.Certificates {

@@ -8,6 +8,7 @@
 //	aovlb drain ras1            no new clients for ras1
 //	aovlb explain 203.0.113.7   which gateway a client has, and why
 //	aovlb probe ikev2 HOST      ask a gateway
+//	aovlb diagnose FILE         say what a capture shows
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
 package main
@@ -35,8 +36,9 @@ type command struct {
 // commands are all there are.
 func commands() []command {
 	return []command{
-		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, certCommand, renewCommand, schemaCommand, versionCommand,
+		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
+		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, schemaCommand, versionCommand,
 	}
 }
 

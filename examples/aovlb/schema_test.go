@@ -31,7 +31,7 @@ type object = map[string]any
 
 // words are the values of the types that are words.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin"},
+	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin", "least-outstanding"},
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
@@ -43,6 +43,10 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.KeyType]():       {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():     {"tls-alpn-01", "http-01"},
 	reflect.TypeFor[plugins.RolloutStart]():  {"automatic", "manual"},
+
+	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
+	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
+	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
 }
 
 // limits are the bounds of numbers, by type and field.
@@ -53,11 +57,12 @@ var limits = map[string][2]int{
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
+	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
-	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go"} {
+	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go"} {
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -248,7 +253,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
 	var decls []ast.Decl
-	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go"} {
+	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

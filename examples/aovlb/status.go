@@ -118,6 +118,8 @@ func printStatus(w io.Writer, s, last *Status) {
 			number(l.Active), number(l.Total), traffic(s, last, i, true), traffic(s, last, i, false), reasons(l.Dropped))
 	}
 	t.Flush()
+	printRADIUS(w, s)
+	printHandshakes(w, &s.Stats)
 	for _, p := range s.Pools {
 		for _, b := range p.Backends {
 			if b.Cause != "" {

@@ -72,6 +72,7 @@ type staged struct {
 	running
 	specs   []plugins.Pool // of pools
 	checks  []checkSet     // of pools
+	radius  []parties      // of groups
 	reopen  []*listener    // whose sockets can be opened only when others are closed
 	opened  []*front       // for nothing, if all is called off
 	fresh   []*listener    // not yet served
@@ -113,12 +114,21 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			if was := find(old.groups, func(g *group) bool { return g.name == spec.Name }); was != nil {
+				g.ike = was.ike // handshakes go on, and so does counting
+			}
 			if err := mayBeTransparent(ctx, g, fmt.Sprintf("%s.groups[%d]", at, i)); err != nil {
 				next.callOff(d)
 				return nil, err
 			}
 		}
+		parties, err := partiesOf(spec, fmt.Sprintf("%s.groups[%d]", at, i))
+		if err != nil {
+			next.callOff(d)
+			return nil, err
+		}
 		next.groups = append(next.groups, g)
+		next.radius = append(next.radius, parties)
 		for j := range spec.Listeners {
 			if err := d.stage(ctx, old, next, g, &spec.Listeners[j], fmt.Sprintf("%s.groups[%d].listeners[%d]", at, i, j)); err != nil {
 				next.callOff(d)
@@ -224,6 +234,9 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		d.enforce(p)
 	}
 	d.restoreDrains(next.site.Name, next.pools)
+	if err := next.parties(); err != nil {
+		return err
+	}
 	done("certificate", "pool", "backend", "check")
 
 	for _, r := range next.renamed {
@@ -275,7 +288,7 @@ func (d *Driver) replace(old *running, next *staged) map[frontKey][]udp.FlowStat
 	for _, l := range slices.Concat(old.listeners, old.lingering) {
 		switch {
 		case slices.Contains(next.listeners, l):
-		case l.udp != nil && taken(l.key()):
+		case l.datagrams() && taken(l.key()):
 			flows[l.key()] = append(flows[l.key()], l.stop()...)
 		case l.gone():
 		default:

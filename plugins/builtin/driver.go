@@ -156,7 +156,7 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 		Protocols:     []plugins.Protocol{plugins.ProtocolIKEv2, plugins.ProtocolSSTP, plugins.ProtocolRADIUS, plugins.ProtocolUDP, plugins.ProtocolTCP},
 		Affinities:    []plugins.Affinity{plugins.AffinitySPI, plugins.AffinitySource, plugins.AffinityUser},
 		ClientAddress: []plugins.ClientAddress{plugins.ClientAddressNAT},
-		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin},
+		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin, plugins.PickLeastOutstanding},
 		Failbacks:     []plugins.Failback{plugins.FailbackAutomatic, plugins.FailbackDelayed, plugins.FailbackManual},
 		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckTCP},
 		ProxyProtocol: []plugins.ProxyProtocol{plugins.ProxyV1, plugins.ProxyV2},

@@ -120,7 +120,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	}
 	wg.Wait()
 	for _, l := range append(r.listeners, r.lingering...) {
-		if l.udp != nil {
+		if l.datagrams() {
 			l.stop()
 		}
 	}
