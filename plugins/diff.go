@@ -148,6 +148,10 @@ func (d *Deployment) Clone() *Deployment {
 		s.Groups = slices.Clone(s.Groups)
 		for j := range s.Groups {
 			s.Groups[j].Listeners = slices.Clone(s.Groups[j].Listeners)
+			for k := range s.Groups[j].Listeners {
+				l := &s.Groups[j].Listeners[k]
+				l.TLS = l.TLS.clone()
+			}
 		}
 		s.Certificates = slices.Clone(s.Certificates)
 		for j := range s.Certificates {

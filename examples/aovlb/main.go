@@ -8,6 +8,7 @@
 //	aovlb drain ras1            no new clients for ras1
 //	aovlb explain 203.0.113.7   which gateway a client has, and why
 //	aovlb probe ikev2 HOST      ask a gateway
+//	aovlb sessions --problems   why sessions of SSTP ended
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
 package main
@@ -36,7 +37,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, certCommand, renewCommand, schemaCommand, versionCommand,
+		failbackCommand, reloadCommand, probeCommand, certCommand, renewCommand, sessionsCommand, schemaCommand, versionCommand,
 	}
 }
 

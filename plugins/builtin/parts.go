@@ -4,6 +4,7 @@ import (
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
+	"github.com/aovlb/aovlb/sstp"
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -25,6 +26,8 @@ type Listener struct {
 	// be read.
 	UDP *udp.Engine
 	TCP *tcp.Engine
+	// SSTP ends the TLS of TCP's clients; nil if nobody does.
+	SSTP *sstp.Terminator
 }
 
 // Groups returns the affinity groups that are served now.
@@ -41,7 +44,11 @@ func (d *Driver) Groups() []Group {
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp})
+		x := Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp}
+		if l.tls != nil {
+			x.SSTP = l.tls.engine
+		}
+		out = append(out, x)
 	}
 	return out
 }
