@@ -42,6 +42,8 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.ProxyProtocol](): {"v1", "v2"},
 	reflect.TypeFor[plugins.KeyType]():       {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():     {"tls-alpn-01", "http-01"},
+	reflect.TypeFor[plugins.TLSMode]():       {"passthrough", "offload", "reencrypt"},
+	reflect.TypeFor[plugins.TLSVersion]():    {"1.2", "1.3"},
 	reflect.TypeFor[plugins.RolloutStart]():  {"automatic", "manual"},
 
 	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
@@ -53,6 +55,7 @@ var words = map[reflect.Type][]string{
 var limits = map[string][2]int{
 	"Backend.weight": {0, 65535}, "Backend.priority": {0, 65535}, "Backend.max_clients": {0, 1 << 30},
 	"Check.port": {0, 65535}, "Check.rise": {0, 100}, "Check.fall": {0, 100}, "Check.expect": {0, 599},
+	"TLS.handshake_rate": {-1, 1 << 20}, "TLS.handshake_burst": {0, 1 << 20}, "TLS.max_handshakes": {0, 1 << 20}, "GatewayTLS.port": {0, 65535},
 	"ACME.tls_alpn_port": {0, 65535}, "ACME.http_port": {0, 65535},
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
@@ -62,7 +65,11 @@ var limits = map[string][2]int{
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
+<<<<<<< HEAD
 	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go"} {
+=======
+	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/tls.go"} {
+>>>>>>> sstpoff
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -253,7 +260,11 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
 	var decls []ast.Decl
+<<<<<<< HEAD
 	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go"} {
+=======
+	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/tls.go"} {
+>>>>>>> sstpoff
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
