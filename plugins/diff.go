@@ -148,14 +148,11 @@ func (d *Deployment) Clone() *Deployment {
 		s.Groups = slices.Clone(s.Groups)
 		for j := range s.Groups {
 			s.Groups[j].Listeners = slices.Clone(s.Groups[j].Listeners)
-<<<<<<< HEAD
 			s.Groups[j].RADIUS = s.Groups[j].RADIUS.clone()
-=======
 			for k := range s.Groups[j].Listeners {
 				l := &s.Groups[j].Listeners[k]
 				l.TLS = l.TLS.clone()
 			}
->>>>>>> sstpoff
 		}
 		s.Certificates = slices.Clone(s.Certificates)
 		for j := range s.Certificates {

@@ -8,11 +8,8 @@
 //	aovlb drain ras1            no new clients for ras1
 //	aovlb explain 203.0.113.7   which gateway a client has, and why
 //	aovlb probe ikev2 HOST      ask a gateway
-<<<<<<< HEAD
 //	aovlb diagnose FILE         say what a capture shows
-=======
 //	aovlb sessions --problems   why sessions of SSTP ended
->>>>>>> sstpoff
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
 package main
@@ -40,14 +37,9 @@ type command struct {
 // commands are all there are.
 func commands() []command {
 	return []command{
-<<<<<<< HEAD
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		diagnoseCommand, mtuCommand, certCommand, renewCommand, schemaCommand, versionCommand,
-=======
-		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, certCommand, renewCommand, sessionsCommand, schemaCommand, versionCommand,
->>>>>>> sstpoff
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, sessionsCommand, schemaCommand, versionCommand,
 	}
 }
 

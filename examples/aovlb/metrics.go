@@ -21,13 +21,8 @@ import (
 // metrics opens the Prometheus endpoint. docs/metrics.md lists what it shows.
 func (s *server) metrics(m Metrics) (net.Listener, http.Handler, error) {
 	registry := prometheus.NewRegistry()
-<<<<<<< HEAD
 	registry.MustRegister(&radiusMetrics{s.driver}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(certificateMetrics{s.driver})
-=======
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	registry.MustRegister(certificateMetrics{s.driver}, sessionMetrics{s.driver})
->>>>>>> sstpoff
 	exporter, err := otelprom.New(otelprom.WithRegisterer(registry), otelprom.WithoutScopeInfo())
 	if err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)

@@ -65,11 +65,7 @@ var limits = map[string][2]int{
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
-<<<<<<< HEAD
-	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go"} {
-=======
-	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/tls.go"} {
->>>>>>> sstpoff
+	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go", "../../plugins/tls.go"} {
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -260,11 +256,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
 	var decls []ast.Decl
-<<<<<<< HEAD
-	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go"} {
-=======
-	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/tls.go"} {
->>>>>>> sstpoff
+	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go", "../../plugins/tls.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

@@ -106,13 +106,6 @@ func printSessions(w io.Writer, s *sessionsText, now time.Time) {
 	t.Flush()
 }
 
-func orNone(s string) string {
-	if s == "" {
-		return "no gateway"
-	}
-	return s
-}
-
 func round(d time.Duration) time.Duration {
 	if d < time.Minute {
 		return d.Round(time.Millisecond)

@@ -26,11 +26,8 @@ type listener struct {
 	front *front
 	udp   *udp.Engine // one of these three
 	tcp   *tcp.Engine
-<<<<<<< HEAD
 	rad   *radius.Proxy
-=======
 	tls   *terminated // of tcp; nil if TLS passes through
->>>>>>> sstpoff
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned

@@ -6,12 +6,9 @@ import (
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
-<<<<<<< HEAD
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
-=======
 	"github.com/aovlb/aovlb/sstp"
->>>>>>> sstpoff
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -29,20 +26,13 @@ type Group struct {
 type Listener struct {
 	// Group and Name are the names of its group and its own.
 	Group, Name string
-<<<<<<< HEAD
 	// UDP, TCP or RADIUS is what serves it; the others are nil. It must only be
 	// read.
 	UDP    *udp.Engine
 	TCP    *tcp.Engine
 	RADIUS *radius.Proxy
-=======
-	// UDP or TCP is the engine that serves it; the other is nil. It must only
-	// be read.
-	UDP *udp.Engine
-	TCP *tcp.Engine
 	// SSTP ends the TLS of TCP's clients; nil if nobody does.
 	SSTP *sstp.Terminator
->>>>>>> sstpoff
 }
 
 // Groups returns the affinity groups that are served now.
@@ -72,15 +62,11 @@ func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-<<<<<<< HEAD
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad})
-=======
-		x := Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp}
+		x := Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad}
 		if l.tls != nil {
 			x.SSTP = l.tls.engine
 		}
 		out = append(out, x)
->>>>>>> sstpoff
 	}
 	return out
 }
