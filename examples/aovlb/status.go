@@ -127,6 +127,10 @@ func printStatus(w io.Writer, s, last *Status) {
 			}
 		}
 	}
+	for i := range s.Certificates {
+		fmt.Fprintln(w)
+		printCertificate(w, &s.Certificates[i])
+	}
 	for _, l := range s.Listeners {
 		if l.Error != "" {
 			fmt.Fprintf(w, "\n%s: %s", l.Name, l.Error)
