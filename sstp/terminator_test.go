@@ -72,7 +72,8 @@ type world struct {
 	engine   *tcp.Engine
 	pool     *lb.Pool
 	addr     netip.AddrPort
-	port     uint16 // of the gateways
+	port     uint16                          // of the gateways
+	wrap     func(net.Listener) net.Listener // of the balancer; nil for none
 	wg       sync.WaitGroup
 }
 
@@ -115,6 +116,9 @@ func newWorld(t testing.TB, mode sstp.Mode, n int, change func(w *world)) *world
 		t.Fatal(err)
 	}
 	w.addr = l.Addr().(*net.TCPAddr).AddrPort()
+	if w.wrap != nil {
+		l = w.wrap(l)
+	}
 	w.wg.Go(func() { w.engine.Serve(ctx, l) })
 	t.Cleanup(func() { cancel(); w.wg.Wait() })
 	return w

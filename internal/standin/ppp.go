@@ -92,8 +92,13 @@ type PPP struct {
 
 var errPPP = errors.New("standin: malformed PPP")
 
-// Begin sends the first request. It may be called again while there is no answer.
+// Begin sends the first request, or that for an address once the user is known. It
+// may be called again while there is no answer: what is sent of IPCP before a call
+// is connected is dropped.
 func (p *PPP) Begin() error {
+	if p.Authenticated {
+		return p.askAddress()
+	}
 	if !p.begun {
 		copy(p.magic[:], randomBytes(4))
 		p.begun = true

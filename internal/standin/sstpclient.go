@@ -205,6 +205,9 @@ func (k *sstpCaller) setUp() error {
 	if err := k.write(sstp.AppendConnected(nil, &bind)); err != nil || k.ppp == nil {
 		return err
 	}
+	if err := k.ppp.Begin(); err != nil {
+		return err
+	}
 	for !k.ppp.Up {
 		if err := k.frame(); err != nil {
 			return err

@@ -2,6 +2,7 @@ package standin
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -480,10 +481,20 @@ func (s *sstpCall) echo(b []byte) error {
 	return s.send(out)
 }
 
+// networkLayer reports whether a frame is of IP, or of what sets it up, and not of
+// LCP or an authentication (RFC 1661 §2).
+func networkLayer(b []byte) bool {
+	b = bytes.TrimPrefix(b, []byte{0xff, 0x03})
+	return len(b) > 1 && (b[0]&1 != 0 || b[0] < 0xc0)
+}
+
 // data takes a PPP frame. Before the call is connected only what leads there
 // counts (§3.3.5.2).
 func (s *sstpCall) data(b []byte) error {
 	if s.ppp != nil {
+		if !s.connected && networkLayer(b) {
+			return nil
+		}
 		return s.ppp.Take(b)
 	}
 	code, id, data, ok := parseLCP(b)
