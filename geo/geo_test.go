@@ -652,10 +652,12 @@ func TestDelayStartsAgainWhenItFlaps(t *testing.T) {
 			mark(t, h, "london", "ras1", geo.Up)
 			<-time.After(5 * time.Second)
 		}
+		synctest.Wait()
 		if changes != 2 { // up, and once down
 			t.Errorf("%d changes", changes)
 		}
 		<-time.After(time.Minute)
+		synctest.Wait()
 		if changes != 3 || h.View().Site("london").State != geo.Up {
 			t.Errorf("%d changes; it is %v", changes, h.View().Site("london").State)
 		}

@@ -61,11 +61,16 @@ type Gateway struct {
 // An Area says which clients a site is for. Where a list is empty, the site's
 // own Place says it.
 type Area struct {
-	Networks     []netip.Prefix
-	ASNs         []uint32
+	// Networks are the addresses of clients.
+	Networks []netip.Prefix
+	// ASNs are numbers of their autonomous systems.
+	ASNs []uint32
+	// Subdivisions are their states or provinces, by ISO 3166-2.
 	Subdivisions []string
-	Countries    []string
-	Continents   []string
+	// Countries are two letters each, of ISO 3166-1.
+	Countries []string
+	// Continents are AF, AN, AS, EU, NA, OC or SA.
+	Continents []string
 }
 
 func (a *Area) empty() bool {
