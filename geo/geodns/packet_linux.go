@@ -1,0 +1,5 @@
+package geodns
+
+import "net"
+
+func (s *Server) servePacket(c net.PacketConn) error { return s.servePlain(c) }
