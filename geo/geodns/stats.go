@@ -4,8 +4,8 @@ import "sync/atomic"
 
 // stats are counters. Those of each query are spread by what they count.
 type stats struct {
-	udp, tcp, dropped, limited, truncated, streams, evicted atomic.Uint64
-	rcodes                                                  [rcodeBadCookie + 1]atomic.Uint64
+	udp, tcp, dropped, unsent, limited, truncated, streams, evicted atomic.Uint64
+	rcodes                                                          [rcodeBadCookie + 1]atomic.Uint64
 }
 
 // Stats are counts since the Server was made.
@@ -14,6 +14,8 @@ type Stats struct {
 	UDP, TCP uint64
 	// Dropped were no queries and got no answer.
 	Dropped uint64
+	// Unsent are responses that the system would not send.
+	Unsent uint64
 	// Limited got none because of the RateLimit.
 	Limited uint64
 	// Truncated are responses that said "use TCP".
@@ -29,7 +31,7 @@ type Stats struct {
 func (s *Server) Stats() Stats {
 	st := &s.stats
 	v := Stats{
-		UDP: st.udp.Load(), TCP: st.tcp.Load(), Dropped: st.dropped.Load(), Limited: st.limited.Load(),
+		UDP: st.udp.Load(), TCP: st.tcp.Load(), Dropped: st.dropped.Load(), Unsent: st.unsent.Load(), Limited: st.limited.Load(),
 		Truncated: st.truncated.Load(), Streams: st.streams.Load(), Evicted: st.evicted.Load(), RCodes: make(map[int]uint64),
 	}
 	for i := range st.rcodes {
