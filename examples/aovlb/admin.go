@@ -35,6 +35,7 @@ type Status struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	plugins.Stats
+	Geo *GeoStatus `json:"geo,omitempty"`
 }
 
 // drainBody is the body of POST /v1/drain and /v1/undrain.
@@ -122,6 +123,9 @@ func (s *server) handler(token []byte) http.Handler {
 	mux.HandleFunc("POST /v1/undrain", s.handleUndrain)
 	mux.HandleFunc("POST /v1/failback", s.handleFailback)
 	mux.HandleFunc("POST /v1/reload", s.handleReload)
+	if s.geo != nil {
+		s.geo.routes(mux)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusNotFound, problem{Error: "there is nothing here by this method and path"})
 	})
@@ -213,7 +217,11 @@ func (s *server) handleStatus(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	reply(w, http.StatusOK, Status{Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats})
+	st := Status{Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats}
+	if s.geo != nil {
+		st.Geo = s.geo.status()
+	}
+	reply(w, http.StatusOK, st)
 }
 
 func (s *server) handleDeployment(w http.ResponseWriter, r *http.Request) {

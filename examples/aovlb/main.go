@@ -36,7 +36,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, schemaCommand, versionCommand,
+		failbackCommand, geoCommand, reloadCommand, probeCommand, schemaCommand, versionCommand,
 	}
 }
 
