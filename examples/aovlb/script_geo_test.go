@@ -15,7 +15,7 @@ import (
 // listeners are the TCP servers that a script has started, by name.
 type listenersKey struct{}
 
-// listener NAME ADDRESS: accepts TCP connections, until stop NAME.
+// listener NAME ADDRESS: accepts TCP connections, until unlisten NAME.
 func cmdListener(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("tcp", args[1])
 	ts.Check(err)
@@ -35,8 +35,8 @@ func cmdListener(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Value(listenersKey{}).(map[string]func())[args[0]] = stop
 }
 
-// stop NAME: ends a listener.
-func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
+// unlisten NAME: ends a listener.
+func cmdUnlisten(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Value(listenersKey{}).(map[string]func())[args[0]]()
 }
 
