@@ -145,20 +145,6 @@ func (r *RADIUSClient) Prefixes() ([]netip.Prefix, error) {
 // Proxies reports whether g is to be served by a RADIUS proxy.
 func (g *Group) Proxies() bool { return g.RADIUS != nil && g.RADIUS.Mode == RADIUSProxy }
 
-// clone returns a copy of r that shares nothing with it.
-func (r *RADIUS) clone() *RADIUS {
-	if r == nil {
-		return nil
-	}
-	out := *r
-	out.Servers = slices.Clone(r.Servers)
-	out.Clients = slices.Clone(r.Clients)
-	for i := range out.Clients {
-		out.Clients[i].Addresses = slices.Clone(out.Clients[i].Addresses)
-	}
-	return &out
-}
-
 // secret checks a reference to a secret that is needed if must says so.
 func (v *validator) secret(at string, s Secret, must bool) {
 	switch {
