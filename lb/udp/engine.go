@@ -128,7 +128,8 @@ type Engine struct {
 	restored atomic.Uint64
 }
 
-// A Trace hears of an Engine's rare events. Any of its functions may be nil. They
+// A Trace hears of an Engine's rare events, and of the few datagrams that set up
+// sessions. Any of its functions may be nil. They
 // are called from the packet path, of several goroutines at once, so they must be
 // quick, must not block, and must not call the Engine.
 type Trace struct {
@@ -138,6 +139,13 @@ type Trace struct {
 	Unreachable func(m *lb.Member, err error)
 	// Moved is called when an existing flow is given another backend.
 	Moved func(f lb.Flow, from, to *lb.Member)
+	// Control is called for each datagram that the Classifier says is about a
+	// session rather than of it (see [lb.Verdict.Control]), before it is sent
+	// on: b is from the client of f, or, if answer is set, from backend m. m is
+	// nil if a client's datagram goes to several backends, or to none. b is
+	// valid only during the call. Datagrams that aren't of this kind cost
+	// nothing.
+	Control func(f lb.Flow, m *lb.Member, b []byte, answer bool)
 	// Full is called when a new flow was refused because there are MaxFlows.
 	Full func(f lb.Flow)
 }

@@ -226,11 +226,17 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 	}
 	s.heard(f)
 	if f.stage == lb.StageEstablished && s.stays(f) && s.knows(f, &v) {
+		if v.Control {
+			s.control(f.flow, f.member, b, false)
+		}
 		return f
 	}
 	r, err := s.b.Route(&v, f.flow)
 	if err != nil {
 		s.refuse(f.flow, err)
+		if v.Control {
+			s.control(f.flow, nil, b, false)
+		}
 		return nil
 	}
 	f.touched = s.now // Route has touched the client
@@ -238,7 +244,17 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 		return nil
 	}
 	s.looked(f, &v)
+	if v.Control {
+		s.control(f.flow, f.member, b, false)
+	}
 	return f
+}
+
+// control tells of a datagram that is about a session.
+func (s *shard) control(f lb.Flow, m *lb.Member, b []byte, answer bool) {
+	if t := s.e.Trace; t != nil && t.Control != nil {
+		t.Control(f, m, b, answer)
+	}
 }
 
 // awaits reports whether f's backend has told the client of v to come again: with
@@ -342,6 +358,9 @@ func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 	r, err := s.b.Route(&v, fl)
 	if err != nil {
 		s.refuse(fl, err)
+		if v.Control {
+			s.control(fl, nil, b, false)
+		}
 		return nil
 	}
 	if !s.room(max(1, len(r.Ask))) {
@@ -354,6 +373,9 @@ func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 		return nil
 	}
 	s.looked(f, &v)
+	if v.Control {
+		s.control(fl, f.member, b, false)
+	}
 	return f
 }
 
@@ -601,6 +623,9 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 	}
 	f.spoke = true
 	s.heard(f)
+	if v.Control {
+		s.control(f.flow, u.member, b, true)
+	}
 	if v.Stage != lb.StageNone {
 		s.answered(f, &v)
 	}
