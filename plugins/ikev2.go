@@ -16,7 +16,7 @@ type IKEv2Stats struct {
 
 // IKEv2GatewayStats counts the handshakes with one gateway.
 type IKEv2GatewayStats struct {
-	// Gateway is the name of the backend.
+	// Gateway is its name.
 	Gateway string `json:"gateway"`
 	// Begun counts those that clients began, Finished those that made a
 	// tunnel, Failed those that made none, by cause. Those under way are in
@@ -34,19 +34,19 @@ type IKEv2GatewayStats struct {
 
 // IKEv2Problem is something wrong with one client's handshake or tunnel.
 type IKEv2Problem struct {
-	At time.Time `json:"at"`
-	// Gateway is the name of the backend.
+	// At is when it was last heard of, Gateway where it went. Client is where
+	// it comes from, SPI the initiator SPI it began with.
+	At      time.Time  `json:"at"`
 	Gateway string     `json:"gateway,omitempty"`
 	Client  netip.Addr `json:"client"`
-	// SPI is the initiator's, in hexadecimal.
-	SPI string `json:"spi"`
+	SPI     string     `json:"spi"`
 	// ID is the finding's, Severity warning or error. Title is one line, What
-	// some sentences, Advice what to do.
-	ID       string `json:"id"`
-	Severity string `json:"severity"`
-	Title    string `json:"title"`
-	What     string `json:"what"`
-	// Windows are the errors that a Windows client shows for it.
-	Windows []string `json:"windows,omitempty"`
-	Advice  []string `json:"advice,omitempty"`
+	// some sentences, Windows the error codes that Windows shows, Advice what to
+	// do.
+	ID       string   `json:"id"`
+	Severity string   `json:"severity"`
+	Title    string   `json:"title"`
+	What     string   `json:"what"`
+	Windows  []string `json:"windows,omitempty"`
+	Advice   []string `json:"advice,omitempty"`
 }
