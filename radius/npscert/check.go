@@ -153,8 +153,10 @@ func longAnswers(n int) (Finding, bool) {
 	if n <= fits {
 		return Finding{}, false
 	}
-	return Finding{Warning, "fragments", "set Framed-MTU to 1344 in the network policy's settings, so that EAP fragments are small enough",
-		fmt.Sprintf("the server sent %d bytes at once, which is fragmented where packets of 1500 bytes pass, and lost where fragments don't", n)}, true
+	return Finding{
+		Warning, "fragments", "set Framed-MTU to 1344 in the network policy's settings, so that EAP fragments are small enough",
+		fmt.Sprintf("the server sent %d bytes at once, which is fragmented where packets of 1500 bytes pass, and lost where fragments don't", n),
+	}, true
 }
 
 // together judges the servers as the one that clients take them for.
@@ -175,8 +177,10 @@ func (r *Report) together() {
 		}
 		slices.Sort(parts)
 		r.Fits = false
-		r.Findings = append(r.Findings, Finding{Fault, "roots-differ", "request all certificates from the same authority",
-			"the servers' certificates come from different roots, so that clients that trust one fail at the other: " + strings.Join(parts, "; ")})
+		r.Findings = append(r.Findings, Finding{
+			Fault, "roots-differ", "request all certificates from the same authority",
+			"the servers' certificates come from different roots, so that clients that trust one fail at the other: " + strings.Join(parts, "; "),
+		})
 	}
 }
 
