@@ -299,8 +299,11 @@ type RADIUSStats struct {
 
 // RADIUSAnswers counts answers by kind, and says how long they took.
 type RADIUSAnswers struct {
-	Accepts    uint64 `json:"accepts"`
-	Rejects    uint64 `json:"rejects"`
+	// Accepts, Rejects, Challenges and Accounting are answers by kind.
+	Accepts uint64 `json:"accepts"`
+	// Rejects are Access-Rejects.
+	Rejects uint64 `json:"rejects"`
+	// Challenges are Access-Challenges.
 	Challenges uint64 `json:"challenges"`
 	Accounting uint64 `json:"accounting"`
 	// Timeouts counts requests without an answer.

@@ -579,7 +579,7 @@ func (g *geoServer) look(ctx context.Context) {
 	g.mu.Lock()
 	files, spec, names := g.files, g.spec, g.names
 	g.mu.Unlock()
-	any := false
+	fresh := false
 	for name, f := range files {
 		changed, err := f.Reload()
 		if err != nil {
@@ -588,9 +588,9 @@ func (g *geoServer) look(ctx context.Context) {
 		if changed {
 			g.log.Info("database read", "file", name, "type", f.Database().Type(), "built", f.Database().Built())
 		}
-		any = any || changed
+		fresh = fresh || changed
 	}
-	if !any || spec == nil {
+	if !fresh || spec == nil {
 		return
 	}
 	next := make([]*geoName, len(names))

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/aovlb/aovlb/geo/geodns"
@@ -28,25 +27,12 @@ func runGeoKey(env *environment, args []string) error {
 	}
 	const algorithm = 13 // ECDSA P-256 with SHA-256
 	base := filepath.Join(*dir, fmt.Sprintf("K%s+%03d+%05d", key.Zone(), algorithm, key.Tag()))
-	if err := writeNew(base+".private", private.Bytes(), 0o600); err != nil {
+	if err := writeNew(base+".private", private.Bytes(), 0o600, false); err != nil {
 		return err
 	}
-	if err := writeNew(base+".key", public.Bytes(), 0o644); err != nil {
+	if err := writeNew(base+".key", public.Bytes(), 0o644, false); err != nil {
 		return err
 	}
 	fmt.Fprintf(env.stdout, "wrote %s.key and %s.private\n\nin the file, under geo.zones[].keys:\n  - file: %s\n\nfor the parent zone, once resolvers see the key:\n%s\n", base, base, base, key.DS())
 	return nil
-}
-
-// writeNew writes a file that must not be there yet.
-func writeNew(name string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		_ = f.Close()
-		return err
-	}
-	return f.Close()
 }

@@ -248,7 +248,7 @@ func (r *responder) answer(from netip.AddrPort) {
 			}
 			break // the rest of a chain is somebody else's
 		}
-		next := r.node(t, n, i, name, from, chain)
+		next := r.node(n, i, name, from, chain)
 		if next == nil || chain == maxChain {
 			break
 		}
@@ -272,7 +272,7 @@ func (t *table) lookup(q *qname) (n *node, i int) {
 
 // node answers from a node that is i labels above the name asked. It returns the
 // name to go on with if it has answered with a CNAME.
-func (r *responder) node(t *table, n *node, i int, name *qname, from netip.AddrPort, chain int) (next *qname) {
+func (r *responder) node(n *node, i int, name *qname, from netip.AddrPort, chain int) (next *qname) {
 	q := &r.q
 	if i == 0 && q.qtype == typeDS && n.above != nil {
 		n = n.above // RFC 4035 section 3.1.4.1: the parent has it
@@ -285,12 +285,12 @@ func (r *responder) node(t *table, n *node, i int, name *qname, from netip.AddrP
 	if i > 0 {
 		w := n.wild
 		if w == nil {
-			r.negative(n.zone, nil, name, true, chain)
+			r.negative(n.zone, nil, name, true)
 			return nil
 		}
 		n = w
 		if n.cut != nil { // RFC 4592 section 4.2: a delegation is not synthesized
-			r.negative(n.zone, nil, name, true, chain)
+			r.negative(n.zone, nil, name, true)
 			return nil
 		}
 	}
@@ -310,7 +310,7 @@ func (r *responder) node(t *table, n *node, i int, name *qname, from netip.AddrP
 	if s := n.find(typeCNAME); s != nil {
 		return r.follow(n, s, name)
 	}
-	r.negative(n.zone, n, name, false, chain)
+	r.negative(n.zone, n, name, false)
 	return nil
 }
 
@@ -353,7 +353,7 @@ func (r *responder) geoName(n *node, name *qname, from netip.AddrPort, chain int
 	case q.qtype == typeAAAA && d.aaaa != nil, q.qtype == typeANY && d.aaaa != nil:
 		r.put(&r.an, n.zone, d.aaaa, name.pointer(0), d.ttl, name.bytes())
 	default:
-		r.negative(n.zone, n, name, false, chain)
+		r.negative(n.zone, n, name, false)
 	}
 	return true
 }
@@ -381,7 +381,7 @@ func (r *responder) client(from netip.AddrPort) (c geo.Client, scope int) {
 // anything answers ANY with one set (RFC 8482 section 4.1).
 func (r *responder) anything(n *node, name *qname) {
 	if len(n.sets) == 0 {
-		r.negative(n.zone, n, name, false, 0)
+		r.negative(n.zone, n, name, false)
 		return
 	}
 	s := &n.sets[0]
@@ -389,7 +389,7 @@ func (r *responder) anything(n *node, name *qname) {
 }
 
 // negative says that there is no such name, or no such type.
-func (r *responder) negative(z *zoneTable, n *node, name *qname, missing bool, chain int) {
+func (r *responder) negative(z *zoneTable, n *node, name *qname, missing bool) {
 	if missing {
 		r.rcode = rcodeNXDomain
 	}

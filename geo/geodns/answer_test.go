@@ -390,3 +390,14 @@ func verify(m *dns.Msg, key *dns.DNSKEY) error {
 	}
 	return nil
 }
+
+func ExampleParseZone() {
+	z, err := geodns.ParseZone(strings.NewReader("@ 300 SOA ns hostmaster 7 3600 600 86400 60\n@ 300 NS ns\nns 300 A 192.0.2.53\n"), "vpn.example.com", "vpn.zone")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var s geodns.Server
+	fmt.Println(z.Origin(), z.Serial(), s.Set([]*geodns.Zone{z}, nil))
+	// Output: vpn.example.com. 7 <nil>
+}

@@ -9,7 +9,7 @@ import (
 
 // CookieSecret is the secret of cookies (RFC 9018), of 16 octets. Servers behind
 // one address need the same. The zero secret stands for none.
-type CookieSecret [16]byte
+type CookieSecret [16]byte //nolint:recvcheck // its reading methods take it by value, as its users do
 
 // String hides the secret.
 func (CookieSecret) String() string { return "(secret)" }

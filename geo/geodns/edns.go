@@ -145,10 +145,3 @@ func (s *subnet) append(b []byte, scope int) []byte {
 	b = append(b, s.source, uint8(scope))
 	return append(b, s.addr[:s.n]...)
 }
-
-// appendOption appends one option.
-func appendOption(b []byte, code uint16, data []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, code)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(data)))
-	return append(b, data...)
-}
