@@ -203,24 +203,14 @@ func (s Suite) Assess() Assessment {
 
 // outlook says what quantum computers mean for the suite.
 func (s Suite) outlook() []Remark {
-	if s.Protocol != ProtocolIKE {
+	if s.Protocol != ProtocolIKE || s.quantumSafe() {
 		return nil
 	}
-	var out []Remark
-	if !s.quantumSafe() {
-		out = append(out, Remark{
-			Grade: GradeAcceptable, About: "quantum computers",
-			Reason: "what is recorded today can be read once there are any: the key exchange isn't post-quantum",
-			Fix:    "nothing can be set yet: Windows has no ML-KEM for IKEv2 (RFC 9370) as of 2026; prefer the 256-bit ciphers, and watch Windows' release notes",
-		})
-	}
-	if s.KE == GroupMODP2048 {
-		out = append(out, Remark{
-			Grade: GradeAcceptable, About: s.KE.String(),
-			Reason: "NIST counts 112 bits of strength as enough until the end of 2030 only", Fix: "plan for ECP256 or ECP384",
-		})
-	}
-	return out
+	return []Remark{{
+		Grade: GradeAcceptable, About: "quantum computers",
+		Reason: "what is recorded today can be read once there are any: the key exchange isn't post-quantum",
+		Fix:    "nothing can be set yet: no Windows is known to have ML-KEM for IKEv2 (RFC 9370) in 2026; prefer the 256-bit ciphers, and watch the release notes",
+	}}
 }
 
 // quantumSafe reports whether one of the key exchanges is ML-KEM.

@@ -84,6 +84,63 @@ func list(ts []Transform) string {
 	return s.String()
 }
 
+// Windows says the fault in the words of Windows' settings, as in "DHGroup: the
+// client has Group2, the server wants Group14"; "" if a setting has no word for
+// either side. protocol is what the proposals are for.
+func (f Fault) Windows(protocol ProtocolID) string {
+	setting, ok := settingOf(protocol, f.Type)
+	if !ok {
+		return ""
+	}
+	has, wants := windowsWords(setting, f.Offered), windowsWords(setting, f.Accepted)
+	if has == "" || wants == "" {
+		return ""
+	}
+	return fmt.Sprintf("%v: the client has %s, the server wants %s", setting, has, wants)
+}
+
+// settingOf returns the setting that decides about algorithms of a type.
+func settingOf(p ProtocolID, kind TransformType) (Setting, bool) {
+	ike := p == ProtocolIKE
+	switch kind {
+	case TransformEncr:
+		if ike {
+			return SettingEncryption, true
+		}
+		return SettingCipherTransform, true
+	case TransformInteg, TransformPRF:
+		if ike {
+			return SettingIntegrity, true
+		}
+		return SettingAuthenticationTransform, true
+	case TransformKE:
+		if ike {
+			return SettingDHGroup, true
+		}
+		return SettingPFSGroup, true
+	}
+	return 0, false
+}
+
+// windowsWords returns PowerShell's words for algorithms.
+func windowsWords(s Setting, ts []Transform) string {
+	if len(ts) == 0 {
+		if s == SettingPFSGroup {
+			return "None"
+		}
+		return ""
+	}
+	var words []string
+	for _, t := range ts {
+		for _, v := range WindowsValues() {
+			if v.Setting == s && slices.Contains(v.Transforms, t) {
+				words = append(words, v.PowerShell)
+			}
+		}
+	}
+	return strings.Join(words, " or ")
+}
+
 // Answer returns how a responder answers an IKE_SA_INIT whose key exchange is of
 // group guess: INVALID_KE_PAYLOAD if the suite needs another group.
 func (n Negotiation) Answer(guess Group) AnswerKind {

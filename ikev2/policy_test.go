@@ -238,8 +238,10 @@ func TestNegotiateExplains(t *testing.T) {
 		{"key length and more", Negotiate(high.IKE, enhanced), []string{
 			"ENCR: offered AES_GCM_16_256, accepted AES_GCM_16_128", "PRF: offered PRF_HMAC_SHA2_384, accepted PRF_HMAC_SHA2_256", "KE: offered ECP_384, accepted MODP_2048",
 		}},
-		{"PFS", NegotiateChild(enhanced.ESP, Policy{ESP: []Proposal{Suite{Protocol: ProtocolESP, Encr: EncrAESGCM16, KeyBits: 128}.Proposal()}}, false),
-			[]string{"KE: offered ECP_256, accepted none"}},
+		{
+			"PFS", NegotiateChild(enhanced.ESP, Policy{ESP: []Proposal{Suite{Protocol: ProtocolESP, Encr: EncrAESGCM16, KeyBits: 128}.Proposal()}}, false),
+			[]string{"KE: offered ECP_256, accepted none"},
+		},
 		{"empty", Negotiate(nil, enhanced), []string{"one side has no proposal"}},
 		{"AH", NegotiateChild([]Proposal{{Protocol: ProtocolAH}}, enhanced, true), []string{"another protocol"}},
 	} {
@@ -250,6 +252,19 @@ func TestNegotiateExplains(t *testing.T) {
 				}
 			}
 		})
+	}
+	for want, n := range map[string]Negotiation{
+		"DHGroup: the client has Group2, the server wants Group14":                            Negotiate(w10.IKE, standard),
+		"EncryptionMethod: the client has AES128, the server wants GCMAES128":                 Negotiate(standard.IKE, enhanced),
+		"AuthenticationTransformConstants: the client has SHA196, the server wants SHA256128": NegotiateChild(w10.ESP, standard, true),
+	} {
+		if f := n.Misses[0].Faults[0]; f.Windows(n.Misses[0].Proposal.Protocol) != want {
+			t.Errorf("got %q, want %q", f.Windows(n.Misses[0].Proposal.Protocol), want)
+		}
+	}
+	pfs := NegotiateChild(enhanced.ESP, Policy{ESP: []Proposal{Suite{Protocol: ProtocolESP, Encr: EncrAESGCM16, KeyBits: 128}.Proposal()}}, false)
+	if got := pfs.Misses[0].Faults[0].Windows(ProtocolESP); got != "PfsGroup: the client has ECP256, the server wants None" {
+		t.Errorf("got %q", got)
 	}
 	// The first child has no key exchange, so that PFS isn't looked at.
 	n := NegotiateChild(enhanced.ESP, Policy{ESP: []Proposal{Suite{Protocol: ProtocolESP, Encr: EncrAESGCM16, KeyBits: 128}.Proposal()}}, true)

@@ -28,6 +28,7 @@ func Diff(old, now *Site) []Change {
 			objects(&d, "backend", name+"/", o.Backends, n.Backends, func(b *Backend) string { return b.Name }, nil, nil)
 			objects(&d, "check", name+"/", o.Checks, n.Checks, checkName, nil, nil)
 		})
+	objects(&d, "certificate", "", old.Certificates, now.Certificates, func(c *Certificate) string { return c.Name }, nil, nil)
 	objects(&d, "group", "", old.Groups, now.Groups, func(g *Group) string { return g.Name },
 		[]string{"listeners"}, func(o, n *Group, name string) {
 			objects(&d, "listener", name+"/", o.Listeners, n.Listeners, func(l *Listener) string { return l.Name }, nil, nil)
@@ -129,43 +130,4 @@ func (d *Deployment) Revision() string {
 	}
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:12])
-}
-
-// Clone returns a copy of d that shares nothing with it.
-func (d *Deployment) Clone() *Deployment {
-	if d == nil {
-		return nil
-	}
-	out := *d
-	out.Sites = slices.Clone(d.Sites)
-	for i := range out.Sites {
-		s := &out.Sites[i]
-		s.Pools = slices.Clone(s.Pools)
-		for j := range s.Pools {
-			s.Pools[j] = s.Pools[j].clone()
-		}
-		s.Groups = slices.Clone(s.Groups)
-		for j := range s.Groups {
-			s.Groups[j].Listeners = slices.Clone(s.Groups[j].Listeners)
-		}
-	}
-	return &out
-}
-
-func (p Pool) clone() Pool {
-	p.Panic = clonePointer(p.Panic)
-	p.Backends = slices.Clone(p.Backends)
-	for i := range p.Backends {
-		p.Backends[i].Weight = clonePointer(p.Backends[i].Weight)
-	}
-	p.Checks = slices.Clone(p.Checks)
-	return p
-}
-
-func clonePointer[T any](p *T) *T {
-	if p == nil {
-		return nil
-	}
-	v := *p
-	return &v
 }

@@ -109,6 +109,8 @@ type ListenerStats struct {
 	Out *Traffic `json:"out,omitempty"`
 	// Dropped counts what was not forwarded, by reason.
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
+	// RADIUS is what a RADIUS proxy counts besides.
+	RADIUS *RADIUSStats `json:"radius,omitempty"`
 }
 
 // Traffic counts one direction.

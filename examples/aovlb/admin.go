@@ -35,6 +35,10 @@ type Status struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	plugins.Stats
+	// Certificates are those that clients of SSTP are shown.
+	Certificates []certificateReply `json:"certificates,omitempty"`
+	// Geo is the DNS server, if there is one.
+	Geo *GeoStatus `json:"geo,omitempty"`
 }
 
 // drainBody is the body of POST /v1/drain and /v1/undrain.
@@ -118,10 +122,16 @@ func (s *server) handler(token []byte) http.Handler {
 	mux.HandleFunc("GET /v1/deployment", s.handleDeployment)
 	mux.HandleFunc("GET /v1/explain", s.handleExplain)
 	mux.HandleFunc("GET /v1/events", s.handleEvents)
+	mux.HandleFunc("GET /v1/certificates", s.handleCertificates)
+	mux.HandleFunc("GET /v1/renewal-script", s.handleRenewalScript)
+	mux.HandleFunc("POST /v1/renew", s.handleRenew)
 	mux.HandleFunc("POST /v1/drain", s.handleDrain)
 	mux.HandleFunc("POST /v1/undrain", s.handleUndrain)
 	mux.HandleFunc("POST /v1/failback", s.handleFailback)
 	mux.HandleFunc("POST /v1/reload", s.handleReload)
+	if s.geo != nil {
+		s.geo.routes(mux)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusNotFound, problem{Error: "there is nothing here by this method and path"})
 	})
@@ -213,7 +223,13 @@ func (s *server) handleStatus(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	reply(w, http.StatusOK, Status{Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats})
+	st := Status{
+		Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats, Certificates: s.certificates(),
+	}
+	if s.geo != nil {
+		st.Geo = s.geo.status()
+	}
+	reply(w, http.StatusOK, st)
 }
 
 func (s *server) handleDeployment(w http.ResponseWriter, r *http.Request) {

@@ -92,6 +92,12 @@ func isTerminal(w io.Writer) bool {
 
 // printStatus prints s; with last, an earlier one, it prints rates too.
 func printStatus(w io.Writer, s, last *Status) {
+	if s.Geo != nil {
+		defer func() {
+			fmt.Fprintln(w)
+			printGeo(w, s.Geo)
+		}()
+	}
 	fmt.Fprintf(w, "site %s, aovlb %s, up %s\n\n", s.Site, s.Version, ago(s.Started))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POOL\tBACKEND\tADDRESS\tSTATE\tSHARE\tCLIENTS\tFOR\tCHECKS")
@@ -118,6 +124,7 @@ func printStatus(w io.Writer, s, last *Status) {
 			number(l.Active), number(l.Total), traffic(s, last, i, true), traffic(s, last, i, false), reasons(l.Dropped))
 	}
 	t.Flush()
+	printRADIUS(w, s)
 	printHandshakes(w, &s.Stats)
 	for _, p := range s.Pools {
 		for _, b := range p.Backends {
@@ -125,6 +132,10 @@ func printStatus(w io.Writer, s, last *Status) {
 				fmt.Fprintf(w, "\n%s: %s", b.Name, b.Cause)
 			}
 		}
+	}
+	for i := range s.Certificates {
+		fmt.Fprintln(w)
+		printCertificate(w, &s.Certificates[i])
 	}
 	for _, l := range s.Listeners {
 		if l.Error != "" {

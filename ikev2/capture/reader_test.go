@@ -90,10 +90,16 @@ func TestLinkTypes(t *testing.T) {
 			link capture.LinkType
 			tags []uint16
 		}{
-			{"tag", capture.LinkEthernet, []uint16{0x8100}}, {"two tags", capture.LinkEthernet, []uint16{0x88a8, 0x8100}},
+			{"tag", capture.LinkEthernet, []uint16{0x8100}},
+			{"two tags", capture.LinkEthernet, []uint16{0x88a8, 0x8100}},
 			{"old tags", capture.LinkEthernet, []uint16{0x9100, 0x8100}},
-			{"cooked", capture.LinkSLL, nil}, {"cooked 2", capture.LinkSLL2, nil}, {"null", capture.LinkNull, nil}, {"loop", capture.LinkLoop, nil},
-			{"raw", capture.LinkRaw, nil}, {"raw BSD", capture.LinkRawBSD, nil}, {"raw other", capture.LinkRawOther, nil},
+			{"cooked", capture.LinkSLL, nil},
+			{"cooked 2", capture.LinkSLL2, nil},
+			{"null", capture.LinkNull, nil},
+			{"loop", capture.LinkLoop, nil},
+			{"raw", capture.LinkRaw, nil},
+			{"raw BSD", capture.LinkRawBSD, nil},
+			{"raw other", capture.LinkRawOther, nil},
 		} {
 			other := slices.Clone(ps)
 			for i := range other {

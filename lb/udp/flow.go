@@ -117,7 +117,7 @@ type counters struct {
 	clientPackets, clientBytes, backendPackets, backendBytes atomic.Uint64
 	sent, replied, dropped, hidden, refused, full, closing   atomic.Uint64
 	sendErrors, openErrors, unreachable, overflow, trains    atomic.Uint64
-	merged                                                   atomic.Uint64
+	merged, batches                                          atomic.Uint64
 	opened, expired, recycled, evicted, moved                atomic.Uint64
 }
 
@@ -147,6 +147,7 @@ func (c *counters) addTo(s *Stats) {
 		{&s.Overflow, &c.overflow},
 		{&s.Trains, &c.trains},
 		{&s.Merged, &c.merged},
+		{&s.Batches, &c.batches},
 		{&s.Opened, &c.opened},
 		{&s.Expired, &c.expired},
 		{&s.Recycled, &c.recycled},

@@ -26,12 +26,14 @@ type groupParts struct {
 	idle     plugins.Duration
 	halfOpen plugins.Duration
 	limits   plugins.Limits
+	radius   radiusParts
 }
 
 func partsOf(g *plugins.Group) groupParts {
 	return groupParts{
 		affinity: g.Affinity, client: cmp.Or(g.ClientAddress, plugins.ClientAddressNAT),
 		idle: g.Idle, halfOpen: g.HalfOpen, limits: g.Limits,
+		radius: radiusPartsOf(g),
 	}
 }
 

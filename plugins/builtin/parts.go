@@ -7,6 +7,7 @@ import (
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/radius"
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -24,10 +25,11 @@ type Group struct {
 type Listener struct {
 	// Group and Name are the names of its group and its own.
 	Group, Name string
-	// UDP or TCP is the engine that serves it; the other is nil. It must only
-	// be read.
-	UDP *udp.Engine
-	TCP *tcp.Engine
+	// UDP, TCP or RADIUS is what serves it; the others are nil. It must only be
+	// read.
+	UDP    *udp.Engine
+	TCP    *tcp.Engine
+	RADIUS *radius.Proxy
 }
 
 // Groups returns the affinity groups that are served now.
@@ -57,7 +59,7 @@ func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp})
+		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad})
 	}
 	return out
 }

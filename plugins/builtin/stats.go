@@ -92,7 +92,9 @@ func listenerStats(l *listener) plugins.ListenerStats {
 	if err := l.failed(); err != nil {
 		s.State, s.Error = "failed", err.Error()
 	}
-	if l.udp != nil {
+	if l.rad != nil {
+		radiusStats(&s, l.rad.Stats(), l.group.pool.lb)
+	} else if l.udp != nil {
 		udpStats(&s, l.udp.Stats())
 	} else {
 		tcpStats(&s, l.tcp.Stats())
