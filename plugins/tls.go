@@ -103,11 +103,6 @@ func (t *TLS) onlyMode() bool {
 	return reflect.ValueOf(x).IsZero()
 }
 
-func (t TLS) clone() TLS {
-	t.Gateway.Pins = slices.Clone(t.Gateway.Pins)
-	return t
-}
-
 // tls checks what a listener says of TLS.
 func (v *validator) tls(at string, l *Listener, g *Group, s *Site) {
 	t := &l.TLS

@@ -194,7 +194,7 @@ func (s *KeyStore) write(name string, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("sstp: key store: %w", err)
 	}
-	defer os.Remove(f.Name()) // of no avail once it is renamed
+	defer func() { _ = os.Remove(f.Name()) }() // of no avail once it is renamed
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {

@@ -92,6 +92,9 @@ func (c *cas) set(ctx context.Context, site *plugins.Site) error {
 		return nil
 	}
 	want := make(map[string]*plugins.Certificate)
+	if site == nil {
+		site = new(plugins.Site) // a DNS server has none
+	}
 	for i := range site.Certificates {
 		if x := &site.Certificates[i]; x.ACME != nil {
 			want[x.Name] = x

@@ -40,32 +40,33 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
 	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "udp", "tcp"},
 	reflect.TypeFor[plugins.ProxyProtocol](): {"v1", "v2"},
-	reflect.TypeFor[plugins.KeyType]():       {"p256", "p384", "rsa2048", "rsa4096"},
-	reflect.TypeFor[plugins.Challenge]():     {"tls-alpn-01", "http-01"},
-	reflect.TypeFor[plugins.TLSMode]():       {"passthrough", "offload", "reencrypt"},
-	reflect.TypeFor[plugins.TLSVersion]():    {"1.2", "1.3"},
-	reflect.TypeFor[plugins.RolloutStart]():  {"automatic", "manual"},
 
 	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
 	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
 	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
+	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
+	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
+	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
+	reflect.TypeFor[plugins.TLSMode]():              {"passthrough", "offload", "reencrypt"},
+	reflect.TypeFor[plugins.TLSVersion]():           {"1.2", "1.3"},
 }
 
 // limits are the bounds of numbers, by type and field.
 var limits = map[string][2]int{
 	"Backend.weight": {0, 65535}, "Backend.priority": {0, 65535}, "Backend.max_clients": {0, 1 << 30},
 	"Check.port": {0, 65535}, "Check.rise": {0, 100}, "Check.fall": {0, 100}, "Check.expect": {0, 599},
-	"TLS.handshake_rate": {-1, 1 << 20}, "TLS.handshake_burst": {0, 1 << 20}, "TLS.max_handshakes": {0, 1 << 20}, "GatewayTLS.port": {0, 65535},
 	"ACME.tls_alpn_port": {0, 65535}, "ACME.http_port": {0, 65535},
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
+	"GeoSite.weight": {0, 65535}, "GeoSite.priority": {0, 65535}, "GeoSite.capacity": {0, 1 << 30}, "GeoSite.need": {-1, 65535}, "GeoName.nearest": {0, 100},
+	"GeoName.answers": {0, 20}, "Geo.rate_limit": {0, 1_000_000}, "Geo.quorum": {0, 65535},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
 	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
-	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go", "../../plugins/tls.go"} {
+	for _, file := range append(modelFiles(t), "config.go") {
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -81,6 +82,18 @@ func makeSchema(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// modelFiles are the source files of the model.
+func modelFiles(t *testing.T) (list []string) {
+	for _, name := range []string{"deployment", "radius", "certificate", "geo", "tls"} {
+		file := "../../plugins/" + name + ".go"
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, file)
+	}
+	return list
 }
 
 type generator struct {
@@ -102,7 +115,10 @@ func (g *generator) read(t *testing.T, file string) {
 		}
 		for _, s := range gen.Specs {
 			if v, ok := s.(*ast.ValueSpec); ok && gen.Tok == token.CONST {
-				if lit, ok := v.Values[0].(*ast.BasicLit); ok {
+				if len(v.Values) == 0 {
+					continue
+				}
+				if lit, ok := v.Values[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
 					g.values[v.Names[0].Name] = strings.Trim(lit.Value, `"`)
 				}
 			}
@@ -192,6 +208,8 @@ func (g *generator) value(t reflect.Type) object {
 		return object{"type": "string", "pattern": `^-?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`}
 	case reflect.TypeFor[netip.Addr]():
 		return object{"type": "string", "pattern": `^[0-9A-Fa-f.:]+(%.+)?$`}
+	case reflect.TypeFor[netip.Prefix]():
+		return object{"type": "string", "pattern": `^[0-9A-Fa-f.:]+/[0-9]{1,3}$`}
 	case reflect.TypeFor[netip.AddrPort]():
 		return object{"type": "string", "pattern": `^([0-9.]+|\[[0-9A-Fa-f.:]+(%.+)?\]):[0-9]{1,5}$`}
 	}
@@ -213,6 +231,12 @@ func (g *generator) value(t reflect.Type) object {
 		return object{"type": "boolean"}
 	case reflect.Int:
 		return object{"type": "integer"}
+	case reflect.Uint32:
+		return object{"type": "integer", "minimum": 0, "maximum": uint32(1<<32 - 1)}
+	case reflect.Float64:
+		return object{"type": "number"}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": g.value(t.Elem())}
 	}
 	return object{"type": "string"}
 }
@@ -256,7 +280,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
 	var decls []ast.Decl
-	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/certificate.go", "../../plugins/radius.go", "../../plugins/tls.go"} {
+	for _, file := range modelFiles(t) {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)
