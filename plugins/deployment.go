@@ -19,6 +19,8 @@ type Site struct {
 	Pools []Pool `json:"pools"`
 	// Groups are the affinity groups.
 	Groups []Group `json:"groups"`
+	// Certificates are what clients of SSTP are shown.
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // A Pool is a set of servers of which each can serve any client.

@@ -103,6 +103,7 @@ func (v *validator) site(at string, s *Site) {
 		v.name(path, s.Pools[i].Name, "pool", pools)
 		v.pool(path, &s.Pools[i])
 	}
+	v.certificates(at, s)
 	if len(s.Groups) == 0 {
 		v.add(at+".groups", "there is none")
 	}

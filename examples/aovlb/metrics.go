@@ -22,16 +22,21 @@ import (
 func (s *server) metrics(m Metrics) (net.Listener, http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&radiusMetrics{s.driver}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(certificateMetrics{s.driver})
 	exporter, err := otelprom.New(otelprom.WithRegisterer(registry), otelprom.WithoutScopeInfo())
 	if err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)
 	}
+	provider := sdk.NewMeterProvider(sdk.WithReader(exporter))
 	x := &lbotel.Exporter{
-		Meter:  sdk.NewMeterProvider(sdk.WithReader(exporter)).Meter("github.com/aovlb/aovlb/lb/lbotel"),
+		Meter:  provider.Meter("github.com/aovlb/aovlb/lb/lbotel"),
 		Groups: func() []lbotel.Group { return groups(s.driver) }, Listeners: func() []lbotel.Listener { return listeners(s.driver) },
 	}
 	if _, err := x.Register(); err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)
+	}
+	if err := handshakeMetrics(provider.Meter("github.com/aovlb/aovlb/examples/aovlb"), s.driver); err != nil {
+		return nil, nil, err
 	}
 	l, err := net.Listen("tcp", m.Listen)
 	if err != nil {

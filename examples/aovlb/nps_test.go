@@ -90,7 +90,9 @@ func TestNPSCheck(t *testing.T) {
 		return at
 	}
 	good := serve(p.issue(t, nil), nil).String()
-	alone := serve(p.issue(t, func(c *x509.Certificate) { c.Subject.CommonName, c.DNSNames = "nps2.corp.example", []string{"nps2.corp.example"} }), nil).String()
+	alone := serve(p.issue(t, func(c *x509.Certificate) {
+		c.Subject.CommonName, c.DNSNames = "nps2.corp.example", []string{"nps2.corp.example"}
+	}), nil).String()
 	picky := serve(p.issue(t, nil), map[string]bool{"probe": true}).String()
 	t.Setenv("NPS_SECRET", "a RADIUS secret")
 	dir := t.TempDir()

@@ -44,12 +44,16 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
 	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
 	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
+	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
+	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
+	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
 }
 
 // limits are the bounds of numbers, by type and field.
 var limits = map[string][2]int{
 	"Backend.weight": {0, 65535}, "Backend.priority": {0, 65535}, "Backend.max_clients": {0, 1 << 30},
 	"Check.port": {0, 65535}, "Check.rise": {0, 100}, "Check.fall": {0, 100}, "Check.expect": {0, 599},
+	"ACME.tls_alpn_port": {0, 65535}, "ACME.http_port": {0, 65535},
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
@@ -58,7 +62,7 @@ var limits = map[string][2]int{
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
-	for _, file := range []string{"config.go", "../../plugins/deployment.go", "../../plugins/radius.go"} {
+	for _, file := range append(modelFiles(t), "config.go") {
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -74,6 +78,18 @@ func makeSchema(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// modelFiles are the source files of the model.
+func modelFiles(t *testing.T) (list []string) {
+	for _, name := range []string{"deployment", "radius", "certificate"} {
+		file := "../../plugins/" + name + ".go"
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, file)
+	}
+	return list
 }
 
 type generator struct {
@@ -249,7 +265,7 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
 	var decls []ast.Decl
-	for _, file := range []string{"../../plugins/deployment.go", "../../plugins/radius.go"} {
+	for _, file := range modelFiles(t) {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

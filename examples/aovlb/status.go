@@ -119,12 +119,17 @@ func printStatus(w io.Writer, s, last *Status) {
 	}
 	t.Flush()
 	printRADIUS(w, s)
+	printHandshakes(w, &s.Stats)
 	for _, p := range s.Pools {
 		for _, b := range p.Backends {
 			if b.Cause != "" {
 				fmt.Fprintf(w, "\n%s: %s", b.Name, b.Cause)
 			}
 		}
+	}
+	for i := range s.Certificates {
+		fmt.Fprintln(w)
+		printCertificate(w, &s.Certificates[i])
 	}
 	for _, l := range s.Listeners {
 		if l.Error != "" {

@@ -30,6 +30,7 @@ const (
 	goPlugin = "github.com/hashicorp/go-plugin"
 	grpc     = "google.golang.org/grpc"
 	protobuf = "google.golang.org/protobuf"
+	pkcs12   = "software.sslmate.com/src/go-pkcs12"
 )
 
 // anything allows every module.
@@ -48,8 +49,10 @@ var rooms = []room{
 	{match: "lb/lbotel", ours: []string{"lb"}, modules: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, reach: 3},
 
 	{match: "ikev2", ours: []string{"lb"}},
+	{match: "ikev2/capture", ours: []string{"ikev2"}, modules: []string{"github.com/gopacket/gopacket", sys, xnet}, reach: 3},
 	{match: "sstp", ours: []string{"lb"}},
-	{match: "sstp/acme", ours: []string{"sstp"}, modules: []string{"github.com/caddyserver/certmagic"}, reach: 24},
+	{match: "sstp/pfx", ours: []string{"sstp"}, modules: []string{pkcs12}, reach: 2},
+	{match: "sstp/acme", ours: []string{"sstp"}, modules: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"}, reach: 24},
 	{match: "radius", ours: []string{"lb"}, modules: []string{layeh}},
 	{match: "radius/spool"},
 	{match: "radius/accounting", ours: []string{"lb", "radius", "radius/spool"}},

@@ -78,6 +78,8 @@ type staged struct {
 	fresh   []*listener    // not yet served
 	heirs   map[*group]*group
 	renamed []rename
+
+	ringSpecs []stagedRing
 }
 
 type rename struct {
@@ -88,6 +90,9 @@ type rename struct {
 // prepare makes everything that can fail, and changes nothing that runs.
 func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deployment, site *plugins.Site, at string) (*staged, error) {
 	next := &staged{running: running{deployment: dep, site: site}, heirs: make(map[*group]*group)}
+	if err := d.stageRings(old, next, site, at); err != nil {
+		return nil, err
+	}
 	pools := make(map[string]*pool)
 	for i := range site.Pools {
 		spec := site.Pools[i]
@@ -109,6 +114,9 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			if was := find(old.groups, func(g *group) bool { return g.name == spec.Name }); was != nil {
+				g.ike = was.ike // handshakes go on, and so does counting
+			}
 			if err := mayBeTransparent(ctx, g, fmt.Sprintf("%s.groups[%d]", at, i)); err != nil {
 				next.callOff(d)
 				return nil, err
@@ -217,6 +225,8 @@ func find[T any](list []*T, ok func(*T) bool) *T {
 
 // commit has next served in place of old.
 func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) error {
+	d.site.Store(next.site)
+	d.commitRings(old, next)
 	for i, p := range next.pools {
 		if err := d.update(p, &next.specs[i], next.checks[i]); err != nil {
 			return err
@@ -227,7 +237,7 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 	if err := next.parties(); err != nil {
 		return err
 	}
-	done("pool", "backend", "check")
+	done("certificate", "pool", "backend", "check")
 
 	for _, r := range next.renamed {
 		r.l.named.Store(&r.name)
@@ -246,6 +256,7 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		d.open(l, flows)
 	}
 	d.now.Store(&next.running)
+	d.startRings(next)
 	for _, l := range old.listeners {
 		if !slices.Contains(next.listeners, l) && !l.draining.Load() {
 			d.linger(l)

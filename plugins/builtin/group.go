@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 
+	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -15,6 +16,7 @@ type group struct {
 	made     groupParts
 	pool     *pool
 	balancer *lb.Balancer
+	ike      *ikev2.Watch
 }
 
 // groupParts are the fields of a plugins.Group that a group is made of.
@@ -36,7 +38,7 @@ func partsOf(g *plugins.Group) groupParts {
 }
 
 func (d *Driver) newGroup(spec *plugins.Group, p *pool) *group {
-	g := &group{name: spec.Name, made: partsOf(spec), pool: p}
+	g := &group{name: spec.Name, made: partsOf(spec), pool: p, ike: new(ikev2.Watch)}
 	g.balancer = &lb.Balancer{
 		Pool: p.lb, Picker: &p.picker,
 		Table: &lb.Table{

@@ -78,7 +78,10 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 			Balancer: g.balancer, Classifier: classifier(spec, &g.made),
 			Port: uint16(spec.BackendPort), Transparent: transparent,
 			Workers: spec.Workers, Logger: log,
-			Trace: &udp.Trace{Unreachable: func(m *lb.Member, err error) { p.suspect(m.Name, err) }},
+			Trace: &udp.Trace{
+				Unreachable: func(m *lb.Member, err error) { p.suspect(m.Name, err) },
+				Control:     g.watchIKE(spec),
+			},
 		}
 		return l
 	}

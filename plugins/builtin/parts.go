@@ -1,9 +1,12 @@
 package builtin
 
 import (
+	"time"
+
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
+	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
 )
 
@@ -34,6 +37,19 @@ func (d *Driver) Groups() []Group {
 	var out []Group
 	for _, g := range d.current().groups {
 		out = append(out, Group{Name: g.name, Pool: g.pool.name, Balancer: g.balancer, Checks: g.pool.checkStatus})
+	}
+	return out
+}
+
+// IKEv2 returns what became of the handshakes of IKEv2 clients, by group. Groups
+// without any are left out.
+func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
+	out := make(map[string]*plugins.IKEv2Stats)
+	now := time.Now()
+	for _, g := range d.current().groups {
+		if s := g.ikeStats(now); s != nil {
+			out[g.name] = s
+		}
 	}
 	return out
 }

@@ -24,7 +24,7 @@ func (d *Driver) Stats(context.Context) (*plugins.Stats, error) {
 		s.Pools = append(s.Pools, d.poolStats(p))
 	}
 	for _, g := range r.groups {
-		s.Groups = append(s.Groups, groupStats(g))
+		s.Groups = append(s.Groups, groupStats(g, s.At))
 	}
 	for _, l := range r.listeners {
 		s.Listeners = append(s.Listeners, listenerStats(l))
@@ -70,13 +70,14 @@ func (d *Driver) poolStats(p *pool) plugins.PoolStats {
 	return s
 }
 
-func groupStats(g *group) plugins.GroupStats {
+func groupStats(g *group, now time.Time) plugins.GroupStats {
 	s := g.balancer.Stats()
 	return plugins.GroupStats{
 		Name: g.name, Pool: g.pool.name,
 		Clients: &s.Table.Clients, HalfOpen: &s.Table.HalfOpen, Names: &s.Table.Names, Bytes: &s.Table.Bytes,
 		Routes:  map[string]uint64{"known": s.Known, "hint": s.Hint, "picked": s.Picked, "moved": s.Moved, "asked": s.Asked},
 		Refused: map[string]uint64{"no backend": s.NoBackend, "backend down": s.BackendDown, "unknown client": s.UnknownClient, "ask limit": s.AskLimit},
+		IKEv2:   g.ikeStats(now),
 		Lost:    map[string]uint64{"expired": s.Table.Expired, "evicted": s.Table.Evicted, "refused": s.Table.Refused},
 	}
 }
