@@ -179,14 +179,14 @@ func newScanReport(t netip.AddrPort, s *ikev2.Scan, err error) *scanReport {
 		r.Suites = append(r.Suites, scanSuite{x.String(), x.Assess().Grade, windowsSettings(x)})
 	}
 	for _, x := range s.Accepted {
-		c := scanCiphers{Encryption: x.Encr.String(), Integrity: names(x.Integ), PRFs: names(x.PRFs), Groups: names(x.Groups)}
+		c := scanCiphers{Encryption: x.Encr.String(), Integrity: textOf(x.Integ), PRFs: textOf(x.PRFs), Groups: textOf(x.Groups)}
 		r.Accepted = append(r.Accepted, c)
 	}
-	r.PostQuantum = names(s.PostQuantum)
+	r.PostQuantum = textOf(s.PostQuantum)
 	return r
 }
 
-func names[T fmt.Stringer](list []T) []string {
+func textOf[T fmt.Stringer](list []T) []string {
 	out := make([]string, 0, len(list))
 	for _, x := range list {
 		out = append(out, x.String())
