@@ -38,7 +38,7 @@ func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		diagnoseCommand, mtuCommand, certCommand, renewCommand, schemaCommand, versionCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, geoCommand, schemaCommand, versionCommand,
 	}
 }
 

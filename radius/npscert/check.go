@@ -38,8 +38,10 @@ type ServerReport struct {
 	// Error is why no certificate could be had.
 	Error string `json:"error,omitempty"`
 	// Subject to NotAfter describe the certificate.
-	Subject  string     `json:"subject,omitempty"`
-	Issuer   string     `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	// Issuer is who issued it.
+	Issuer string `json:"issuer,omitempty"`
+	// DNSNames are the names in its SAN.
 	DNSNames []string   `json:"dns_names,omitempty"`
 	NotAfter *time.Time `json:"not_after,omitempty"`
 	// Thumbprint and RootThumbprint are SHA-1 as Windows shows them, SHA256 is
