@@ -191,10 +191,10 @@ func helloExtensions(v uint16, name string) ([]byte, error) {
 	if _, err := netip.ParseAddr(name); name != "" && err != nil {
 		add(0, vector(append([]byte{0}, vector([]byte(name))...))) // server_name, RFC 6066 §3
 	}
-	add(10, vector([]byte{0, 29, 0, 23, 0, 24, 0, 25, 1, 0}))                                            // supported_groups: X25519, P-256, P-384, P-521, ffdhe2048
-	add(11, []byte{1, 0})                                                                                // ec_point_formats: uncompressed
+	add(10, vector([]byte{0, 29, 0, 23, 0, 24, 0, 25, 1, 0}))                                             // supported_groups: X25519, P-256, P-384, P-521, ffdhe2048
+	add(11, []byte{1, 0})                                                                                 // ec_point_formats: uncompressed
 	add(13, vector([]byte{4, 3, 5, 3, 6, 3, 8, 4, 8, 5, 8, 6, 8, 7, 4, 1, 5, 1, 6, 1, 2, 3, 2, 1, 2, 2})) // signature_algorithms
-	add(0xff01, []byte{0})                                                                               // renegotiation_info
+	add(0xff01, []byte{0})                                                                                // renegotiation_info
 	if v != versionTLS13 {
 		return out, nil
 	}
