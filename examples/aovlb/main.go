@@ -39,7 +39,7 @@ func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		diagnoseCommand, mtuCommand, certCommand, renewCommand, sessionsCommand, geoCommand, schemaCommand, versionCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, sessionsCommand, auditCommand, geoCommand, schemaCommand, versionCommand,
 	}
 }
 
