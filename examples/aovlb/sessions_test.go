@@ -117,6 +117,14 @@ func (w *offloadWorld) start(l net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.gateway.Serve(ctx, l) })
+	w.t.Cleanup(func() { cancel(); wg.Wait() })
+	w.serve()
+}
+
+// serve starts the program.
+func (w *offloadWorld) serve() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
 	wg.Go(func() {
 		env := &environment{stdout: w.log, stderr: w.log, getenv: w.getenv}
 		if code := run(ctx, env, []string{"serve", filepath.Join(w.dir, "aovlb.yaml")}); code != 0 {
