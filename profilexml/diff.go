@@ -25,9 +25,13 @@ type Difference struct {
 
 // A DiffOptions says what counts as a difference.
 type DiffOptions struct {
-	// Exact also reports what Windows itself changes when it reads a profile
-	// back, such as a friendly name for each server.
+	// Exact also reports what means the same, such as a value that is the
+	// default and an element that is left out.
 	Exact bool
+	// Readback says that b is what Windows reads back of a, so that what
+	// Windows adds by itself is no difference: DNS rules that trigger the VPN,
+	// trusted networks by the names of DNS rules, FastReconnect.
+	Readback bool
 }
 
 // A fact is a value in a profile, in the form in which values are compared.
@@ -43,9 +47,9 @@ type fact struct {
 }
 
 // Diff says how the document b differs from a, in the order of the content
-// table. What Windows changes when it reads a profile back is no difference: the
-// order, comments and spaces, friendly names and metrics that it adds, the case
-// of what it knows. Secrets are compared and not shown.
+// table. What means the same is no difference: the order, comments and spaces,
+// the case of what Windows knows, friendly names that say what the address says,
+// and defaults. Secrets are compared and not shown.
 func Diff(a, b *Document, o DiffOptions) []Difference {
 	left, right := factsOf(a, o), factsOf(b, o)
 	byPath := map[string]*fact{}
@@ -60,7 +64,7 @@ func Diff(a, b *Document, o DiffOptions) []Difference {
 		seen[l.path] = true
 		r := byPath[l.path]
 		switch {
-		case within2(gone, l.path):
+		case isGone(gone, l.path):
 		case r == nil && l.inferred:
 		case r == nil:
 			gone[l.path] = l.whole
@@ -72,7 +76,7 @@ func Diff(a, b *Document, o DiffOptions) []Difference {
 	clear(gone)
 	for i := range right {
 		r := &right[i]
-		if seen[r.path] || r.inferred || within2(gone, r.path) {
+		if seen[r.path] || r.inferred || o.Readback && r.added() || isGone(gone, r.path) {
 			continue
 		}
 		gone[r.path] = r.whole
@@ -92,8 +96,8 @@ type ordered struct {
 	order int
 }
 
-// within2 reports whether path is in one of the elements that are gone.
-func within2(gone map[string]bool, path string) bool {
+// isGone reports whether path is in one of the elements that are gone.
+func isGone(gone map[string]bool, path string) bool {
 	for i := strings.LastIndexByte(path, '/'); i > 0; i = strings.LastIndexByte(path[:i], '/') {
 		if gone[path[:i]] {
 			return true
@@ -128,6 +132,11 @@ func difference(l, r *fact) Difference {
 	return d
 }
 
+// added reports whether Windows adds such a fact by itself.
+func (f *fact) added() bool {
+	return strings.HasSuffix(f.path, "/AutoTrigger") && f.value == "true" || strings.HasSuffix(f.path, "/FastReconnect")
+}
+
 func (f *fact) shown() string {
 	if f.secret {
 		return "(a secret)"
@@ -139,7 +148,7 @@ func (f *fact) shown() string {
 func factsOf(d *Document, o DiffOptions) []fact {
 	l := &factLister{doc: d, exact: o.Exact, k: newCheck(&Checker{}, d)}
 	l.walk(d.Root, d.Root.Local)
-	if l.k.root != nil && !o.Exact {
+	if l.k.root != nil && o.Readback {
 		l.infer()
 	}
 	for i := range l.list {
@@ -160,37 +169,11 @@ type factLister struct {
 
 func (l *factLister) add(n *Node, f fact) {
 	f.at = l.doc.Position(n.Start)
-	f.order = len(l.list)
+	f.order = 1 << 20
 	if n.spec != nil {
-		f.order = rankOf(n.spec)
+		f.order = n.spec.ordinal
 	}
 	l.list = append(l.list, f)
-}
-
-// rankOf is the place of an element in the whole table.
-func rankOf(e *Element) int {
-	if e.parent == nil {
-		return 0
-	}
-	const wide = 40 // more than any group has elements
-	rank, scale := 0, 1
-	for p := e; p.parent != nil; p = p.parent {
-		rank += (p.index + 1) * scale
-		if scale < 1<<40 {
-			scale *= wide
-		}
-	}
-	for depth := e.depth(); depth < 6; depth++ {
-		rank *= wide
-	}
-	return rank
-}
-
-func (e *Element) depth() int {
-	if e.parent == nil {
-		return 0
-	}
-	return e.parent.depth() + 1
 }
 
 func (l *factLister) walk(n *Node, path string) {
@@ -234,7 +217,6 @@ func (l *factLister) unique(path string) string {
 
 // key names an element so that it is found on the other side wherever it stands.
 func (l *factLister) key(n *Node) string {
-	name := n.Local
 	if n.spec == nil {
 		return n.Name()
 	}
@@ -249,10 +231,7 @@ func (l *factLister) key(n *Node) string {
 	case "VPNProfile/AppTrigger":
 		return fmt.Sprintf("AppTrigger[%s]", l.k.text(n.at("App/Id")))
 	}
-	if n.Space == eapTLS2Space || n.Space == eapTLS3Space || n.Space == eapPEAP2Space {
-		return name
-	}
-	return name
+	return n.Local
 }
 
 // value returns the value of an element as it is compared, and false if it says
@@ -270,8 +249,8 @@ func (l *factLister) value(n *Node) (string, bool) {
 		if b, ok := boolean(v); ok {
 			v = fmt.Sprint(b)
 		}
-		if !l.exact && (v == n.spec.Default || n.spec.Name == "FastReconnect") {
-			return v, n.spec.Name != "FastReconnect" && n.spec.Required
+		if !l.exact && v == n.spec.Default {
+			return v, n.spec.Required
 		}
 	case Enumeration:
 		v = n.spec.canonical(v)
@@ -308,6 +287,9 @@ func (l *factLister) listValue(n *Node, v string) string {
 		if address, name, ok := strings.Cut(s, ";"); ok && n.spec.Name == "Servers" && !l.exact && (name == "" || strings.EqualFold(address, name)) {
 			s = address
 		}
+		if n.spec.Name == "TrustedNetworkDetection" && !l.exact {
+			s = strings.ToLower(strings.TrimPrefix(s, "."))
+		}
 		items = append(items, s)
 	}
 	return strings.Join(items, n.spec.Separator)
@@ -321,7 +303,7 @@ func (l *factLister) infer() {
 	var names []string
 	for _, d := range l.k.names {
 		if d.child("DnsServers") != nil {
-			names = append(names, strings.TrimPrefix(l.k.text(d.child("DomainName")), "."))
+			names = append(names, strings.ToLower(strings.TrimPrefix(l.k.text(d.child("DomainName")), ".")))
 		}
 	}
 	if len(names) > 0 {

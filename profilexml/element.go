@@ -74,9 +74,10 @@ type Element struct {
 	// Children are the elements in a Group, in the order of reading back.
 	Children []*Element `json:"children,omitempty"`
 
-	parent *Element
-	index  int // among the children of its parent
-	byName map[string][]*Element
+	parent  *Element
+	index   int // among the children of its parent
+	ordinal int // in the whole table
+	byName  map[string][]*Element
 }
 
 // Path returns the names from the root on, such as VPNProfile/Route/Address.
@@ -119,13 +120,22 @@ func (e *Element) walk(yield func(*Element) bool) bool {
 
 // link prepares e and all in it for lookups.
 func (e *Element) link() *Element {
+	e.linkChildren()
+	ordinal := 0
+	for x := range e.Walk {
+		x.ordinal = ordinal
+		ordinal++
+	}
+	return e
+}
+
+func (e *Element) linkChildren() {
 	e.byName = make(map[string][]*Element, len(e.Children))
 	for i, c := range e.Children {
 		c.parent, c.index = e, i
 		e.byName[c.Name] = append(e.byName[c.Name], c)
-		c.link()
+		c.linkChildren()
 	}
-	return e
 }
 
 // Content returns the content table: the element VPNProfile with all that can be
