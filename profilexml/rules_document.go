@@ -442,7 +442,7 @@ func checkRequired(k *check, n *Node) {
 }
 
 func checkEmpty(k *check, n *Node) {
-	if n.spec == nil || n.Space != "" || n.Parent == nil || n.hasElements() || n.spec.Name == "Configuration" || k.text(n) != "" {
+	if n.spec == nil || n.Space != "" || n.Parent == nil || n.spec.Repeats || n.hasElements() || n.spec.Name == "Configuration" || k.text(n) != "" {
 		return
 	}
 	if n.spec.Required {

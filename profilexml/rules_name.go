@@ -135,7 +135,7 @@ func checkRuleName(k *check) {
 
 func checkTrustMissing(k *check) {
 	n := k.root.child("AlwaysOn")
-	if k.isTrue(n) && !k.isDevice() && k.root.child("TrustedNetworkDetection") == nil && len(k.names) == 0 {
+	if k.isTrue(n) && !k.isDevice() && !k.isTrue(k.root.child("LockDown")) && k.root.child("TrustedNetworkDetection") == nil && len(k.names) == 0 {
 		k.report(n, nil, "it connects inside the company too: there is no <TrustedNetworkDetection>")
 	}
 }
