@@ -68,10 +68,11 @@ func detect(b []byte) Encoding {
 			return e
 		}
 	}
+	// A file begins with < or white space, and XML has no NUL.
 	switch {
-	case bytes.HasPrefix(b, []byte("<\x00")):
+	case len(b) > 1 && b[0] != 0 && b[1] == 0:
 		return UTF16LENoBOM
-	case bytes.HasPrefix(b, []byte("\x00<")):
+	case len(b) > 1 && b[0] == 0 && b[1] != 0:
 		return UTF16BENoBOM
 	}
 	return UTF8
