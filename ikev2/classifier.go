@@ -81,7 +81,7 @@ func (c Classifier) Classify(b []byte, f lb.Flow) (v lb.Verdict) {
 	// as much as all else here.
 	kind, msg, reason := identify(b, f.Service)
 	if kind == KindIKE {
-		reason = unfit(msg)
+		reason, v.Control = unfit(msg), true
 	}
 	switch {
 	case reason != "":
@@ -172,7 +172,7 @@ func (c Classifier) Answer(b []byte, f lb.Flow) (v lb.Verdict) {
 			v.Drop, v.Reason = true, reasonUnsafe
 			break
 		}
-		v.Stage = stage(msg)
+		v.Stage, v.Control = stage(msg), true
 		if c.RememberCookies && asksCookie(msg) {
 			v.Stage = lb.StageHalfOpen
 		}

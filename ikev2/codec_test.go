@@ -46,7 +46,7 @@ func TestStrings(t *testing.T) {
 		{ExchangeType(99), "exchange 99"},
 		{PayloadSKF, "SKF"},
 		{PayloadEAP, "EAP"},
-		{PayloadType(49), "payload 49"},
+		{PayloadType(99), "payload 99"},
 		{PayloadNone, "none"},
 		{NotifyCookie, "COOKIE"},
 		{NotifyNoProposalChosen, "NO_PROPOSAL_CHOSEN"},

@@ -142,21 +142,3 @@ func TrimMarker(b []byte) (msg []byte, marked bool) {
 	}
 	return b, false
 }
-
-// A ParseError says where a message is malformed.
-type ParseError struct {
-	// Offset is where, in octets from the start of what was parsed.
-	Offset int
-	// Field is what should have been there.
-	Field string
-	// Problem says what is wrong with it. It never contains input but numbers.
-	Problem string
-}
-
-func (e *ParseError) Error() string {
-	return fmt.Sprintf("ikev2: offset %d: %s: %s", e.Offset, e.Field, e.Problem)
-}
-
-func parseError(offset int, field, format string, a ...any) error {
-	return &ParseError{Offset: offset, Field: field, Problem: fmt.Sprintf(format, a...)}
-}

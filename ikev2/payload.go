@@ -85,32 +85,32 @@ type Walker struct {
 	next PayloadType
 	at   int // offset of rest in the message
 	n    int
-	err  ParseError // by value: a Walker doesn't allocate
+	err  walkError
 }
 
 // Next goes to the next payload. It returns false at the end, and at the first
 // fault: Err tells which.
 func (w *Walker) Next() bool {
-	if w.err.Problem != "" {
+	if w.err.problem != "" {
 		return false
 	}
 	if w.next == PayloadNone {
 		if len(w.rest) > 0 {
-			return w.fail(w.at, "payload", "more octets after the last one")
+			return w.err.set(w.at, "payload", "more octets after the last one")
 		}
 		return false
 	}
 	if len(w.rest) < payloadHeaderLen {
-		return w.fail(w.at, "payload header", "message ends within it")
+		return w.err.set(w.at, "payload header", "message ends within it")
 	}
 	size := int(binary.BigEndian.Uint16(w.rest[2:]))
 	switch {
 	case size < payloadHeaderLen:
-		return w.fail(w.at+2, "payload length", "is less than its own header")
+		return w.err.set(w.at+2, "payload length", "is less than its own header")
 	case size > len(w.rest):
-		return w.fail(w.at+2, "payload length", "is more than what is left of the message")
+		return w.err.set(w.at+2, "payload length", "is more than what is left of the message")
 	case w.n == MaxPayloads:
-		return w.fail(w.at, "payload", "too many of them")
+		return w.err.set(w.at, "payload", "too many of them")
 	}
 	w.n++
 	w.Payload = Payload{
@@ -126,20 +126,9 @@ func (w *Walker) Next() bool {
 	return true
 }
 
-func (w *Walker) fail(at int, field, problem string) bool {
-	w.err = ParseError{Offset: at, Field: field, Problem: problem}
-	return false
-}
-
 // Err returns what stopped the Walker, a [*ParseError]: nil at the proper end of
 // the chain.
-func (w *Walker) Err() error {
-	if w.err.Problem == "" {
-		return nil
-	}
-	err := w.err
-	return &err
-}
+func (w *Walker) Err() error { return w.err.err() }
 
 // AppendMessage appends an IKE message with these payloads. It sets NextPayload
 // and Length of the header, and Version if that is zero.
@@ -177,69 +166,4 @@ func AppendPayload(b []byte, next PayloadType, p Payload) []byte {
 	b = append(b, byte(next), critical)
 	b = binary.BigEndian.AppendUint16(b, uint16(payloadHeaderLen+len(p.Body)))
 	return append(b, p.Body...)
-}
-
-// A Notify is the body of a Notify payload (RFC 7296 §3.10).
-type Notify struct {
-	// Protocol and SPI name the SA it is about; empty for the IKE SA itself.
-	Protocol ProtocolID
-	// SPI is part of what was parsed.
-	SPI []byte
-	// Type says what it tells.
-	Type NotifyType
-	// Data depends on Type; part of what was parsed.
-	Data []byte
-}
-
-// ParseNotify reads the body of a Notify payload, copying nothing.
-func ParseNotify(body []byte) (Notify, error) {
-	if len(body) < 4 {
-		return Notify{}, parseError(len(body), "notify", "payload ends here, 4 octets are needed")
-	}
-	size := int(body[1])
-	if len(body) < 4+size {
-		return Notify{}, parseError(1, "notify SPI size", "%d is more than the %d octets left", size, len(body)-4)
-	}
-	return Notify{
-		Protocol: ProtocolID(body[0]),
-		Type:     NotifyType(binary.BigEndian.Uint16(body[2:])),
-		SPI:      body[4 : 4+size],
-		Data:     body[4+size:],
-	}, nil
-}
-
-// AppendNotify appends the body of a Notify payload. SPIs over 255 octets can't
-// be sent.
-func AppendNotify(b []byte, n Notify) []byte {
-	b = append(b, byte(n.Protocol), byte(len(n.SPI)))
-	b = binary.BigEndian.AppendUint16(b, uint16(n.Type))
-	b = append(b, n.SPI...)
-	return append(b, n.Data...)
-}
-
-// NotifyPayload returns a Notify payload about the IKE SA.
-func NotifyPayload(t NotifyType, data []byte) Payload {
-	return Payload{Type: PayloadNotify, Body: AppendNotify(nil, Notify{Type: t, Data: data})}
-}
-
-// A KeyExchange is the body of a Key Exchange payload (RFC 7296 §3.4).
-type KeyExchange struct {
-	// Group is the key exchange method.
-	Group Group
-	// Data is the public value; part of what was parsed.
-	Data []byte
-}
-
-// ParseKE reads the body of a Key Exchange payload, copying nothing.
-func ParseKE(body []byte) (KeyExchange, error) {
-	if len(body) < 4 {
-		return KeyExchange{}, parseError(len(body), "key exchange", "payload ends here, 4 octets are needed")
-	}
-	return KeyExchange{Group: Group(binary.BigEndian.Uint16(body)), Data: body[4:]}, nil
-}
-
-// AppendKE appends the body of a Key Exchange payload.
-func AppendKE(b []byte, k KeyExchange) []byte {
-	b = binary.BigEndian.AppendUint16(b, uint16(k.Group))
-	return append(append(b, 0, 0), k.Data...)
 }

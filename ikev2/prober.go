@@ -1,10 +1,10 @@
 package ikev2
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
-	"crypto/sha1"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -51,6 +52,13 @@ type Prober struct {
 	// fragments. This leaves a half-open SA on the gateway for some thirty
 	// seconds, so it isn't for checks that repeat.
 	Complete bool
+	// Exact offers Proposals as they are, as a client does: without a decoy, with
+	// a key exchange of Guess. A gateway that accepts keeps a half-open SA for
+	// some thirty seconds, so this isn't for checks that repeat either.
+	Exact bool
+	// Guess is the group of the key exchange with Exact; 0 means the first one
+	// that the proposals name.
+	Guess Group
 	// Marker precedes messages with the non-ESP marker. Towards port 4500 that
 	// is done anyway.
 	Marker bool
@@ -109,12 +117,48 @@ type Result struct {
 	Fragments bool
 	// Vendors are its vendor IDs: most gateways send them with AnswerSA only.
 	Vendors []VendorID
+	// Notifies are the types of all its notifications, in its order.
+	Notifies []NotifyType
+	// Authorities is how many certificate authorities it says it trusts.
+	Authorities int
+	// NAT says whether addresses are translated on the way, with AnswerSA.
+	NAT NAT
 	// RoundTrip is the time from the last question to the last answer. After a
 	// retransmission it may be to the question before.
 	RoundTrip time.Duration
 	// Sent is how many datagrams were sent.
 	Sent int
 }
+
+// A NAT says which addresses are translated between here and a gateway, as far as
+// the gateway's own view of them tells.
+type NAT uint8
+
+const (
+	// NATUnknown is that the gateway didn't say.
+	NATUnknown NAT = iota
+	// NATNone is that nobody changes addresses.
+	NATNone
+	// NATHere is that the address of this side is changed.
+	NATHere
+	// NATThere is that the gateway has another address than the one asked, as
+	// behind most load balancers.
+	NATThere
+	// NATBoth is that both addresses are changed.
+	NATBoth
+)
+
+var natNames = [...]string{"unknown", "none", "here", "at the gateway", "at both ends"}
+
+func (n NAT) String() string {
+	if s := nameFrom(natNames[:], int(n), 0); s != "" {
+		return s
+	}
+	return fmt.Sprintf("NAT(%d)", uint8(n))
+}
+
+// MarshalText returns the NAT as String does.
+func (n NAT) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
 
 // String describes the Result in one line.
 func (r Result) String() string {
@@ -197,10 +241,44 @@ func (p Prober) Ask(ctx context.Context, target netip.AddrPort) (Result, error) 
 	// A deadline in the past is how Read learns that ctx is over.
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	q := &question{Prober: p, ctx: ctx, conn: conn, target: target, group: p.decoy()}
+	q := &question{Prober: p, ctx: ctx, conn: conn, target: target, group: p.guess()}
 	q.newSA()
 	err = q.run()
 	return q.result, err
+}
+
+// Ports is what a Prober found at the two ports of a gateway.
+type Ports struct {
+	// IKE is the result at port 500, NATT that at 4500.
+	IKE, NATT Result
+	// IKEErr and NATTErr say why there is none.
+	IKEErr, NATTErr error
+}
+
+// String says which ports answer, and what a client makes of it.
+func (p Ports) String() string {
+	switch {
+	case p.IKEErr == nil && p.NATTErr == nil:
+		return "ports 500 and 4500 answer"
+	case p.IKEErr == nil:
+		return "port 500 answers but 4500 doesn't: clients get through the first exchange and then fail with error 809; let UDP 4500 through"
+	case p.NATTErr == nil:
+		return "port 4500 answers but 500 doesn't: clients start there, and fail with error 809; let UDP 500 through"
+	}
+	return "neither port 500 nor 4500 answers: clients fail with error 809"
+}
+
+// AskPorts asks a gateway on both ports at the same time. The question to port
+// 4500 is never completed, so at most one half-open SA is left.
+func (p Prober) AskPorts(ctx context.Context, gateway netip.Addr) Ports {
+	var out Ports
+	gentle := p
+	gentle.Complete, gentle.Exact = false, false
+	var wg sync.WaitGroup
+	wg.Go(func() { out.NATT, out.NATTErr = gentle.Ask(ctx, netip.AddrPortFrom(gateway, PortNATT)) })
+	out.IKE, out.IKEErr = p.Ask(ctx, netip.AddrPortFrom(gateway, Port))
+	wg.Wait()
+	return out
 }
 
 func (p Prober) decoy() Group {
@@ -210,11 +288,43 @@ func (p Prober) decoy() Group {
 	return DefaultDecoy
 }
 
-// offer returns the proposals with the decoy group in each.
+// guess returns the group of the first key exchange.
+func (p Prober) guess() Group {
+	if !p.Exact {
+		return p.decoy()
+	}
+	if p.Guess != GroupNone {
+		return p.Guess
+	}
+	if g := firstGroup(p.proposals()); g != GroupNone {
+		return g
+	}
+	return p.decoy()
+}
+
+// firstGroup returns the group that comes first in proposals.
+func firstGroup(ps []Proposal) Group {
+	for _, p := range ps {
+		if ts := p.of(TransformKE); len(ts) > 0 {
+			return Group(ts[0].ID)
+		}
+	}
+	return GroupNone
+}
+
+func (p Prober) proposals() []Proposal {
+	if p.Proposals == nil {
+		return DefaultProposals()
+	}
+	return p.Proposals
+}
+
+// offer returns the proposals as they are sent: with the decoy group in each,
+// unless they are to be exact.
 func (p Prober) offer() []Proposal {
-	ps := p.Proposals
-	if ps == nil {
-		ps = DefaultProposals()
+	ps := p.proposals()
+	if p.Exact {
+		return ps
 	}
 	ps = slices.Clone(ps)
 	decoy := Transform{Type: TransformKE, ID: uint16(p.decoy())}
@@ -288,6 +398,11 @@ func (q *question) message() []byte {
 		NotifyPayload(NotifyNATDetectionSource, q.natDetection(q.conn.LocalAddr())),
 		NotifyPayload(NotifyNATDetectionDest, q.natDetection(q.conn.RemoteAddr())),
 	)
+	if slices.ContainsFunc(q.offer(), func(p Proposal) bool {
+		return slices.ContainsFunc(p.Transforms, func(t Transform) bool { return t.Type >= TransformAddKE1 && t.Type <= TransformAddKE7 })
+	}) {
+		ps = append(ps, NotifyPayload(NotifyIntermediateSupported, nil)) // RFC 9370 needs it
+	}
 	var b []byte
 	if q.Marker || q.target.Port() == PortNATT {
 		b = AppendMarker(b)
@@ -295,16 +410,42 @@ func (q *question) message() []byte {
 	return AppendMessage(b, Header{SPIi: q.spi, Exchange: ExchangeSAInit, Flags: FlagInitiator}, ps...)
 }
 
-// natDetection is the hash of RFC 7296 §2.23, which has to be SHA-1.
-func (q *question) natDetection(a net.Addr) []byte {
-	b := binary.BigEndian.AppendUint64(nil, uint64(q.spi))
-	b = binary.BigEndian.AppendUint64(b, 0)
-	if u, ok := a.(*net.UDPAddr); ok {
-		ap := u.AddrPort()
-		b = append(b, ap.Addr().Unmap().AsSlice()...)
-		b = binary.BigEndian.AppendUint16(b, ap.Port())
+// WindowsInit returns the first message of a Windows client, octet for octet but
+// for what is random or depends on addresses: its proposals, key exchange,
+// notifications and vendor IDs in its order. The key exchange is of the first
+// group that the proposals name, and no secret belongs to it. fragments adds
+// IKEV2_FRAGMENTATION_SUPPORTED, as Windows 10 1803 and later do. A nonce of
+// Windows has 48 octets.
+func WindowsInit(spi SPI, nonce []byte, proposals []Proposal, fragments bool) []byte {
+	g := firstGroup(proposals)
+	public, err := publicValue(g)
+	if err != nil {
+		public = make([]byte, 256)
 	}
-	sum := sha1.Sum(b)
+	ps := []Payload{
+		{Type: PayloadSA, Body: AppendSA(nil, proposals...)},
+		{Type: PayloadKE, Body: AppendKE(nil, KeyExchange{Group: g, Data: public})},
+		{Type: PayloadNonce, Body: nonce},
+	}
+	if fragments {
+		ps = append(ps, NotifyPayload(NotifyFragmentationSupported, nil))
+	}
+	hash := make([]byte, HashLen)
+	_, _ = rand.Read(hash) // never fails
+	ps = append(ps, NotifyPayload(NotifyNATDetectionSource, hash), NotifyPayload(NotifyNATDetectionDest, hash))
+	for _, v := range WindowsVendorIDs() {
+		ps = append(ps, Payload{Type: PayloadVendor, Body: v})
+	}
+	return AppendMessage(nil, Header{SPIi: spi, Exchange: ExchangeSAInit, Flags: FlagInitiator}, ps...)
+}
+
+// natDetection is the hash for one end of the socket.
+func (q *question) natDetection(a net.Addr) []byte {
+	var end netip.AddrPort
+	if u, ok := a.(*net.UDPAddr); ok {
+		end = u.AddrPort()
+	}
+	sum := NATDetection(q.spi, 0, end)
 	return sum[:]
 }
 
@@ -395,7 +536,7 @@ func (q *question) answer(b []byte) (Message, error) {
 // judge notes what m says, and reports whether that is the end.
 func (q *question) judge(m Message) (done bool) {
 	r := &q.result
-	r.Vendors, r.Fragments = nil, false
+	r.Vendors, r.Fragments, r.Notifies, r.Authorities = nil, false, nil, 0
 	var sa []byte
 	var told *Notify
 	for w := m.Payloads(); w.Next(); {
@@ -408,10 +549,16 @@ func (q *question) judge(m Message) (done bool) {
 			n, err := ParseNotify(w.Payload.Body)
 			switch {
 			case err != nil:
+				continue
 			case n.Type == NotifyFragmentationSupported:
 				r.Fragments = true
 			case told == nil && (n.Type < NotifyInitialContact || n.Type == NotifyCookie || n.Type == NotifyRedirect):
 				told = &n
+			}
+			r.Notifies = append(r.Notifies, n.Type)
+		case PayloadCertReq:
+			if c, err := ParseCertRequest(w.Payload.Body); err == nil {
+				r.Authorities += c.Len()
 			}
 		default:
 		}
@@ -419,12 +566,41 @@ func (q *question) judge(m Message) (done bool) {
 	if sa == nil {
 		return q.refused(told)
 	}
+	r.NAT = q.nat(m)
 	r.Answer, r.Notify = AnswerSA, 0
 	if ps, err := ParseSA(sa); err == nil {
 		r.Suite = ps[0]
 		r.Suite.SPI = slices.Clone(ps[0].SPI)
 	}
 	return true
+}
+
+// nat compares the addresses of the socket with those that the gateway sees.
+func (q *question) nat(m Message) NAT {
+	there, ok := m.Notify(NotifyNATDetectionSource)
+	here, ok2 := m.Notify(NotifyNATDetectionDest)
+	if !ok || !ok2 || q.conn == nil {
+		return NATUnknown
+	}
+	differs := func(n Notify, a net.Addr) bool {
+		u, ok := a.(*net.UDPAddr)
+		if !ok {
+			return false
+		}
+		sum := NATDetection(m.SPIi, m.SPIr, u.AddrPort())
+		return !bytes.Equal(n.Data, sum[:])
+	}
+	n := NATNone
+	if differs(here, q.conn.LocalAddr()) {
+		n = NATHere
+	}
+	if differs(there, q.conn.RemoteAddr()) {
+		if n == NATHere {
+			return NATBoth
+		}
+		n = NATThere
+	}
+	return n
 }
 
 // refused notes an answer without an SA, which n explains.

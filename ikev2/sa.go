@@ -6,115 +6,6 @@ import (
 	"strings"
 )
 
-// A TransformType says which part of a suite a Transform is.
-type TransformType uint8
-
-// Transform types (RFC 7296 §3.3.2).
-const (
-	TransformEncr  TransformType = 1
-	TransformPRF   TransformType = 2
-	TransformInteg TransformType = 3
-	TransformKE    TransformType = 4
-	TransformESN   TransformType = 5
-)
-
-func (t TransformType) String() string {
-	switch t {
-	case TransformEncr:
-		return "ENCR"
-	case TransformPRF:
-		return "PRF"
-	case TransformInteg:
-		return "INTEG"
-	case TransformKE:
-		return "KE"
-	case TransformESN:
-		return "ESN"
-	}
-	if t >= 6 && t <= 12 {
-		return fmt.Sprintf("ADDKE%d", t-5) // RFC 9370
-	}
-	return fmt.Sprintf("transform type %d", uint8(t))
-}
-
-// A Group is a key exchange method: transform type 4, and the group number of a
-// Key Exchange payload.
-type Group uint16
-
-// Groups that Windows, RRAS or strongSwan use.
-const (
-	GroupMODP768      Group = 1
-	GroupMODP1024     Group = 2
-	GroupMODP1536     Group = 5
-	GroupMODP2048     Group = 14
-	GroupMODP3072     Group = 15
-	GroupMODP4096     Group = 16
-	GroupECP256       Group = 19
-	GroupECP384       Group = 20
-	GroupECP521       Group = 21
-	GroupMODP1024S160 Group = 22
-	GroupMODP2048S256 Group = 24
-	GroupX25519       Group = 31
-	GroupX448         Group = 32
-)
-
-// PublicLen returns how long a public value of the group is in octets, or 0 if
-// it isn't known here.
-func (g Group) PublicLen() int {
-	switch g {
-	case GroupMODP768:
-		return 96
-	case GroupMODP1024, GroupMODP1024S160:
-		return 128
-	case GroupMODP1536:
-		return 192
-	case GroupMODP2048, GroupMODP2048S256:
-		return 256
-	case GroupMODP3072:
-		return 384
-	case GroupMODP4096:
-		return 512
-	case GroupECP256:
-		return 64
-	case GroupECP384:
-		return 96
-	case GroupECP521:
-		return 132
-	case GroupX25519:
-		return 32
-	case GroupX448:
-		return 56
-	}
-	return 0
-}
-
-func (g Group) String() string { return transformName(TransformKE, uint16(g)) }
-
-// Transform IDs that Windows, RRAS or strongSwan use.
-const (
-	EncrDES              uint16 = 2
-	Encr3DES             uint16 = 3
-	EncrNULL             uint16 = 11
-	EncrAESCBC           uint16 = 12
-	EncrAESGCM8          uint16 = 18
-	EncrAESGCM12         uint16 = 19
-	EncrAESGCM16         uint16 = 20
-	EncrChaCha20Poly1305 uint16 = 28
-
-	PRFHMACMD5    uint16 = 1
-	PRFHMACSHA1   uint16 = 2
-	PRFHMACSHA256 uint16 = 5
-	PRFHMACSHA384 uint16 = 6
-	PRFHMACSHA512 uint16 = 7
-
-	IntegNone       uint16 = 0
-	IntegHMACMD5    uint16 = 1
-	IntegHMACSHA1   uint16 = 2
-	IntegHMACSHA256 uint16 = 12
-	IntegHMACSHA384 uint16 = 13
-	IntegHMACSHA512 uint16 = 14
-)
-
 // A Transform is one algorithm.
 type Transform struct {
 	// Type says which part of the suite it is.
@@ -125,111 +16,18 @@ type Transform struct {
 	KeyBits uint16
 }
 
-// String names a transform as IANA does, shortened: AES_CBC_256, HMAC_SHA2_256.
+// String names a transform as IANA does, shortened: AES_CBC_256,
+// HMAC_SHA2_256_128. Those of additional key exchanges say which one it is:
+// ADDKE1=ML_KEM_768.
 func (t Transform) String() string {
 	s := transformName(t.Type, t.ID)
 	if t.KeyBits != 0 {
 		s = fmt.Sprintf("%s_%d", s, t.KeyBits)
 	}
+	if t.Type >= TransformAddKE1 && t.Type <= TransformAddKE7 {
+		return t.Type.String() + "=" + s
+	}
 	return s
-}
-
-func transformName(t TransformType, id uint16) string {
-	switch t {
-	case TransformEncr:
-		switch id {
-		case EncrDES:
-			return "DES"
-		case Encr3DES:
-			return "3DES"
-		case EncrNULL:
-			return "NULL"
-		case EncrAESCBC:
-			return "AES_CBC"
-		case EncrAESGCM8:
-			return "AES_GCM_8"
-		case EncrAESGCM12:
-			return "AES_GCM_12"
-		case EncrAESGCM16:
-			return "AES_GCM_16"
-		case EncrChaCha20Poly1305:
-			return "CHACHA20_POLY1305"
-		}
-	case TransformPRF, TransformInteg:
-		if s := hashName(t, id); s != "" {
-			return s
-		}
-	case TransformKE:
-		if s := groupName(Group(id)); s != "" {
-			return s
-		}
-	}
-	return fmt.Sprintf("%v %d", t, id)
-}
-
-func hashName(t TransformType, id uint16) string {
-	if t == TransformPRF {
-		switch id {
-		case PRFHMACMD5:
-			return "PRF_HMAC_MD5"
-		case PRFHMACSHA1:
-			return "PRF_HMAC_SHA1"
-		case PRFHMACSHA256:
-			return "PRF_HMAC_SHA2_256"
-		case PRFHMACSHA384:
-			return "PRF_HMAC_SHA2_384"
-		case PRFHMACSHA512:
-			return "PRF_HMAC_SHA2_512"
-		}
-		return ""
-	}
-	switch id {
-	case IntegNone:
-		return "NONE"
-	case IntegHMACMD5:
-		return "HMAC_MD5_96"
-	case IntegHMACSHA1:
-		return "HMAC_SHA1_96"
-	case IntegHMACSHA256:
-		return "HMAC_SHA2_256_128"
-	case IntegHMACSHA384:
-		return "HMAC_SHA2_384_192"
-	case IntegHMACSHA512:
-		return "HMAC_SHA2_512_256"
-	}
-	return ""
-}
-
-func groupName(g Group) string {
-	switch g {
-	case GroupMODP768:
-		return "MODP_768"
-	case GroupMODP1024:
-		return "MODP_1024"
-	case GroupMODP1536:
-		return "MODP_1536"
-	case GroupMODP2048:
-		return "MODP_2048"
-	case GroupMODP3072:
-		return "MODP_3072"
-	case GroupMODP4096:
-		return "MODP_4096"
-	case GroupECP256:
-		return "ECP_256"
-	case GroupECP384:
-		return "ECP_384"
-	case GroupECP521:
-		return "ECP_521"
-	case GroupMODP1024S160:
-		return "MODP_1024_160"
-	case GroupMODP2048S256:
-		return "MODP_2048_256"
-	case GroupX25519:
-		return "CURVE_25519"
-	case GroupX448:
-		return "CURVE_448"
-	}
-	return ""
 }
 
 // A Proposal is a choice of algorithms: of each type, one of those listed. In an
@@ -260,86 +58,253 @@ func (p Proposal) String() string {
 const (
 	proposalHeaderLen  = 8
 	transformHeaderLen = 8
-	attrKeyLength      = 0x800e // key length, value in place of a length
+	attributeKeyLength = 14
+	attributeShort     = 0x8000 // the value is in place of a length
 )
 
+// A ProposalView is a proposal where it is in a message (RFC 7296 §3.3.1):
+//
+//	0  2 if more follow, else 0 (1)   1  reserved (1)   2  length (2)
+//	4  number (1)  5  protocol (1)  6  length of the SPI (1)  7  transforms (1)
+//	8  SPI, then the transforms
+type ProposalView struct {
+	// Number is its place among the proposals, from 1.
+	Number uint8
+	// Protocol is what it is for.
+	Protocol ProtocolID
+	// SPI is the sender's; part of what was parsed.
+	SPI []byte
+	// Count is how many transforms it says it has.
+	Count int
+	// Offset is where it starts, in octets from the start of the payload's body.
+	Offset int
+
+	transforms []byte
+}
+
+// Transforms returns a walker over its transforms.
+func (p ProposalView) Transforms() TransformWalker {
+	return TransformWalker{rest: p.transforms, at: p.Offset + proposalHeaderLen + len(p.SPI), left: p.Count}
+}
+
+// A ProposalWalker steps through the body of a Security Association payload
+// without copying or allocating:
+//
+//	w := WalkSA(body)
+//	for w.Next() {
+//		t := w.Proposal.Transforms()
+//		for t.Next() {
+//			use(t.Transform)
+//		}
+//		if err := t.Err(); err != nil { … }
+//	}
+//	if err := w.Err(); err != nil { … }
+type ProposalWalker struct {
+	// Proposal is where the walker is, after Next has returned true.
+	Proposal ProposalView
+
+	rest []byte
+	at   int
+	last bool
+	err  walkError
+}
+
+// WalkSA returns a walker over the proposals of a Security Association payload.
+func WalkSA(body []byte) ProposalWalker { return ProposalWalker{rest: body} }
+
+// Next goes to the next proposal. It returns false at the end, and at the first
+// fault: Err tells which. Faults within transforms are for their walker to tell.
+func (w *ProposalWalker) Next() bool {
+	b := w.rest
+	switch {
+	case w.err.problem != "":
+		return false
+	case w.last:
+		if len(b) > 0 {
+			return w.err.set(w.at, "proposal", "more octets after the last one")
+		}
+		return false
+	case len(b) < proposalHeaderLen:
+		return w.err.set(w.at, "proposal", "payload ends within its header")
+	case b[0] != 0 && b[0] != 2:
+		return w.err.set(w.at, "proposal", "starts with neither 0 (last) nor 2 (more)")
+	}
+	size, spi, n := int(binary.BigEndian.Uint16(b[2:])), int(b[6]), int(b[7])
+	switch {
+	case size > len(b):
+		return w.err.set(w.at+2, "proposal length", "is more than what is left of the payload")
+	case size < proposalHeaderLen+spi+n*transformHeaderLen:
+		return w.err.set(w.at+2, "proposal length", "is too short for its SPI and transforms")
+	}
+	w.Proposal = ProposalView{
+		Number: b[4], Protocol: ProtocolID(b[5]), SPI: b[proposalHeaderLen : proposalHeaderLen+spi],
+		Count: n, Offset: w.at, transforms: b[proposalHeaderLen+spi : size],
+	}
+	w.last = b[0] == 0
+	w.rest = b[size:]
+	w.at += size
+	return true
+}
+
+// Err returns what stopped the walker, a [*ParseError]: nil at the proper end.
+func (w *ProposalWalker) Err() error { return w.err.err() }
+
+// A TransformWalker steps through the transforms of a proposal; see
+// [ProposalWalker]. A transform (RFC 7296 §3.3.2):
+//
+//	0  3 if more follow, else 0 (1)   1  reserved (1)   2  length (2)
+//	4  type (1)   5  reserved (1)   6  ID (2)   8  attributes
+type TransformWalker struct {
+	// Transform is where the walker is, after Next has returned true.
+	Transform Transform
+	// Attributes are all its attributes, the key length too, as they came.
+	Attributes []byte
+	// Offset is where it starts, in octets from the start of the payload's body.
+	Offset int
+
+	rest []byte
+	at   int
+	left int
+	err  walkError
+}
+
+// Next goes to the next transform. It returns false at the end, and at the first
+// fault: Err tells which.
+func (w *TransformWalker) Next() bool {
+	b := w.rest
+	switch {
+	case w.err.problem != "":
+		return false
+	case w.left == 0:
+		if len(b) > 0 {
+			return w.err.set(w.at, "transform", "more octets than the transforms of the proposal take")
+		}
+		return false
+	case len(b) < transformHeaderLen:
+		return w.err.set(w.at, "transform", "proposal ends within its header")
+	}
+	size := int(binary.BigEndian.Uint16(b[2:]))
+	switch {
+	case size < transformHeaderLen || size > len(b):
+		return w.err.set(w.at+2, "transform length", "is less than its header or more than what is left of the proposal")
+	case b[0] != 3 && b[0] != 0:
+		return w.err.set(w.at, "transform", "starts with neither 0 (last) nor 3 (more)")
+	case (b[0] == 0) != (w.left == 1):
+		return w.err.set(w.at, "transform", "is marked as the last one, or not, against the count in the proposal")
+	}
+	w.Transform = Transform{Type: TransformType(b[4]), ID: binary.BigEndian.Uint16(b[6:])}
+	w.Attributes = b[transformHeaderLen:size]
+	w.Offset = w.at
+	if size == transformHeaderLen+4 && b[8] == attributeShort>>8 && b[9] == attributeKeyLength {
+		w.Transform.KeyBits = binary.BigEndian.Uint16(b[10:]) // nearly always
+	} else if size > transformHeaderLen && !w.attributes() {
+		return false
+	}
+	w.left--
+	w.rest = b[size:]
+	w.at += size
+	return true
+}
+
+// attributes reads the attributes of the transform.
+func (w *TransformWalker) attributes() bool {
+	a := WalkAttributes(w.Attributes)
+	a.at = w.at + transformHeaderLen
+	for a.Next() {
+		if a.Type == attributeKeyLength && a.Short {
+			w.Transform.KeyBits = binary.BigEndian.Uint16(a.Value)
+		}
+	}
+	w.err = a.err
+	return a.err.problem == ""
+}
+
+// Err returns what stopped the walker, a [*ParseError]: nil at the proper end.
+func (w *TransformWalker) Err() error { return w.err.err() }
+
+// An AttributeWalker steps through the attributes of a transform (RFC 7296
+// §3.3.5): a type of two octets, whose highest bit says that two octets of value
+// follow, otherwise two octets of length and the value.
+type AttributeWalker struct {
+	// Type is without the highest bit.
+	Type uint16
+	// Short says that the value was in place of a length.
+	Short bool
+	// Value is part of what was parsed.
+	Value []byte
+
+	rest []byte
+	at   int
+	err  walkError
+}
+
+// WalkAttributes returns a walker over [TransformWalker.Attributes].
+func WalkAttributes(b []byte) AttributeWalker { return AttributeWalker{rest: b} }
+
+// Next goes to the next attribute. It returns false at the end, and at the first
+// fault: Err tells which.
+func (w *AttributeWalker) Next() bool {
+	b := w.rest
+	switch {
+	case w.err.problem != "" || len(b) == 0:
+		return false
+	case len(b) < 4:
+		return w.err.set(w.at, "attribute", "transform ends within it")
+	}
+	kind, size := binary.BigEndian.Uint16(b), 4
+	if kind&attributeShort != 0 {
+		w.Value = b[2:4]
+	} else {
+		n := int(binary.BigEndian.Uint16(b[2:]))
+		if n > len(b)-4 {
+			return w.err.set(w.at+2, "attribute length", "is more than what is left of the transform")
+		}
+		w.Value = b[4 : 4+n]
+		size += n
+	}
+	w.Type, w.Short = kind&^attributeShort, kind&attributeShort != 0
+	w.rest = b[size:]
+	w.at += size
+	return true
+}
+
+// Err returns what stopped the walker, a [*ParseError]: nil at the proper end.
+func (w *AttributeWalker) Err() error { return w.err.err() }
+
+// AppendAttribute appends an attribute of a transform. A value of two octets is
+// sent short, as RFC 7296 wants key lengths to be.
+func AppendAttribute(b []byte, kind uint16, value []byte) []byte {
+	if len(value) == 2 {
+		b = binary.BigEndian.AppendUint16(b, kind|attributeShort)
+		return append(b, value...)
+	}
+	b = binary.BigEndian.AppendUint16(b, kind&^attributeShort)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(value)))
+	return append(b, value...)
+}
+
 // ParseSA reads the body of a Security Association payload. Attributes other
-// than the key length are skipped. SPIs are part of body.
+// than the key length are skipped. SPIs are part of body. [WalkSA] reads it
+// without allocating.
 func ParseSA(body []byte) ([]Proposal, error) {
 	var ps []Proposal
-	for at := 0; ; {
-		p, size, last, err := parseProposal(body[at:], at)
-		if err != nil {
+	w := WalkSA(body)
+	for w.Next() {
+		p := Proposal{Number: w.Proposal.Number, Protocol: w.Proposal.Protocol, SPI: w.Proposal.SPI}
+		p.Transforms = make([]Transform, 0, w.Proposal.Count)
+		t := w.Proposal.Transforms()
+		for t.Next() {
+			p.Transforms = append(p.Transforms, t.Transform)
+		}
+		if err := t.Err(); err != nil {
 			return nil, err
 		}
 		ps = append(ps, p)
-		if at += size; last {
-			if at != len(body) {
-				return nil, parseError(at, "proposal", "%d octets after the last one", len(body)-at)
-			}
-			return ps, nil
-		}
 	}
-}
-
-// parseProposal reads the proposal at the start of b, which is at offset at.
-func parseProposal(b []byte, at int) (p Proposal, size int, last bool, err error) {
-	if len(b) < proposalHeaderLen {
-		return p, 0, false, parseError(at, "proposal", "payload ends within its header")
+	if err := w.Err(); err != nil {
+		return nil, err
 	}
-	if b[0] != 0 && b[0] != 2 {
-		return p, 0, false, parseError(at, "proposal", "starts with %d, not 0 (last) or 2 (more)", b[0])
-	}
-	size = int(binary.BigEndian.Uint16(b[2:]))
-	spi, n := int(b[6]), int(b[7])
-	switch {
-	case size > len(b):
-		return p, 0, false, parseError(at+2, "proposal length", "%d is more than the %d octets left", size, len(b))
-	case size < proposalHeaderLen+spi+n*transformHeaderLen:
-		return p, 0, false, parseError(at+2, "proposal length", "%d is too short for an SPI of %d octets and %d transforms", size, spi, n)
-	}
-	p = Proposal{Number: b[4], Protocol: ProtocolID(b[5]), SPI: b[8 : 8+spi]}
-	p.Transforms = make([]Transform, 0, n)
-	for off := proposalHeaderLen + spi; off < size || len(p.Transforms) < n; {
-		if len(p.Transforms) == n {
-			return p, 0, false, parseError(at+off, "transform", "more octets than its %d transforms take", n)
-		}
-		t, tsize, err := parseTransform(b[off:size], at+off)
-		if err != nil {
-			return p, 0, false, err
-		}
-		p.Transforms = append(p.Transforms, t)
-		off += tsize
-	}
-	return p, size, b[0] == 0, nil
-}
-
-func parseTransform(b []byte, at int) (Transform, int, error) {
-	if len(b) < transformHeaderLen {
-		return Transform{}, 0, parseError(at, "transform", "proposal ends within its header")
-	}
-	size := int(binary.BigEndian.Uint16(b[2:]))
-	if size < transformHeaderLen || size > len(b) {
-		return Transform{}, 0, parseError(at+2, "transform length", "%d isn't between 8 and the %d octets left", size, len(b))
-	}
-	t := Transform{Type: TransformType(b[4]), ID: binary.BigEndian.Uint16(b[6:])}
-	for off := transformHeaderLen; off < size; {
-		if size-off < 4 {
-			return Transform{}, 0, parseError(at+off, "attribute", "transform ends within it")
-		}
-		kind, val := binary.BigEndian.Uint16(b[off:]), binary.BigEndian.Uint16(b[off+2:])
-		if kind == attrKeyLength {
-			t.KeyBits = val
-		}
-		off += 4
-		if kind&0x8000 == 0 { // val is a length
-			if int(val) > size-off {
-				return Transform{}, 0, parseError(at+off-2, "attribute length", "%d is more than the %d octets left", val, size-off)
-			}
-			off += int(val)
-		}
-	}
-	return t, size, nil
+	return ps, nil
 }
 
 // AppendSA appends the body of a Security Association payload. Proposals whose
@@ -378,7 +343,7 @@ func appendTransform(b []byte, t Transform, last bool) []byte {
 	b = append(b, byte(t.Type), 0)
 	b = binary.BigEndian.AppendUint16(b, t.ID)
 	if t.KeyBits != 0 {
-		b = binary.BigEndian.AppendUint16(b, attrKeyLength)
+		b = binary.BigEndian.AppendUint16(b, attributeShort|attributeKeyLength)
 		b = binary.BigEndian.AppendUint16(b, t.KeyBits)
 	}
 	return b

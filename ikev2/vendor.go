@@ -18,6 +18,15 @@ var vendors = [...]struct{ id, name string }{
 	{"\x88\x2f\xe5\x6d\x6f\xd2\x0d\xbc\x22\x51\x61\x3b\x2e\xbe\x5b\xeb", "strongSwan"},
 }
 
+// WindowsVendorIDs returns the vendor IDs of a Windows client, in its order, with
+// the versions that follow the hashes since Windows 7.
+func WindowsVendorIDs() []VendorID {
+	return []VendorID{
+		VendorID(vendors[0].id + "\x00\x00\x00\x09"), VendorID(vendors[1].id), VendorID(vendors[2].id),
+		VendorID(vendors[3].id + "\x00\x00\x00\x02"),
+	}
+}
+
 // Name returns whose ID it is, or "".
 func (v VendorID) Name() string {
 	for _, k := range vendors {

@@ -103,6 +103,8 @@ type load struct {
 	// pending counts the picks of one second that no answer has followed: the
 	// second, as Unix time, in the upper half.
 	pending atomic.Uint64
+	// requests are those under way, where an engine counts them.
+	requests Requests
 }
 
 // lost notes that the backend is down: its clients may be gone. They keep their

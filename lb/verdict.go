@@ -17,6 +17,10 @@ type Verdict struct {
 	// then lead to its backend only while that takes new clients: so a backend
 	// that drains loses its clients between logins, and not within one.
 	Anew bool
+	// Control says that these bytes are about the client's session rather than
+	// what it carries: engines tell their Trace of them. It changes nothing
+	// else.
+	Control bool
 	// Miss says what to do when none of Keys is known.
 	Miss Miss
 	// Stage says, of an answer, how far it proves the client to be. It is

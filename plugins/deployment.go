@@ -19,6 +19,8 @@ type Site struct {
 	Pools []Pool `json:"pools"`
 	// Groups are the affinity groups.
 	Groups []Group `json:"groups"`
+	// Certificates are what clients of SSTP are shown.
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // A Pool is a set of servers of which each can serve any client.
@@ -91,6 +93,9 @@ const (
 	PickLeastClients Picker = "least-clients"
 	// PickRoundRobin takes each in turn, as often as its weight says.
 	PickRoundRobin Picker = "round-robin"
+	// PickLeastOutstanding takes the backend with the fewest requests under
+	// way for its weight and its speed. Only a RADIUS proxy knows these.
+	PickLeastOutstanding Picker = "least-outstanding"
 )
 
 // A Failback says when a preferred priority is used again after it has failed.
@@ -178,10 +183,22 @@ type Check struct {
 	Accounting bool `json:"accounting,omitempty"`
 	// RequireMessageAuthenticator has CheckRADIUS take no answer without one.
 	RequireMessageAuthenticator bool `json:"require_message_authenticator,omitempty"`
+	// PasswordFile or PasswordEnv refer to the password of User, who then must
+	// be let in: which proves the directory behind the server too. Such a check
+	// must be advisory, since a slow directory would bring all servers down. A
+	// password that is rejected isn't tried again for a long time.
+	PasswordFile string `json:"password_file,omitempty"`
+	PasswordEnv  string `json:"password_env,omitempty"`
+	// StatusServer has CheckRADIUS ask by Status-Server, for servers that have
+	// it; NPS hasn't.
+	StatusServer bool `json:"status_server,omitempty"`
 }
 
 // Secret refers to the RADIUS secret.
 func (c *Check) Secret() Secret { return Secret{File: c.SecretFile, Env: c.SecretEnv} }
+
+// Password refers to the password of User.
+func (c *Check) Password() Secret { return Secret{File: c.PasswordFile, Env: c.PasswordEnv} }
 
 // A Group is an affinity group: listeners that agree where a client lives.
 // Other products call it port following (Kemp), match across services (F5) or a
@@ -205,6 +222,8 @@ type Group struct {
 	HalfOpen Duration `json:"half_open,omitempty"`
 	// Limits bound what clients can cost.
 	Limits Limits `json:"limits,omitzero"`
+	// RADIUS says how radius listeners serve; nil means that they forward.
+	RADIUS *RADIUS `json:"radius,omitempty"`
 	// Listeners are where clients come to.
 	Listeners []Listener `json:"listeners"`
 }

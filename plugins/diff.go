@@ -28,6 +28,7 @@ func Diff(old, now *Site) []Change {
 			objects(&d, "backend", name+"/", o.Backends, n.Backends, func(b *Backend) string { return b.Name }, nil, nil)
 			objects(&d, "check", name+"/", o.Checks, n.Checks, checkName, nil, nil)
 		})
+	objects(&d, "certificate", "", old.Certificates, now.Certificates, func(c *Certificate) string { return c.Name }, nil, nil)
 	objects(&d, "group", "", old.Groups, now.Groups, func(g *Group) string { return g.Name },
 		[]string{"listeners"}, func(o, n *Group, name string) {
 			objects(&d, "listener", name+"/", o.Listeners, n.Listeners, func(l *Listener) string { return l.Name }, nil, nil)
@@ -147,6 +148,11 @@ func (d *Deployment) Clone() *Deployment {
 		s.Groups = slices.Clone(s.Groups)
 		for j := range s.Groups {
 			s.Groups[j].Listeners = slices.Clone(s.Groups[j].Listeners)
+			s.Groups[j].RADIUS = s.Groups[j].RADIUS.clone()
+		}
+		s.Certificates = slices.Clone(s.Certificates)
+		for j := range s.Certificates {
+			s.Certificates[j] = s.Certificates[j].clone()
 		}
 	}
 	return &out

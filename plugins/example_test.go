@@ -21,7 +21,7 @@ func ExampleDeployment_Validate() {
 		fmt.Println(e)
 	}
 	// Output:
-	// sites[0].pools[0].picker: "random" is unknown, it can be maglev, least-clients or round-robin
+	// sites[0].pools[0].picker: "random" is unknown, it can be maglev, least-clients, round-robin or least-outstanding
 	// sites[0].groups[0].pool: there is no pool "rsa" in this site
 }
 

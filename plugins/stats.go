@@ -85,6 +85,8 @@ type GroupStats struct {
 	Routes  map[string]uint64 `json:"routes,omitempty"`
 	Refused map[string]uint64 `json:"refused,omitempty"`
 	Lost    map[string]uint64 `json:"lost,omitempty"`
+	// IKEv2 is what became of IKEv2 handshakes; nil if there were none.
+	IKEv2 *IKEv2Stats `json:"ikev2,omitempty"`
 }
 
 // ListenerStats is what is counted of a listener.
@@ -107,6 +109,8 @@ type ListenerStats struct {
 	Out *Traffic `json:"out,omitempty"`
 	// Dropped counts what was not forwarded, by reason.
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
+	// RADIUS is what a RADIUS proxy counts besides.
+	RADIUS *RADIUSStats `json:"radius,omitempty"`
 }
 
 // Traffic counts one direction.

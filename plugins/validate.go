@@ -103,6 +103,7 @@ func (v *validator) site(at string, s *Site) {
 		v.name(path, s.Pools[i].Name, "pool", pools)
 		v.pool(path, &s.Pools[i])
 	}
+	v.certificates(at, s)
 	if len(s.Groups) == 0 {
 		v.add(at+".groups", "there is none")
 	}
@@ -122,7 +123,7 @@ func (v *validator) site(at string, s *Site) {
 }
 
 func (v *validator) pool(at string, p *Pool) {
-	oneOf(v, at+".picker", p.Picker, PickMaglev, PickLeastClients, PickRoundRobin)
+	oneOf(v, at+".picker", p.Picker, PickMaglev, PickLeastClients, PickRoundRobin, PickLeastOutstanding)
 	oneOf(v, at+".failback", p.Failback, FailbackAutomatic, FailbackDelayed, FailbackManual)
 	oneOf(v, at+".need", p.Need, NeedAll, NeedAny)
 	v.span(at+".slow_start", p.SlowStart, time.Second, 24*time.Hour)
@@ -206,6 +207,9 @@ var checkFields = []struct {
 	{"secret_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretEnv != "" }},
 	{"accounting", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.Accounting }},
 	{"require_message_authenticator", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.RequireMessageAuthenticator }},
+	{"password_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordFile != "" }},
+	{"password_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordEnv != "" }},
+	{"status_server", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.StatusServer }},
 }
 
 var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckTCP}
@@ -274,6 +278,7 @@ func (v *validator) checkRADIUS(at string, c *Check) {
 	if c.Accounting && c.RequireMessageAuthenticator {
 		v.add(at+".require_message_authenticator", "answers to accounting have none")
 	}
+	v.checkPassword(at, c)
 }
 
 // isVariable reports whether s can name an environment variable: letters, digits
@@ -301,6 +306,7 @@ func (v *validator) group(at string, g *Group, s *Site) {
 	}
 	v.protocols(at, g)
 	pool := s.Pool(g.Pool)
+	v.radius(at, g, pool)
 	switch {
 	case g.Pool == "":
 		v.add(at+".pool", "a group needs a pool")

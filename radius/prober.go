@@ -68,6 +68,12 @@ type Prober struct {
 	// Timeout bounds a probe whose context has no deadline; 0 means
 	// DefaultTimeout.
 	Timeout time.Duration
+	// StatusServer asks by a Status-Server request (RFC 5997), for servers
+	// that have it. NPS isn't known to.
+	StatusServer bool
+
+	// login is the password of a real account; see LoginProber.
+	login Secret
 }
 
 // A Result says what a probe has found.
@@ -204,7 +210,10 @@ func (a *asking) take(b []byte) bool {
 }
 
 func (a *asking) answers(c Code) bool {
-	if a.p.Accounting {
+	switch {
+	case a.p.StatusServer:
+		return c == AccessAccept || c == AccountingResponse
+	case a.p.Accounting:
 		return c == AccountingResponse
 	}
 	return c == AccessAccept || c == AccessReject || c == AccessChallenge
@@ -239,7 +248,10 @@ func isTimeout(err error) bool {
 
 // request makes the packet to send from local.
 func (p *Prober) request(local netip.Addr) []byte {
-	if p.Accounting {
+	switch {
+	case p.StatusServer:
+		return p.status(local)
+	case p.Accounting:
 		return p.accounting(local)
 	}
 	return p.access(local)
@@ -251,11 +263,32 @@ func (p *Prober) access(local netip.Addr) []byte {
 	// First, where an attacker's prefix can't stand before it.
 	b = appendAttribute(b, MessageAuthenticator, make([]byte, 16))
 	b = p.appendNames(b, local)
-	b = appendAttribute(b, UserPassword, hidePassword(p.Secret, [16]byte(b[4:20])))
+	b = appendAttribute(b, UserPassword, hidePassword(p.Secret, [16]byte(b[4:20]), p.password()))
+	return p.signFirst(b)
+}
+
+// signFirst completes a request that begins with an empty Message-Authenticator.
+func (p *Prober) signFirst(b []byte) []byte {
 	finish(b)
 	mac, _ := Packet{b: b}.MessageAuthenticator(p.Secret, [16]byte(b[4:20]))
 	copy(b[HeaderLen+2:], mac[:])
 	return b
+}
+
+func (p *Prober) status(local netip.Addr) []byte {
+	b := begin(StatusServer)
+	rand.Read(b[4:20])
+	b = appendAttribute(b, MessageAuthenticator, make([]byte, 16))
+	return p.signFirst(p.appendNAS(b, local))
+}
+
+// password returns the password to send: without one of its own 16 letters and
+// digits at random, since servers warn of others, as signs of a wrong secret.
+func (p *Prober) password() []byte {
+	if !p.login.IsZero() {
+		return p.login.bytes()
+	}
+	return []byte(rand.Text()[:16])
 }
 
 func (p *Prober) accounting(local netip.Addr) []byte {
@@ -281,32 +314,40 @@ func begin(c Code) []byte {
 func finish(b []byte) { binary.BigEndian.PutUint16(b[2:], uint16(len(b))) }
 
 func (p *Prober) appendNames(b []byte, local netip.Addr) []byte {
+	const longest = 253 // RFC 2865 §5
+	user := cmp.Or(p.User, DefaultUser)
+	return appendAttribute(p.appendNAS(b, local), UserName, []byte(user[:min(len(user), longest)]))
+}
+
+func (p *Prober) appendNAS(b []byte, local netip.Addr) []byte {
 	addr := p.NASAddr
 	if !addr.IsValid() {
 		addr = local
 	}
 	if addr = addr.Unmap().WithZone(""); addr.Is4() {
-		b = appendAttribute(b, NASIPAddress, addr.AsSlice())
-	} else {
-		b = appendAttribute(b, NASIPv6Address, addr.AsSlice())
+		return appendAttribute(b, NASIPAddress, addr.AsSlice())
 	}
-	const longest = 253 // RFC 2865 §5
-	user := cmp.Or(p.User, DefaultUser)
-	return appendAttribute(b, UserName, []byte(user[:min(len(user), longest)]))
+	return appendAttribute(b, NASIPv6Address, addr.AsSlice())
 }
 
 func appendAttribute(b []byte, t Type, v []byte) []byte {
 	return append(append(b, byte(t), byte(2+len(v))), v...)
 }
 
-// hidePassword makes up a password of 16 letters and digits, and hides it (RFC
-// 2865 §5.2). It consists of those since servers warn of others, as signs of a
-// wrong secret.
-func hidePassword(s Secret, authenticator [16]byte) []byte {
-	password := []byte(rand.Text()[:16])
-	sum := md5.Sum(append(append([]byte(nil), s.bytes()...), authenticator[:]...))
-	for i := range password {
-		password[i] ^= sum[i]
+// hidePassword hides a password (RFC 2865 §5.2), of which what is over 128 bytes
+// has no place.
+func hidePassword(s Secret, authenticator [16]byte, password []byte) []byte {
+	const most = 128
+	password = password[:min(len(password), most)]
+	b := make([]byte, max(16, (len(password)+15)/16*16))
+	copy(b, password)
+	before := authenticator[:]
+	for i := 0; i < len(b); i += 16 {
+		sum := md5.Sum(append(append([]byte(nil), s.bytes()...), before...))
+		for j := range 16 {
+			b[i+j] ^= sum[j]
+		}
+		before = b[i : i+16]
 	}
-	return password
+	return b
 }

@@ -31,19 +31,19 @@ type relay struct {
 	b     *lb.Balancer
 	c     Classifier
 	flows map[lb.Flow]*lb.Exchanges
-	nps   map[string]*server
+	nps   map[string]*fakeNPS
 }
 
 func newRelay(t *testing.T, picker lb.Picker) *relay {
 	t.Helper()
 	r := &relay{
 		t: t, b: &lb.Balancer{Pool: new(lb.Pool), Table: new(lb.Table), Picker: picker},
-		flows: make(map[lb.Flow]*lb.Exchanges), nps: make(map[string]*server),
+		flows: make(map[lb.Flow]*lb.Exchanges), nps: make(map[string]*fakeNPS),
 	}
 	var backends []lb.Backend
 	for i, name := range []string{"nps1", "nps2"} {
 		backends = append(backends, lb.Backend{Name: name, Addr: netip.AddrFrom4([4]byte{10, 0, 2, byte(i + 1)})})
-		r.nps[name] = &server{name: name, rounds: 7, talks: make(map[string]string), seen: make(map[string][]byte)}
+		r.nps[name] = &fakeNPS{name: name, rounds: 7, talks: make(map[string]string), seen: make(map[string][]byte)}
 	}
 	if err := r.b.Pool.Set(backends...); err != nil {
 		t.Fatal(err)
@@ -90,9 +90,9 @@ func (r *relay) answered(b []byte, f lb.Flow, server string) bool {
 	return true
 }
 
-// server is a stand-in for NPS: it discards an Access-Request whose State it
+// fakeNPS is a stand-in for NPS: it discards an Access-Request whose State it
 // hasn't issued, and takes a repetition for such.
-type server struct {
+type fakeNPS struct {
 	name   string
 	talks  map[string]string // State to user
 	seen   map[string][]byte // requests by socket, Identifier and Authenticator
@@ -104,7 +104,7 @@ type server struct {
 }
 
 // handle answers a request. The States of all servers are alike on purpose.
-func (s *server) handle(b []byte, from upstream) []byte {
+func (s *fakeNPS) handle(b []byte, from upstream) []byte {
 	p, err := Parse(b)
 	if err != nil {
 		return nil
@@ -120,7 +120,7 @@ func (s *server) handle(b []byte, from upstream) []byte {
 	return answer
 }
 
-func (s *server) answer(p Packet) []byte {
+func (s *fakeNPS) answer(p Packet) []byte {
 	user, _ := p.Lookup(UserName)
 	station, _ := p.Lookup(CallingStationID)
 	who := string(user) + "/" + string(station)

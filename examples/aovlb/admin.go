@@ -35,6 +35,8 @@ type Status struct {
 	PID     int       `json:"pid"`
 	Started time.Time `json:"started"`
 	plugins.Stats
+	// Certificates are those that clients of SSTP are shown.
+	Certificates []certificateReply `json:"certificates,omitempty"`
 }
 
 // drainBody is the body of POST /v1/drain and /v1/undrain.
@@ -118,6 +120,9 @@ func (s *server) handler(token []byte) http.Handler {
 	mux.HandleFunc("GET /v1/deployment", s.handleDeployment)
 	mux.HandleFunc("GET /v1/explain", s.handleExplain)
 	mux.HandleFunc("GET /v1/events", s.handleEvents)
+	mux.HandleFunc("GET /v1/certificates", s.handleCertificates)
+	mux.HandleFunc("GET /v1/renewal-script", s.handleRenewalScript)
+	mux.HandleFunc("POST /v1/renew", s.handleRenew)
 	mux.HandleFunc("POST /v1/drain", s.handleDrain)
 	mux.HandleFunc("POST /v1/undrain", s.handleUndrain)
 	mux.HandleFunc("POST /v1/failback", s.handleFailback)
@@ -213,7 +218,9 @@ func (s *server) handleStatus(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	reply(w, http.StatusOK, Status{Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats})
+	reply(w, http.StatusOK, Status{
+		Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats, Certificates: s.certificates(),
+	})
 }
 
 func (s *server) handleDeployment(w http.ResponseWriter, r *http.Request) {

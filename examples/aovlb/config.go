@@ -201,6 +201,13 @@ func (c *Config) validate() error {
 	if c.Log.Format != "" && c.Log.Format != "text" && c.Log.Format != "json" {
 		add("log.format", "%q is unknown, it can be text or json", c.Log.Format)
 	}
+	for i := range c.Sites {
+		for j := range c.Sites[i].Certificates {
+			if c.Sites[i].Certificates[j].ACME != nil && c.State == "" {
+				add(fmt.Sprintf("sites[%d].certificates[%d].acme", i, j), "a certificate from a CA needs state: without it a new one would be asked for at each start, and gateways would know none of them")
+			}
+		}
+	}
 	if c.Grace < 0 {
 		add("grace", "%v is negative", c.Grace)
 	}

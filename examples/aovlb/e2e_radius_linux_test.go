@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -22,10 +23,7 @@ func TestE2ERADIUS(t *testing.T) {
 	if !useDNAT() {
 		useProgram(t)
 	}
-	for _, s := range []struct {
-		name string
-		run  func(*testing.T)
-	}{
+	for _, s := range []radiusScenario{
 		{"radclient", radclient},
 		{"PEAP-MSCHAPv2", eapPEAP},
 		{"EAP-TLS with large certificates", eapTLS},
@@ -37,9 +35,15 @@ func TestE2ERADIUS(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			s.run(t)
+			s.run(t, options{})
 		})
 	}
+}
+
+// A radiusScenario is carried out in a mode.
+type radiusScenario struct {
+	name string
+	run  func(*testing.T, options)
 }
 
 var (
@@ -61,7 +65,7 @@ func newRADIUS(t *testing.T, bits int, o options) *radiusWorld {
 	w.pki = peers.NewPKI(t, bits)
 	for i := range 2 {
 		name := fmt.Sprintf("nps%d", i+1)
-		w.nps = append(w.nps, w.server(name).FreeRADIUS(peers.RADIUSServer{Name: name, PKI: w.pki}))
+		w.nps = append(w.nps, w.server(name).FreeRADIUS(peers.RADIUSServer{Name: name, PKI: w.pki, Fragment: o.fragment, Secret: o.serverSecret()}))
 	}
 	w.nas = w.Host("nas")
 	w.nas.Attach(w.public, "198.18.3.1/16")
@@ -88,7 +92,7 @@ table ip standin {
 func (w *radiusWorld) pool() string {
 	w.t.Helper()
 	secret := filepath.Join(w.Dir, "secret")
-	if err := os.WriteFile(secret, []byte(peers.RADIUSSecret+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(secret, []byte(cmp.Or(w.options.serverSecret(), peers.RADIUSSecret)+"\n"), 0o600); err != nil {
 		w.t.Fatal(err)
 	}
 	var backends strings.Builder
@@ -106,10 +110,10 @@ func (w *radiusWorld) group(at netip.Addr) string {
 	return fmt.Sprintf(`      - name: nps
         pool: nps
         client_address: %s
-        listeners:
+%s        listeners:
           - {name: auth, protocol: radius, address: "%s"}
           - {name: acct, protocol: radius, address: "%s"}
-`, w.clientAddress(), netip.AddrPortFrom(at, 1812), netip.AddrPortFrom(at, 1813))
+`, w.clientAddress(), w.radiusYAML(), netip.AddrPortFrom(at, 1812), netip.AddrPortFrom(at, 1813))
 }
 
 // by returns which servers have had something of a station: "nps1", "nps2".
@@ -135,8 +139,8 @@ func (w *radiusWorld) which(want func(*peers.RADIUSEntry) bool, entries func(*pe
 	return names
 }
 
-func radclient(t *testing.T) {
-	w := newRADIUS(t, 2048, options{})
+func radclient(t *testing.T, o options) {
+	w := newRADIUS(t, 2048, o)
 	count := map[string]int{}
 	for i := range 20 {
 		station, _ := peers.Station(i)
@@ -163,8 +167,8 @@ func radclient(t *testing.T) {
 	t.Logf("20 requests accepted: %v; a wrong password rejected", count)
 }
 
-func eapPEAP(t *testing.T) {
-	w := newRADIUS(t, 2048, options{})
+func eapPEAP(t *testing.T, o options) {
+	w := newRADIUS(t, 2048, o)
 	for i := range 8 {
 		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki})
 		if err != nil {
@@ -175,8 +179,8 @@ func eapPEAP(t *testing.T) {
 	}
 }
 
-func eapTLS(t *testing.T) {
-	w := newRADIUS(t, 4096, options{})
+func eapTLS(t *testing.T, o options) {
+	w := newRADIUS(t, 4096, o)
 	for i := range 4 {
 		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, TLS: true, Fragment: 500})
 		if err != nil {
@@ -190,8 +194,8 @@ func eapTLS(t *testing.T) {
 	}
 }
 
-func eapHundred(t *testing.T) {
-	w := newRADIUS(t, 2048, options{})
+func eapHundred(t *testing.T, o options) {
+	w := newRADIUS(t, 2048, o)
 	const n = 100
 	errs := make([]error, n)
 	results := make([]peers.EAPResult, n)
@@ -233,8 +237,8 @@ func eapHundred(t *testing.T) {
 	t.Logf("%d conversations of %d rounds at once in %v, %d requests sent again: %v, none split", n, rounds/n, time.Since(start).Round(10*time.Millisecond), again, count)
 }
 
-func authAndAcct(t *testing.T) {
-	w := newRADIUS(t, 2048, options{})
+func authAndAcct(t *testing.T, o options) {
+	w := newRADIUS(t, 2048, o)
 	const n = 16
 	count := map[string]int{}
 	for i := range n {
@@ -271,9 +275,9 @@ func authAndAcct(t *testing.T) {
 // radiusKilled has conversations hang half way, kills one of the servers, and lets
 // them go on. Those of the other server must succeed, and those of the dead one
 // must when they are begun anew.
-func radiusKilled(t *testing.T) {
+func radiusKilled(t *testing.T, o options) {
 	needBalancer(t)
-	w := newRADIUS(t, 2048, options{})
+	w := newRADIUS(t, 2048, o)
 	// Every conversation hangs after some answers, until they may pass again.
 	w.nas.NFT(`
 table ip hang {
@@ -330,9 +334,10 @@ table ip hang {
 	t.Logf("nps1 killed in mid-conversation: %d conversations of nps2 went on, %d of nps1 succeeded at nps2 when begun anew", alive, redone)
 }
 
-func radiusTransparent(t *testing.T) {
+func radiusTransparent(t *testing.T, o options) {
 	needBalancer(t)
-	w := newRADIUS(t, 2048, options{transparent: true})
+	o.transparent = true
+	w := newRADIUS(t, 2048, o)
 	for i := range 8 {
 		if _, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki}); err != nil {
 			t.Fatal(err)
@@ -365,10 +370,10 @@ func radiusTransparent(t *testing.T) {
 //
 //	pc ── VIP ─┐      ┌── ras1, ras2 ──┐
 //	           └─ lb ─┘                └─ 10.1.0.1:1812 ── lb ── nps1, nps2
-func alwaysOn(t *testing.T) {
+func alwaysOn(t *testing.T, o options) {
 	peers.Need(t, peers.SwanPrograms...)
 	needBalancer(t)
-	w := &radiusWorld{world: newNet(t, options{})}
+	w := &radiusWorld{world: newNet(t, o)}
 	w.pki = peers.NewPKI(t, 2048)
 	for i := range 2 {
 		h := w.server(fmt.Sprintf("ras%d", i+1))
@@ -377,7 +382,7 @@ func alwaysOn(t *testing.T) {
 	gateways := w.servers
 	for i := range 2 {
 		name := fmt.Sprintf("nps%d", i+1)
-		w.nps = append(w.nps, w.server(name).FreeRADIUS(peers.RADIUSServer{Name: name, PKI: w.pki}))
+		w.nps = append(w.nps, w.server(name).FreeRADIUS(peers.RADIUSServer{Name: name, PKI: w.pki, Fragment: o.fragment, Secret: o.serverSecret()}))
 	}
 	w.serve(strings.Replace(w.yaml(gateways), "    groups:\n", w.pool()+"    groups:\n", 1) + w.group(netip.MustParseAddr("10.1.0.1")))
 

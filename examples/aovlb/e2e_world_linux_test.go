@@ -104,6 +104,8 @@ type options struct {
 	affinity    string // spi or source; empty means spi
 	bits        int    // of RSA keys; 0 means 2048
 	gateway     peers.Gateway
+	proxy       bool // RADIUS is proxied, with other secrets on the servers' side
+	fragment    int  // of the RADIUS servers' EAP; 0 means 1000
 }
 
 // newWorld makes gateways, and starts the balancer in front of them.

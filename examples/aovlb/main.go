@@ -8,6 +8,7 @@
 //	aovlb drain ras1            no new clients for ras1
 //	aovlb explain 203.0.113.7   which gateway a client has, and why
 //	aovlb probe ikev2 HOST      ask a gateway
+//	aovlb diagnose FILE         say what a capture shows
 //	aovlb profile check FILE    say all that is wrong with a client's profile
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
@@ -36,8 +37,9 @@ type command struct {
 // commands are all there are.
 func commands() []command {
 	return []command{
-		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand, explainCommand,
-		failbackCommand, reloadCommand, probeCommand, profileCommand, schemaCommand, versionCommand,
+		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
+		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, schemaCommand, versionCommand,
 	}
 }
 
@@ -104,6 +106,9 @@ func usage(w io.Writer) {
 	}
 }
 
+// anyNumber has parse take as many arguments as there are.
+const anyNumber = -1 << 16
+
 // parse reads the flags among args, which may stand before, between and after
 // the other arguments, of which there must be n, or at least -n if n is negative.
 func parse(env *environment, fs *flag.FlagSet, args []string, n int) ([]string, error) {
@@ -126,6 +131,7 @@ func parse(env *environment, fs *flag.FlagSet, args []string, n int) ([]string, 
 		rest, args = append(rest, args[0]), args[1:]
 	}
 	switch {
+	case n == anyNumber:
 	case n >= 0 && len(rest) != n:
 		return nil, &usageError{fmt.Sprintf("it takes %d arguments, not %d", n, len(rest))}
 	case n < 0 && len(rest) < -n:

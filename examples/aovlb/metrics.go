@@ -21,17 +21,22 @@ import (
 // metrics opens the Prometheus endpoint. docs/metrics.md lists what it shows.
 func (s *server) metrics(m Metrics) (net.Listener, http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(&radiusMetrics{s.driver}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(certificateMetrics{s.driver})
 	exporter, err := otelprom.New(otelprom.WithRegisterer(registry), otelprom.WithoutScopeInfo())
 	if err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)
 	}
+	provider := sdk.NewMeterProvider(sdk.WithReader(exporter))
 	x := &lbotel.Exporter{
-		Meter:  sdk.NewMeterProvider(sdk.WithReader(exporter)).Meter("github.com/aovlb/aovlb/lb/lbotel"),
+		Meter:  provider.Meter("github.com/aovlb/aovlb/lb/lbotel"),
 		Groups: func() []lbotel.Group { return groups(s.driver) }, Listeners: func() []lbotel.Listener { return listeners(s.driver) },
 	}
 	if _, err := x.Register(); err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)
+	}
+	if err := handshakeMetrics(provider.Meter("github.com/aovlb/aovlb/examples/aovlb"), s.driver); err != nil {
+		return nil, nil, err
 	}
 	l, err := net.Listen("tcp", m.Listen)
 	if err != nil {
@@ -69,6 +74,9 @@ func listeners(d *builtin.Driver) []lbotel.Listener {
 	var out []lbotel.Listener
 	for _, l := range d.Listeners() {
 		m := lbotel.Listener{Group: l.Group, Name: l.Name, Transport: "tcp", Read: func() lbotel.Traffic { return streams(l.TCP) }}
+		if l.RADIUS != nil {
+			continue // see radiusMetrics
+		}
 		if l.UDP != nil {
 			m.Transport, m.Read = "udp", func() lbotel.Traffic { return datagrams(l.UDP) }
 		}

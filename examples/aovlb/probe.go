@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
 	"github.com/aovlb/aovlb/sstp"
@@ -55,12 +54,25 @@ type asked struct {
 	strict  bool
 	gentle  bool
 	timeout time.Duration
+
+	offer    string
+	scan     bool
+	all      bool
+	verbose  bool
+	most     int
+	interval time.Duration
 }
 
 // flags adds the options to fs.
 func (a *asked) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&a.timeout, "timeout", 5*time.Second, "how `long` to wait for an answer")
 	fs.BoolVar(&a.gentle, "gentle", false, "ikev2: leave no half-open state on the gateway, and learn less")
+	fs.StringVar(&a.offer, "offer", "", "ikev2: ask as a client with this `policy` would; see aovlb crypto help")
+	fs.BoolVar(&a.scan, "scan", false, "ikev2: find out all that the gateway accepts; ask only gateways that are yours")
+	fs.BoolVar(&a.all, "all", false, "ikev2 --scan: try algorithms that Windows doesn't have, too")
+	fs.BoolVar(&a.verbose, "progress", false, "ikev2 --scan: show how far it is")
+	fs.IntVar(&a.most, "max", 400, "ikev2 --scan: ask at most this `many` questions")
+	fs.DurationVar(&a.interval, "interval", 50*time.Millisecond, "ikev2 --scan: pause this `long` between questions")
 	fs.StringVar(&a.name, "name", "", "sstp: the `name` to ask for, if it isn't HOST")
 	fs.BoolVar(&a.verify, "verify", false, "sstp: fail if clients would not accept the certificate")
 	fs.BoolVar(&a.plain, "plain-http", false, "sstp: ask without TLS")
@@ -96,6 +108,12 @@ func runProbe(ctx context.Context, env *environment, args []string) error {
 	targets, err := a.resolve(ctx, args[1], p.port)
 	if err != nil {
 		return err
+	}
+	if a.scan {
+		if args[0] != "ikev2" || a.most <= 0 || a.interval <= 0 {
+			return &usageError{"--scan is for ikev2 only, and --max and --interval have to be above zero"}
+		}
+		return scanIKE(ctx, env, &a, targets, *asJSON)
 	}
 	found, serves := a.probe(ctx, args[0], p, targets)
 	if *asJSON {
@@ -168,28 +186,6 @@ func printFindings(env *environment, found []finding) {
 			fmt.Fprintf(env.stdout, "  %-24s %s\n", x.Name, x.Value)
 		}
 	}
-}
-
-// errPolicy is what a Windows client would stumble over.
-var errPolicy = errors.New("it lives, but refuses all the proposals that Windows makes: clients would fail with error 13868 or 800")
-
-func askIKE(ctx context.Context, a *asked, f *finding) error {
-	r, err := ikev2.Prober{Complete: !a.gentle}.Ask(ctx, f.Target)
-	if err == nil && r.Answer == ikev2.AnswerNoProposal {
-		err = errPolicy
-	}
-	if r.Answer != ikev2.AnswerNone {
-		f.add("answer", "%v", r)
-		f.add("round trip", "%v", r.RoundTrip.Round(10*time.Microsecond))
-		f.add("asks for a cookie", "%s", yesNo(r.Cookie))
-		for _, v := range r.Vendors {
-			f.add("vendor", "%v", v)
-		}
-	}
-	if r.Sent > 1 {
-		f.add("requests sent", "%d", r.Sent)
-	}
-	return err
 }
 
 func askSSTP(ctx context.Context, a *asked, f *finding) error {

@@ -31,7 +31,7 @@ type object = map[string]any
 
 // words are the values of the types that are words.
 var words = map[reflect.Type][]string{
-	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin"},
+	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin", "least-outstanding"},
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
@@ -40,20 +40,29 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
 	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "udp", "tcp"},
 	reflect.TypeFor[plugins.ProxyProtocol](): {"v1", "v2"},
+
+	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
+	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
+	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
+	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
+	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
+	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
 }
 
 // limits are the bounds of numbers, by type and field.
 var limits = map[string][2]int{
 	"Backend.weight": {0, 65535}, "Backend.priority": {0, 65535}, "Backend.max_clients": {0, 1 << 30},
 	"Check.port": {0, 65535}, "Check.rise": {0, 100}, "Check.fall": {0, 100}, "Check.expect": {0, 599},
+	"ACME.tls_alpn_port": {0, 65535}, "ACME.http_port": {0, 65535},
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
+	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
 
 func makeSchema(t *testing.T) []byte {
 	g := &generator{comments: make(map[string]string), values: make(map[string]string), defs: make(object)}
-	for _, file := range []string{"config.go", "../../plugins/deployment.go"} {
+	for _, file := range append(modelFiles(t), "config.go") {
 		g.read(t, file)
 	}
 	root := g.fields(reflect.TypeFor[Config]())
@@ -69,6 +78,18 @@ func makeSchema(t *testing.T) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// modelFiles are the source files of the model.
+func modelFiles(t *testing.T) (list []string) {
+	for _, name := range []string{"deployment", "radius", "certificate"} {
+		file := "../../plugins/" + name + ".go"
+		if _, err := os.Stat(file); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, file)
+	}
+	return list
 }
 
 type generator struct {
@@ -243,16 +264,16 @@ func compileSchema(t *testing.T) *jsonschema.Schema {
 // every word that the model knows is in the schema, and the other way round: a
 // word that the model doesn't know is refused by Validate.
 func TestSchemaWords(t *testing.T) {
-	src, err := os.ReadFile("../../plugins/deployment.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := parser.ParseFile(token.NewFileSet(), "deployment.go", src, 0)
-	if err != nil {
-		t.Fatal(err)
+	var decls []ast.Decl
+	for _, file := range modelFiles(t) {
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decls = append(decls, f.Decls...)
 	}
 	got := make(map[string][]string)
-	for _, d := range f.Decls {
+	for _, d := range decls {
 		gen, ok := d.(*ast.GenDecl)
 		if !ok || gen.Tok != token.CONST {
 			continue

@@ -40,6 +40,8 @@ func runServe(ctx context.Context, env *environment, args []string) error {
 		env: env, file: args[0], log: log, start: time.Now(),
 		driver: &builtin.Driver{Version: version(), Logger: log, StateDir: c.State, Inherited: files},
 	}
+	s.cas = &cas{driver: s.driver, log: log, state: c.State}
+	s.driver.Challenge = s.cas.challenge
 	return s.serve(ctx, src)
 }
 
@@ -60,6 +62,7 @@ type server struct {
 	file   string
 	log    *slog.Logger
 	driver *builtin.Driver
+	cas    *cas
 	start  time.Time
 
 	reloading sync.Mutex
@@ -75,7 +78,8 @@ func (s *server) serve(ctx context.Context, src *source) error {
 		return err
 	}
 	if _, err := s.apply(ctx, src); err != nil {
-		return err
+		s.cas.close()
+		return errors.Join(err, s.driver.Shutdown(ctx))
 	}
 	var wg sync.WaitGroup
 	begin := func(what string, run func(context.Context) error) {
@@ -87,6 +91,7 @@ func (s *server) serve(ctx context.Context, src *source) error {
 	}
 	if err := s.open(begin, src.config); err != nil {
 		cancel(err)
+		s.cas.close()
 		err = errors.Join(err, s.driver.Shutdown(ctx))
 		wg.Wait()
 		return err
@@ -122,6 +127,7 @@ func (s *server) end(ctx context.Context, cancel context.CancelCauseFunc, wg *sy
 	// A second signal ends the grace.
 	drain, stop = signal.NotifyContext(drain, os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	s.cas.close()
 	err := s.driver.Shutdown(drain)
 	cancel(nil)
 	wg.Wait()
@@ -190,6 +196,10 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 	s.mu.Lock()
 	s.config = src.config
 	s.mu.Unlock()
+	// The CAs outlive this call: they are ended with the program.
+	if err := s.cas.set(context.WithoutCancel(ctx), src.config.Deployment.Site(src.config.Site)); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

@@ -118,12 +118,18 @@ func printStatus(w io.Writer, s, last *Status) {
 			number(l.Active), number(l.Total), traffic(s, last, i, true), traffic(s, last, i, false), reasons(l.Dropped))
 	}
 	t.Flush()
+	printRADIUS(w, s)
+	printHandshakes(w, &s.Stats)
 	for _, p := range s.Pools {
 		for _, b := range p.Backends {
 			if b.Cause != "" {
 				fmt.Fprintf(w, "\n%s: %s", b.Name, b.Cause)
 			}
 		}
+	}
+	for i := range s.Certificates {
+		fmt.Fprintln(w)
+		printCertificate(w, &s.Certificates[i])
 	}
 	for _, l := range s.Listeners {
 		if l.Error != "" {

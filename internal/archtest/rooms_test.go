@@ -30,6 +30,7 @@ const (
 	goPlugin = "github.com/hashicorp/go-plugin"
 	grpc     = "google.golang.org/grpc"
 	protobuf = "google.golang.org/protobuf"
+	pkcs12   = "software.sslmate.com/src/go-pkcs12"
 )
 
 // anything allows every module.
@@ -48,9 +49,16 @@ var rooms = []room{
 	{match: "lb/lbotel", ours: []string{"lb"}, modules: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, reach: 3},
 
 	{match: "ikev2", ours: []string{"lb"}},
+	{match: "ikev2/capture", ours: []string{"ikev2"}, modules: []string{"github.com/gopacket/gopacket", sys, xnet}, reach: 3},
 	{match: "sstp", ours: []string{"lb"}},
-	{match: "sstp/acme", ours: []string{"sstp"}, modules: []string{"github.com/caddyserver/certmagic"}, reach: 24},
+	{match: "sstp/pfx", ours: []string{"sstp"}, modules: []string{pkcs12}, reach: 2},
+	{match: "sstp/acme", ours: []string{"sstp"}, modules: []string{"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"}, reach: 24},
 	{match: "radius", ours: []string{"lb"}, modules: []string{layeh}},
+	{match: "radius/spool"},
+	{match: "radius/accounting", ours: []string{"lb", "radius", "radius/spool"}},
+	{match: "radius/radsec", ours: []string{"lb", "radius"}},
+	{match: "radius/eaptls", ours: []string{"radius"}},
+	{match: "radius/npscert", ours: []string{"radius", "radius/eaptls"}},
 
 	{match: "geo"},
 	{match: "geo/geodns", ours: []string{"geo"}, modules: []string{"github.com/miekg/dns"}, reach: 8},
@@ -59,7 +67,7 @@ var rooms = []room{
 	{match: "profilexml/rasphone"},
 
 	{match: "plugins"},
-	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "ikev2", "sstp", "radius", "geo"}, reach: 1},
+	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 1},
 	{match: "plugins/proto/v1", modules: []string{grpc, protobuf}, reach: 8},
 	{match: "plugins/host", ours: outside, modules: pluginModules, reach: 24},
 	{match: "plugins/sdk", ours: outside, modules: pluginModules, reach: 24},
@@ -99,7 +107,7 @@ type wall struct {
 
 var (
 	engines   = []string{"lb/udp", "lb/tcp"}
-	protocols = []string{"ikev2", "sstp/...", "radius"}
+	protocols = []string{"ikev2", "sstp/...", "radius/..."}
 )
 
 // walls come in the order in which they explain best: the first that matches
@@ -110,18 +118,18 @@ var walls = []wall{
 	{from: engines, to: engines, why: "datagrams and streams are served by different engines that share a Balancer, not code"},
 	{from: engines, to: []string{"plugins/..."}, why: "engines carry bytes; a deployment is turned into engines by plugins/builtin"},
 	{from: protocols, to: engines, why: "protocols judge bytes and open no listener; programs put them and engines together"},
-	{from: []string{"ikev2"}, to: []string{"sstp/...", "radius"}, why: "each protocol stands alone, so that a program takes only what it balances"},
-	{from: []string{"sstp/..."}, to: []string{"ikev2", "radius"}, why: "each protocol stands alone, so that a program takes only what it balances"},
-	{from: []string{"radius"}, to: []string{"ikev2", "sstp/..."}, why: "each protocol stands alone, so that a program takes only what it balances"},
+	{from: []string{"ikev2"}, to: []string{"sstp/...", "radius/..."}, why: "each protocol stands alone, so that a program takes only what it balances"},
+	{from: []string{"sstp/..."}, to: []string{"ikev2", "radius/..."}, why: "each protocol stands alone, so that a program takes only what it balances"},
+	{from: []string{"radius/..."}, to: []string{"ikev2", "sstp/..."}, why: "each protocol stands alone, so that a program takes only what it balances"},
 	{from: protocols, to: []string{"plugins/..."}, why: "a protocol is useful without a deployment"},
 	{from: []string{"lb/lbotel"}, to: engines, why: "it reads Stats; an adapter must not bring engines along"},
-	{from: []string{"lb/lbtest"}, to: append([]string{"ikev2", "sstp/...", "radius"}, engines...), why: "the conformance suites are for anybody's Classifier, Picker and Prober, so they favour none"},
+	{from: []string{"lb/lbtest"}, to: append([]string{"ikev2", "sstp/...", "radius/..."}, engines...), why: "the conformance suites are for anybody's Classifier, Picker and Prober, so they favour none"},
 	{from: []string{"geo"}, to: []string{"..."}, why: "the policy of sites is plain data; it is told facts"},
 	{from: []string{"profilexml"}, to: []string{"..."}, why: "profilexml is a leaf: a program that writes profiles balances nothing"},
 	{from: []string{"profilexml/rasphone"}, to: []string{"..."}, why: "rasphone is a leaf: it edits one file format"},
 	{from: []string{"plugins"}, to: []string{"..."}, why: "the contract of plugins is plain Go, so that a vendor's driver needs nothing of ours but it"},
 	{from: []string{"plugins/builtin"}, to: []string{goPlugin, grpc, "plugins/host", "plugins/sdk"}, why: "the built-in driver is served in this process; it speaks to no other"},
-	{from: []string{"plugins/host", "plugins/sdk", "plugins/plugintest", "plugins/proto/...", "plugins/vendors/..."}, to: []string{"lb/...", "ikev2", "sstp/...", "radius", "plugins/builtin"}, why: "a plugin configures somebody else's box: it has no business with engines and protocols"},
+	{from: []string{"plugins/host", "plugins/sdk", "plugins/plugintest", "plugins/proto/...", "plugins/vendors/..."}, to: []string{"lb/...", "ikev2", "sstp/...", "radius/...", "plugins/builtin"}, why: "a plugin configures somebody else's box: it has no business with engines and protocols"},
 	{from: []string{"..."}, to: []string{"examples/..."}, why: "examples are programs, and nobody's library"},
 	{from: []string{"..."}, to: []string{"internal/archtest"}, why: "it has nothing to import"},
 }

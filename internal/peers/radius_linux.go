@@ -29,6 +29,8 @@ type RADIUSServer struct {
 	// Fragment is the largest part of a TLS message that is sent at once, and
 	// 0 means 1,000: large certificates take several rounds.
 	Fragment int
+	// Secret is what it shares with its clients; empty means RADIUSSecret.
+	Secret string
 }
 
 // A FreeRADIUS is a server that runs in a Host.
@@ -50,8 +52,11 @@ func (h *Host) FreeRADIUS(c RADIUSServer) *FreeRADIUS {
 	if c.Fragment == 0 {
 		c.Fragment = 1000
 	}
+	if c.Secret == "" {
+		c.Secret = RADIUSSecret
+	}
 	files := map[string][]byte{
-		"radiusd.conf": fmt.Appendf(nil, radiusdConf, f.Dir, RADIUSSecret, c.Fragment),
+		"radiusd.conf": fmt.Appendf(nil, radiusdConf, f.Dir, c.Secret, c.Fragment),
 		"users":        fmt.Appendf(nil, "DEFAULT User-Name =~ \"^user\", Cleartext-Password := \"%s\"\n\tReply-Message := \"%s\"\n", Password, c.Name),
 		"own.pem":      append(append([]byte(nil), leaf.Cert...), c.PKI.IntermediatePEM()...),
 		"own.key":      leaf.Key,
@@ -296,6 +301,8 @@ type EAP struct {
 	PKI *PKI
 	// Fragment is as in RADIUSServer.
 	Fragment int
+	// FramedMTU is what the client says its MTU is; 0 means 1400.
+	FramedMTU int
 	// Timeout is how long it may take; 0 means 30 s.
 	Timeout time.Duration
 }
@@ -334,8 +341,14 @@ func (h *Host) EAP(e EAP) (EAPResult, error) {
 	if err := write(dir, files); err != nil {
 		return EAPResult{}, err
 	}
-	out, err := h.Run("eapol_test", "-c", filepath.Join(dir, "conf"), "-a", e.Server.Addr().String(),
-		"-p", strconv.Itoa(int(e.Server.Port())), "-s", RADIUSSecret, "-M", mac, "-t", strconv.Itoa(int(e.Timeout.Seconds())))
+	argv := []string{
+		"eapol_test", "-c", filepath.Join(dir, "conf"), "-a", e.Server.Addr().String(),
+		"-p", strconv.Itoa(int(e.Server.Port())), "-s", RADIUSSecret, "-M", mac, "-t", strconv.Itoa(int(e.Timeout.Seconds())),
+	}
+	if e.FramedMTU > 0 {
+		argv = append(argv, fmt.Sprintf("-N12:d:%d", e.FramedMTU))
+	}
+	out, err := h.Run(argv...)
 	r := EAPResult{
 		Rounds:      strings.Count(out, "Received RADIUS message"),
 		Retransmits: strings.Count(out, "Resending RADIUS message"),

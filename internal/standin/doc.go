@@ -13,8 +13,10 @@
 //     the keys of that exchange. So an answer proves which gateway gave it.
 //     Cookies, INVALID_KE_PAYLOAD, NO_PROPOSAL_CHOSEN, fragments (RFC 7383),
 //     IKE SA rekeying and moving to another address (RFC 4555) work.
-//   - SSTP: TLS, the long-lived POST, the call's set-up with its crypto
-//     binding, echo and data frames (MS-SSTP).
+//   - SSTP: TLS or plain HTTP, the long-lived POST, the call's set-up with its
+//     crypto binding, naks, aborts, echo, timers and data frames (MS-SSTP), and
+//     in it PPP with LCP, MS-CHAPv2 and IPCP, whose keys the binding takes. A
+//     gateway can be told to be wrong in the ways that real ones are.
 //   - RADIUS: passwords hidden with the secret, Message-Authenticator,
 //     conversations of several rounds held together by State, accounting.
 //
@@ -23,10 +25,10 @@
 //   - What travels in ESP is not IP but a numbered message that is sent back
 //     with the gateway's name.
 //   - No child SA is rekeyed, and there are no certificates or EAP within IKE.
-//   - There is no PPP negotiation in SSTP: a client names itself by an LCP
-//     Identification (RFC 1570) and measures with LCP Echo. The crypto binding is
-//     computed and checked, but its key is the one the specification prescribes
-//     when PPP authenticated nobody: all zero.
+//   - Unless its gateway has passwords, a client of SSTP doesn't log in: it
+//     names itself by an LCP Identification (RFC 1570) and measures with LCP
+//     Echo. The key of its crypto binding is then the one that the specification
+//     prescribes when PPP authenticated nobody: all zero.
 //   - The EAP method is made up: it has rounds and a proof, but no TLS.
 //
 // # Books

@@ -4,7 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -85,84 +85,106 @@ func TestSSTPGatewayIsUpToTheProber(t *testing.T) {
 	}
 }
 
-func TestSSTPRefuses(t *testing.T) {
-	w := newSSTPWorld(t, t.Context())
-	good, evil := w.Certificate.Certificate[0], []byte("the certificate of a man in the middle")
+// says reports whether a client's or a gateway's error says text.
+func says(log *bytes.Buffer, mu *sync.Mutex, text string) func() bool {
+	return func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(log.String(), text)
+	}
+}
+
+// lockedWriter is a Buffer for two.
+type lockedWriter struct {
+	mu *sync.Mutex
+	b  *bytes.Buffer
+}
+
+func (w lockedWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(b)
+}
+
+func TestSSTPBinding(t *testing.T) {
+	refused := "CALL_ABORT STATUS_INFO{CRYPTO_BINDING VALUE_NOT_SUPPORTED}"
 	for name, tc := range map[string]struct {
-		leaf  []byte
-		spoil func([]byte)
-		want  []byte // status info, or nil for a connection that goes on
+		bend func(g *SSTPGateway, c *SSTPClient)
+		want string // what the gateway aborts with; empty for a call that comes up
 	}{
-		"right":       {leaf: good},
-		"other leaf":  {leaf: evil, want: []byte{0, 0, 0, 3, 0, 0, 0, 4}},
-		"wrong nonce": {leaf: good, spoil: func(b []byte) { b[16]++ }, want: []byte{0, 0, 0, 3, 0, 0, 0, 4}},
-		"wrong MAC":   {leaf: good, spoil: func(b []byte) { b[111]++ }, want: []byte{0, 0, 0, 3, 0, 0, 0, 4}},
-		"SHA1":        {leaf: good, spoil: func(b []byte) { b[15] = 1 }, want: []byte{0, 0, 0, 3, 0, 0, 0, 4}},
+		"right":      {func(*SSTPGateway, *SSTPClient) {}, ""},
+		"SHA-1 only": {func(g *SSTPGateway, _ *SSTPClient) { g.Hashes = sstp.HashSHA1 }, ""},
+		"MS-CHAPv2": {func(g *SSTPGateway, c *SSTPClient) {
+			g.Passwords, c.Password = map[string]string{"alice": "s3cret"}, "s3cret"
+		}, ""},
+		"in single bytes": {func(_ *SSTPGateway, c *SSTPClient) { c.Bytewise, c.Pipelined = true, true }, ""},
+		"other leaf":      {func(_ *SSTPGateway, c *SSTPClient) { c.Leaf = []byte("the leaf of somebody else") }, refused},
+		"other hash set":  {func(g *SSTPGateway, _ *SSTPClient) { g.Hash = sstp.Fingerprint{1} }, refused},
+		"wrong nonce":     {func(_ *SSTPGateway, c *SSTPClient) { c.Spoil = func(b *sstp.Binding) { b.Nonce[0]++ } }, refused},
+		"wrong MAC":       {func(_ *SSTPGateway, c *SSTPClient) { c.Spoil = func(b *sstp.Binding) { b.MAC[0]++ } }, refused},
+		"hash not offered": {func(g *SSTPGateway, c *SSTPClient) {
+			g.Hashes = sstp.HashSHA256
+			c.Spoil = func(b *sstp.Binding) { b.Hash = sstp.HashSHA1 }
+		}, refused},
+		"wrong password": {func(g *SSTPGateway, c *SSTPClient) {
+			g.Passwords, c.Password = map[string]string{"alice": "s3cret"}, "x"
+		}, "E=691"},
+		"an abort of its own": {func(g *SSTPGateway, _ *SSTPClient) {
+			g.SetFault(SSTPFault{Abort: &sstp.StatusInfo{Attribute: sstp.AttrNone, Status: sstp.StatusUnacceptedFrame}})
+		}, "CALL_ABORT STATUS_INFO{NO_ERROR UNACCEPTED_FRAME_RECEIVED}"},
+		"no ports":  {func(g *SSTPGateway, _ *SSTPClient) { g.SetFault(SSTPFault{Status: 503}) }, "answered 503"},
+		"not Plain": {func(_ *SSTPGateway, c *SSTPClient) { c.Plain = true }, "EOF"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := tls.Dial("tcp", w.addr.String(), &tls.Config{ServerName: "vpn.example", RootCAs: w.client.RootCAs})
-			if err != nil {
-				t.Fatal(err)
+			w := newSSTPWorld(t, t.Context())
+			var mu sync.Mutex
+			var log bytes.Buffer
+			w.client.Logger = slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil))
+			tc.bend(w.SSTPGateway, w.client)
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			defer cancel()
+			wg.Go(func() { w.client.Run(ctx) })
+			if tc.want == "" {
+				until(t, "three answers", func() bool { return w.client.Status().Received >= 3 })
+				return
 			}
-			defer c.Close()
-			r := bufio.NewReader(c)
-			// Everything at once, as a client may send it.
-			c.Write([]byte("SSTP_DUPLEX_POST " + sstp.Path + "?tenantid=x HTTP/1.1\r\nHost: x\r\nContent-Length: " + sstpLength + "\r\n\r\n"))
-			c.Write(control(callConnectRequest, attrProtocol, []byte{0, protocolPPP}))
-			first, fields, err := readHead(r)
-			if first != "HTTP/1.1 200" || fields["content-length"] != sstpLength || err != nil {
-				t.Fatalf("answer %q %v, %v", first, fields, err)
-			}
-			ack, err := readSSTP(r)
-			if err != nil || ack.kind != callConnectAck || len(ack.whole) != 48 {
-				t.Fatalf("ack %+v, %v; want 48 bytes", ack, err)
-			}
-			c.Write(lcp(lcpIdentification, 1, []byte("bob")))
-			b := bindCall(ack.attrs[attrBindingReq][4:], tc.leaf)
-			if len(b) != 112 {
-				t.Fatalf("CALL_CONNECTED has %d bytes, not 112", len(b))
-			}
-			if tc.spoil != nil {
-				tc.spoil(b)
-			}
-			c.Write(b)
-			c.Write(control(echoRequest, 0, nil))
-			p, err := readSSTP(r)
-			switch {
-			case err != nil:
-				t.Fatal(err)
-			case tc.want == nil && p.kind != echoResponse:
-				t.Errorf("packet %x; want an echo response", p.whole)
-			case tc.want != nil && (p.kind != callAbort || !bytes.Equal(p.attrs[attrStatus], tc.want)):
-				t.Errorf("packet %x; want an abort with status %x", p.whole, tc.want)
-			}
+			until(t, tc.want, says(&log, &mu, tc.want))
 		})
 	}
 }
 
 func FuzzSSTP(f *testing.F) {
-	f.Add(control(callConnectRequest, attrProtocol, []byte{0, 1}))
+	f.Add(sstp.AppendConnectRequest(nil))
 	f.Add(lcp(lcpEchoRequest, 1, []byte("x")))
-	f.Add(bindCall(make([]byte, 32), []byte("leaf")))
+	f.Add([]byte{0x10, 0, 0, 14, 0xff, 3, 0xc2, 0x23, 2, 1, 0, 6, 49, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
+		ends := []*PPP{{Server: true, Passwords: func(string) (string, bool) { return "x", true }}, {User: "u", Password: "x"}}
+		for _, e := range ends {
+			e.Send = func([]byte) error { return nil }
+			e.Authenticated = len(b)%2 == 0
+		}
 		for {
 			p, err := readSSTP(r)
 			if err != nil {
 				return
 			}
-			if len(p.whole) < 4 || len(p.whole) > sstpMaxLen {
+			if len(p.whole) < sstp.HeaderLen || len(p.whole) > sstp.MaxPacket {
 				t.Fatalf("packet of %d bytes", len(p.whole))
 			}
 			parseLCP(p.data)
-			checkBinding(p, make([]byte, 32), nil)
+			for _, e := range ends {
+				_ = e.Take(p.data) // that it doesn't panic is enough
+			}
 		}
 	})
 }
 
 func TestReadHeadIsBounded(t *testing.T) {
 	long := "HEAD / HTTP/1.1\r\n" + strings.Repeat("X: y\r\n", 4000)
-	if _, _, err := readHead(bufio.NewReader(strings.NewReader(long))); err == nil {
-		t.Error("a head over 16 KiB was read")
+	if _, err := readHead(bufio.NewReader(strings.NewReader(long))); err == nil {
+		t.Error("a head over 8 KiB was read")
 	}
 }

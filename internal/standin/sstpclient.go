@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +27,21 @@ type SSTPClient struct {
 	ServerName string
 	// RootCAs are the roots it trusts.
 	RootCAs *x509.CertPool
+	// Password, if not empty, has it log in as Name by MS-CHAPv2. The gateway
+	// must have Passwords then, and otherwise not.
+	Password string
+	// Plain speaks plain HTTP, to a gateway that does.
+	Plain bool
+	// Leaf is the DER that it binds calls to where there is no TLS; nil means the
+	// certificate it was shown.
+	Leaf []byte
+	// Spoil, if not nil, may change its crypto binding.
+	Spoil func(*sstp.Binding)
+	// Bytewise has it write each byte by itself; Pipelined has it send its
+	// CALL_CONNECT_REQUEST together with its HTTP request.
+	Bytewise, Pipelined bool
+	// Sessions, if not nil, lets it take up TLS sessions.
+	Sessions tls.ClientSessionCache
 	// Dialer opens connections; nil means a plain one.
 	Dialer *net.Dialer
 	// Every is the time between LCP Echo requests; 0 means a second.
@@ -95,101 +109,223 @@ func (c *SSTPClient) call(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	defer stop()
 	defer raw.Close()
-	t := tls.Client(raw, &tls.Config{ServerName: c.ServerName, RootCAs: c.RootCAs})
 	raw.SetDeadline(time.Now().Add(c.patience()))
-	if err := t.HandshakeContext(ctx); err != nil {
+	conn, leaf := net.Conn(raw), c.Leaf
+	if !c.Plain {
+		t := tls.Client(raw, &tls.Config{
+			ServerName: c.ServerName, RootCAs: c.RootCAs, ClientSessionCache: c.Sessions, NextProtos: []string{"http/1.1"},
+		})
+		if err := t.HandshakeContext(ctx); err != nil {
+			return err
+		}
+		conn = t
+		if leaf == nil {
+			leaf = t.ConnectionState().PeerCertificates[0].Raw
+		}
+	}
+	k := &sstpCaller{c: c, conn: conn, raw: raw, leaf: leaf, r: bufio.NewReader(conn)}
+	if err := k.setUp(); err != nil {
 		return err
 	}
-	r := bufio.NewReader(t)
-	if err := c.setUp(t, r); err != nil {
-		return err
-	}
-	return c.talk(t, r)
+	return k.talk()
 }
 
 func (c *SSTPClient) patience() time.Duration { return orDefault(c.Patience, 10*time.Second) }
 
+// A sstpCaller is one call of an SSTPClient.
+type sstpCaller struct {
+	c         *SSTPClient
+	conn, raw net.Conn
+	leaf      []byte
+	r         *bufio.Reader
+	ppp       *PPP
+	mu        sync.Mutex // one write at a time
+}
+
+func (k *sstpCaller) write(b []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.c.Bytewise {
+		_, err := k.conn.Write(b)
+		return err
+	}
+	for i := range b {
+		if _, err := k.conn.Write(b[i : i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // setUp does what comes before data: HTTP, the request for the call, the client's
-// name, and the crypto binding.
-func (c *SSTPClient) setUp(t *tls.Conn, r *bufio.Reader) error {
+// name or its login, and the crypto binding (MS-SSTP §3.2).
+func (k *sstpCaller) setUp() error {
 	id := randomBytes(16)
-	_, err := fmt.Fprintf(t, "SSTP_DUPLEX_POST %s HTTP/1.1\r\nContent-Length: %s\r\nHost: %s\r\n"+
-		"SSTPCORRELATIONID: {%X-%X-%X-%X-%X}\r\n\r\n", sstp.Path, sstpLength, c.ServerName, id[:4], id[4:6], id[6:8], id[8:10], id[10:])
+	q := sstp.TunnelRequest(k.c.ServerName, fmt.Sprintf("{%X-%X-%X-%X-%X}", id[:4], id[4:6], id[6:8], id[8:10], id[10:]))
+	hello := q.Append(nil)
+	if k.c.Pipelined {
+		hello = sstp.AppendConnectRequest(hello)
+	}
+	if err := k.write(hello); err != nil {
+		return err
+	}
+	b, err := readHead(k.r)
 	if err != nil {
 		return err
 	}
-	first, fields, err := readHead(r)
+	a, _, err := sstp.ParseResponse(b)
+	if err != nil || a.Status != 200 || a.Length != sstp.ContentLength {
+		return errors.Join(fmt.Errorf("standin: SSTP_DUPLEX_POST was answered %d", a.Status), err)
+	}
+	if !k.c.Pipelined {
+		if err := k.write(sstp.AppendConnectRequest(nil)); err != nil {
+			return err
+		}
+	}
+	p, err := readSSTP(k.r)
 	if err != nil {
 		return err
 	}
-	if status, _ := strings.CutPrefix(first, "HTTP/1.1 "); !strings.HasPrefix(status, "200") || fields["content-length"] != sstpLength {
-		return fmt.Errorf("standin: SSTP_DUPLEX_POST was answered %q", first)
+	value, _ := p.Value(sstp.AttrBindingRequest)
+	ask, err := sstp.ParseBindingRequest(value)
+	if !p.control || p.Type != sstp.CallConnectAck || err != nil {
+		return errors.Join(fmt.Errorf("standin: the gateway did not accept the call: %v", &p.Message), err)
 	}
-	if _, err := t.Write(control(callConnectRequest, attrProtocol, []byte{0, protocolPPP})); err != nil {
-		return err
-	}
-	p, err := readSSTP(r)
+	key, err := k.login()
 	if err != nil {
 		return err
 	}
-	ask := p.attrs[attrBindingReq]
-	if !p.control || p.kind != callConnectAck || len(ask) != 36 || ask[3]&hashSHA256 == 0 {
-		return errors.New("standin: the gateway did not accept the call")
-	}
-	if _, err := t.Write(lcp(lcpIdentification, 1, []byte(c.Name))); err != nil {
+	bind, err := sstp.NewBinding(&ask, k.leaf, key)
+	if err != nil {
 		return err
 	}
-	_, err = t.Write(bindCall(ask[4:], t.ConnectionState().PeerCertificates[0].Raw))
-	return err
+	if k.c.Spoil != nil {
+		k.c.Spoil(&bind)
+	}
+	if err := k.write(sstp.AppendConnected(nil, &bind)); err != nil || k.ppp == nil {
+		return err
+	}
+	if err := k.ppp.Begin(); err != nil {
+		return err
+	}
+	for !k.ppp.Up {
+		if err := k.frame(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// login says who the client is, and returns the key that this gives.
+func (k *sstpCaller) login() (sstp.Key, error) {
+	if k.c.Password == "" {
+		return sstp.Key{}, k.write(lcp(lcpIdentification, 1, []byte(k.c.Name)))
+	}
+	k.ppp = &PPP{User: k.c.Name, Password: k.c.Password, Send: func(frame []byte) error {
+		b, err := sstp.AppendData(nil, frame)
+		if err != nil {
+			return err
+		}
+		return k.write(b)
+	}}
+	if err := k.ppp.Begin(); err != nil {
+		return sstp.Key{}, err
+	}
+	for !k.ppp.Authenticated {
+		if err := k.frame(); err != nil {
+			return sstp.Key{}, err
+		}
+	}
+	return k.ppp.Key, nil
+}
+
+// frame takes one packet while the tunnel is set up.
+func (k *sstpCaller) frame() error {
+	p, err := readSSTP(k.r)
+	switch {
+	case err != nil:
+		return err
+	case !p.control:
+		return k.ppp.Take(p.data)
+	case p.Type == sstp.CallAbort:
+		return aborted(&p.Message)
+	}
+	return nil
+}
+
+// aborted says how a gateway aborted a call.
+func aborted(m *sstp.Message) error {
+	return fmt.Errorf("standin: the gateway aborted the call: %v", m)
 }
 
 // talk sends LCP Echo requests and reads what comes until the call is over.
-func (c *SSTPClient) talk(t *tls.Conn, r *bufio.Reader) error {
+func (k *sstpCaller) talk() error {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(done)
-	defer t.NetConn().Close() // frees a Write that waits
-	wg.Go(func() { c.echo(t, done) })
+	defer k.raw.Close() // frees a Write that waits
+	wg.Go(func() { k.echo(done) })
 	for {
-		t.SetReadDeadline(time.Now().Add(c.patience()))
-		p, err := readSSTP(r)
+		k.conn.SetReadDeadline(time.Now().Add(k.c.patience()))
+		p, err := readSSTP(k.r)
 		if err != nil {
 			return err
 		}
 		switch {
 		case !p.control:
-			if code, _, data, ok := parseLCP(p.data); ok && code == lcpEchoReply {
-				c.heard(string(data))
-			}
-		case p.kind == echoRequest:
-			if _, err := t.Write(control(echoResponse, 0, nil)); err != nil {
+			if err := k.heard(p.data); err != nil {
 				return err
 			}
-		case p.kind == callAbort:
-			return fmt.Errorf("standin: the gateway aborted the call: status %x", p.attrs[attrStatus])
-		case p.kind == callDisconnect:
-			_, err := t.Write(control(callDisconnectAck, 0, nil))
-			return errors.Join(errDeleted, err)
+		case p.Type == sstp.EchoRequest:
+			if err := k.write(sstp.AppendControl(nil, sstp.EchoResponse)); err != nil {
+				return err
+			}
+		case p.Type == sstp.CallAbort:
+			return aborted(&p.Message)
+		case p.Type == sstp.CallDisconnect:
+			return errors.Join(errDeleted, k.write(sstp.AppendControl(nil, sstp.CallDisconnectAck)))
 		}
 	}
 }
 
-func (c *SSTPClient) echo(t *tls.Conn, done <-chan struct{}) {
-	tick := time.NewTicker(orDefault(c.Every, time.Second))
+// echo sends what is to be sent back: LCP Echo requests, or IP packets if there is
+// an address.
+func (k *sstpCaller) echo(done <-chan struct{}) {
+	tick := time.NewTicker(orDefault(k.c.Every, time.Second))
 	defer tick.Stop()
 	for id := uint8(1); ; id++ {
-		t.SetWriteDeadline(time.Now().Add(c.patience()))
-		if _, err := t.Write(lcp(lcpEchoRequest, id, []byte(rand.Text()))); err != nil {
+		k.conn.SetWriteDeadline(time.Now().Add(k.c.patience()))
+		b := lcp(lcpEchoRequest, id, []byte(rand.Text()))
+		if k.ppp != nil {
+			ip := append([]byte{0xff, 0x03, 0, protoIP, 0x45, 0, 0, 20 + 26, 0, id, 0, 0, 64, 253, 0, 0}, k.ppp.Assigned[:]...)
+			b, _ = sstp.AppendData(nil, append(append(ip, 192, 0, 2, 1), rand.Text()...)) // it is short
+		}
+		if err := k.write(b); err != nil {
 			return
 		}
-		c.note(func(s *TunnelStatus) { s.Sent++ })
+		k.c.note(func(s *TunnelStatus) { s.Sent++ })
 		select {
 		case <-done:
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// heard takes a frame.
+func (k *sstpCaller) heard(frame []byte) error {
+	if k.ppp != nil {
+		if len(frame) > 4 && frame[2] == 0 && frame[3] == protoIP {
+			k.c.heard("gateway")
+			return nil
+		}
+		return k.ppp.Take(frame)
+	}
+	if code, _, data, ok := parseLCP(frame); ok && code == lcpEchoReply {
+		k.c.heard(string(data))
+	}
+	return nil
 }
 
 // heard notes an answer. The first one proves that the call is up.

@@ -34,23 +34,33 @@ func (e *Engine) connect(ctx context.Context, st *stream, v *lb.Verdict) (net.Co
 		if e.Port == 0 {
 			target = netip.AddrPortFrom(r.Member.Addr, st.flow.Service)
 		}
-		conn, err := e.dial(ctx, st.flow.Client, target)
-		switch {
-		case err == nil:
-			e.tune(conn)
-			return conn, r, 0, nil
-		case ctx.Err() != nil:
-			return nil, r, RefusedClosing, err
-		case ours(err):
-			e.logger().Log(ctx, e.grave(), "can't connect to any backend: this machine is to blame", "target", target, "err", err)
-			return nil, r, RefusedLocal, err
+		conn, why, err := e.reach(ctx, st, r.Member, target)
+		if err == nil || why != RefusedUnreachable {
+			return conn, r, why, err
 		}
-		e.count.unreachable.Add(1)
-		e.Trace.unreachable(r.Member, target, err)
-		e.logger().Log(ctx, e.grave(), "backend can't be reached", "backend", r.Member.Name, "target", target, "err", err)
 		avoid, last = append(avoid, r.Member.ID), err
 	}
 	return nil, lb.Route{}, RefusedUnreachable, last
+}
+
+// reach connects to one backend, and tells of it if it can't be reached, which is
+// RefusedUnreachable.
+func (e *Engine) reach(ctx context.Context, st *stream, m *lb.Member, target netip.AddrPort) (net.Conn, Refusal, error) {
+	conn, err := e.dial(ctx, st.flow.Client, target)
+	switch {
+	case err == nil:
+		e.tune(conn)
+		return conn, 0, nil
+	case ctx.Err() != nil:
+		return nil, RefusedClosing, err
+	case ours(err):
+		e.logger().Log(ctx, e.grave(), "can't connect to any backend: this machine is to blame", "target", target, "err", err)
+		return nil, RefusedLocal, err
+	}
+	e.count.unreachable.Add(1)
+	e.Trace.unreachable(m, target, err)
+	e.logger().Log(ctx, e.grave(), "backend can't be reached", "backend", m.Name, "target", target, "err", err)
+	return nil, RefusedUnreachable, err
 }
 
 // grave is the level at which a failure to connect is logged: a warning at most

@@ -55,6 +55,10 @@ type Engine struct {
 	// connection is picked for on its own, without waiting for a byte, and
 	// the Table isn't used. With [lb.ByAddr] a client keeps its backend.
 	Sniffer lb.Sniffer
+	// Terminator, if not nil, is handed each connection, once the Sniffer has
+	// named its client, to end its TLS say. It then does what is said above of
+	// choosing and connecting, with the help of the engine. Tries is its own.
+	Terminator lb.Terminator
 	// Port is where backends are reached; 0 means the port the client came to.
 	Port uint16
 	// Transparent connects to backends from the client's address (Linux,
@@ -108,6 +112,7 @@ type Engine struct {
 
 	count   counters
 	buffers sync.Pool // of *[MaxSniff]byte
+	smalls  sync.Pool // of *[smallBuffer]byte
 	pipes   pipes
 	warned  atomic.Int64 // second of the last warning, as Unix time
 

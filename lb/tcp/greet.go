@@ -162,6 +162,6 @@ func (e *Engine) first(st *stream, h *head) error {
 		header, rest = len(line), append(line, rest...)
 	}
 	n, err := st.backend.Write(rest)
-	st.sent.n.Add(uint64(max(n-header, 0)))
+	st.sent.add(n - header)
 	return err
 }

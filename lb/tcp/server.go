@@ -137,6 +137,10 @@ func (s *server) serve(ctx context.Context, cancel context.CancelFunc, st *strea
 		return
 	}
 	st.dialing(cancel)
+	if e.Terminator != nil {
+		s.terminate(ctx, st, head, &v)
+		return
+	}
 	conn, r, why, err := e.connect(ctx, st, &v)
 	if err != nil {
 		s.refuse(st, why, err)
@@ -155,7 +159,10 @@ func (s *server) serve(ctx context.Context, cancel context.CancelFunc, st *strea
 		l.Debug("stream opened", "client", st.flow.Client, "backend", r.Member.Name, "why", r.Why.String())
 	}
 	s.recheck(st)
-	st.carry(e, head)
+	st.carry(e, st.client, st.backend, func() error {
+		defer e.freeHead(head)
+		return e.first(st, head)
+	})
 	s.closed(st)
 }
 
@@ -166,7 +173,7 @@ func (s *server) closed(st *stream) {
 	e.count.ended[sum.End].Add(1)
 	e.Trace.closed(&sum)
 	if l := e.logger(); l.Enabled(context.Background(), slog.LevelDebug) {
-		l.Debug("stream closed", "client", st.flow.Client, "backend", sum.Member.Name, "end", sum.End.String(),
+		l.Debug("stream closed", "client", st.flow.Client, "backend", st.name(), "end", sum.End.String(),
 			"first", sum.First.String(), "took", sum.Took, "sent", sum.Sent, "received", sum.Received, "err", sum.Err)
 	}
 }
@@ -174,7 +181,11 @@ func (s *server) closed(st *stream) {
 // refuse ends a connection that has not become a stream.
 func (s *server) refuse(st *stream, why Refusal, err error) {
 	e := s.e
-	st.cut(EndClosing, SideNone, nil)
+	end := EndClosing
+	if why == RefusedHandshake {
+		end = EndDone // a reset could overtake what the client was told
+	}
+	st.cut(end, SideNone, nil)
 	e.count.refused[why].Add(1)
 	e.Trace.refused(st.flow, why, err)
 	if l := e.logger(); l.Enabled(context.Background(), slog.LevelDebug) {
@@ -259,8 +270,8 @@ func (s *server) look(now time.Time, idle time.Duration) {
 	for st := range s.streams {
 		m := st.joined.Load()
 		switch {
-		case m == nil: // its own time limits apply
-		case changed && !usable(view, m.ID):
+		case m == nil && !st.carried.Load(): // its own time limits apply
+		case changed && m != nil && !usable(view, m.ID):
 			st.cut(EndBackend, SideNone, nil)
 		case scan && st.idle(now) >= idle:
 			st.cut(EndIdle, SideNone, nil)

@@ -174,7 +174,7 @@ func (s *splicer) run(p *progress) (action, error) {
 				return writing, s.err
 			}
 			p.spliced.Add(uint64(s.n))
-			p.n.Add(uint64(s.n))
+			p.add(s.n)
 		}
 		s.release()
 	}

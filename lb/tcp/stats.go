@@ -28,12 +28,15 @@ const (
 	RefusedGone
 	// RefusedClosing: the engine was being closed.
 	RefusedClosing
+	// RefusedHandshake: the Terminator couldn't make sense of it, or didn't
+	// let it in.
+	RefusedHandshake
 
 	refusals
 )
 
 var refusalText = [refusals]string{
-	"limit", "proxy_header", "bytes", "no_backend", "unreachable", "local", "gone", "closing",
+	"limit", "proxy_header", "bytes", "no_backend", "unreachable", "local", "gone", "closing", "handshake",
 }
 
 // String returns one word, joined by underscores, as metrics use it.
@@ -108,7 +111,8 @@ func (s Side) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 type Summary struct {
 	// Flow is who came, and to which port.
 	Flow lb.Flow
-	// Member is the backend as it was when the stream began.
+	// Member is the backend as it was when the stream began; nil for a stream
+	// that a Terminator had led elsewhere.
 	Member *lb.Member
 	// Why is how the client came to it.
 	Why lb.Why
@@ -125,6 +129,8 @@ type Summary struct {
 	First Side
 	// Err is the error of a reset; otherwise nil.
 	Err error
+	// Quiet is for how long nothing had moved, either way, when it ended.
+	Quiet time.Duration
 }
 
 // A Trace hears of events. Any of its functions may be nil. They are called
@@ -169,8 +175,9 @@ func (t *Trace) refused(f lb.Flow, why Refusal, err error) {
 // Stats counts what an Engine has done since it was made.
 type Stats struct {
 	// Accepted are all connections from clients; Opened those that reached a
-	// backend.
-	Accepted, Opened uint64
+	// backend, or where a Terminator led them; Answered those that the
+	// Terminator answered by itself.
+	Accepted, Opened, Answered uint64
 	// Refused counts the others by their Refusal.
 	Refused [refusals]uint64
 	// Ended counts the opened ones that have ended, by their End.
@@ -201,10 +208,10 @@ func (s *Stats) RefusedTotal() uint64 {
 }
 
 type counters struct {
-	accepted, opened, unreachable, retried atomic.Uint64
-	sniffTimeouts, acceptErrors            atomic.Uint64
-	refused                                [refusals]atomic.Uint64
-	ended                                  [ends]atomic.Uint64
+	accepted, opened, answered, unreachable, retried atomic.Uint64
+	sniffTimeouts, acceptErrors                      atomic.Uint64
+	refused                                          [refusals]atomic.Uint64
+	ended                                            [ends]atomic.Uint64
 	// Of streams that have ended; written with server.mu held.
 	sent, received, spliced atomic.Uint64
 	open, sniffing          atomic.Int64
@@ -214,7 +221,7 @@ type counters struct {
 func (e *Engine) Stats() Stats {
 	c := &e.count
 	s := Stats{
-		Accepted: c.accepted.Load(), Opened: c.opened.Load(),
+		Accepted: c.accepted.Load(), Opened: c.opened.Load(), Answered: c.answered.Load(),
 		Unreachable: c.unreachable.Load(), Retried: c.retried.Load(),
 		SniffTimeouts: c.sniffTimeouts.Load(), AcceptErrors: c.acceptErrors.Load(),
 		Open: int(c.open.Load()), Sniffing: int(c.sniffing.Load()),

@@ -2,8 +2,6 @@ package tcp
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -27,6 +25,7 @@ type stream struct {
 	why     lb.Why
 	backend net.Conn
 	joined  atomic.Pointer[lb.Member]
+	carried atomic.Bool // its bytes move
 
 	sent, received progress
 
@@ -45,6 +44,15 @@ type stream struct {
 // progress counts the bytes of one direction.
 type progress struct {
 	n, spliced atomic.Uint64
+	last       atomic.Int64 // when the last of them moved, as Unix time in ns
+}
+
+// add counts n bytes that have moved now.
+func (p *progress) add(n int) {
+	if n > 0 {
+		p.n.Add(uint64(n))
+		p.last.Store(time.Now().UnixNano())
+	}
 }
 
 // dialing has a cut end what cancel cancels.
@@ -111,17 +119,17 @@ func (st *stream) idle(now time.Time) time.Duration {
 	return now.Sub(st.since)
 }
 
-// carry moves bytes until both directions have ended.
-func (st *stream) carry(e *Engine, head *head) {
+// carry moves bytes until both directions have ended. first sends what comes
+// before the client's further bytes.
+func (st *stream) carry(e *Engine, client, backend net.Conn, first func() error) {
 	var back sync.WaitGroup
 	back.Go(func() {
-		st.direction(e, &st.received, st.client, st.backend, SideClient, SideBackend)
+		st.direction(e, &st.received, client, backend, SideClient, SideBackend)
 	})
-	if err := e.first(st, head); err != nil {
+	if err := first(); err != nil {
 		st.cut(EndReset, SideBackend, err)
 	} else {
-		e.freeHead(head)
-		st.direction(e, &st.sent, st.backend, st.client, SideBackend, SideClient)
+		st.direction(e, &st.sent, backend, client, SideBackend, SideClient)
 	}
 	back.Wait()
 	st.cut(EndDone, SideNone, nil)
@@ -171,28 +179,6 @@ func (e *Engine) move(p *progress, dst, src net.Conn) (action, error) {
 	return e.copy(p, dst, src)
 }
 
-// copy is move through a buffer.
-func (e *Engine) copy(p *progress, dst, src net.Conn) (action, error) {
-	b := e.buffer()
-	defer e.buffers.Put(b)
-	for {
-		n, err := src.Read(b[:])
-		if n > 0 {
-			w, err := dst.Write(b[:n])
-			p.n.Add(uint64(w))
-			if err != nil {
-				return writing, err
-			}
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return reading, nil
-		case err != nil:
-			return reading, err
-		}
-	}
-}
-
 func (e *Engine) buffer() *[MaxSniff]byte {
 	if b, ok := e.buffers.Get().(*[MaxSniff]byte); ok {
 		return b
@@ -207,8 +193,25 @@ func (st *stream) summary() Summary {
 		Flow: st.flow, Member: st.member, Why: st.why,
 		Start: st.start, Took: time.Since(st.start),
 		Sent: st.sent.n.Load(), Received: st.received.n.Load(),
-		End: st.end, First: st.first, Err: st.err,
+		End: st.end, First: st.first, Err: st.err, Quiet: st.quiet(),
 	}
+}
+
+// quiet returns how long ago the last byte moved, either way; 0 if none did.
+func (st *stream) quiet() time.Duration {
+	last := max(st.sent.last.Load(), st.received.last.Load())
+	if last == 0 {
+		return 0
+	}
+	return max(time.Duration(time.Now().UnixNano()-last), 0)
+}
+
+// name returns the name of the backend, or "" if it has none.
+func (st *stream) name() string {
+	if st.member == nil {
+		return ""
+	}
+	return st.member.Name
 }
 
 // addrPort returns a as a value, the zero one if it isn't of TCP.

@@ -150,7 +150,8 @@ func newListener(c *net.UDPConn, e *Engine) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("udp: socket %v: %w", addr, err)
 	}
-	l := &listener{addr: addr, wildcard: addr.Addr().IsUnspecified(), noTrains: e.NoGSO, fd: -1}
+	l := &listener{addr: addr, wildcard: addr.Addr().IsUnspecified(), noTrains: e.NoGSO, fd: -1, unasked: true}
+	l.plain = !l.wildcard && !e.GRO
 	ctlErr := rc.Control(func(fd uintptr) {
 		var sa unix.Sockaddr
 		if sa, err = unix.Getsockname(int(fd)); err != nil {
@@ -217,6 +218,7 @@ func (d *linux) close() error {
 	var last []FlowState
 	for _, w := range d.workers {
 		w.receiveInbox()
+		w.countLosses()
 		w.shard.now = time.Since(d.start)
 		last = w.shard.states(last, w.localOf)
 	}

@@ -117,7 +117,7 @@ type counters struct {
 	clientPackets, clientBytes, backendPackets, backendBytes atomic.Uint64
 	sent, replied, dropped, hidden, refused, full, closing   atomic.Uint64
 	sendErrors, openErrors, unreachable, overflow, trains    atomic.Uint64
-	merged                                                   atomic.Uint64
+	merged, batches                                          atomic.Uint64
 	opened, expired, recycled, evicted, moved                atomic.Uint64
 }
 
@@ -147,6 +147,7 @@ func (c *counters) addTo(s *Stats) {
 		{&s.Overflow, &c.overflow},
 		{&s.Trains, &c.trains},
 		{&s.Merged, &c.merged},
+		{&s.Batches, &c.batches},
 		{&s.Opened, &c.opened},
 		{&s.Expired, &c.expired},
 		{&s.Recycled, &c.recycled},
@@ -225,11 +226,17 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 	}
 	s.heard(f)
 	if f.stage == lb.StageEstablished && s.stays(f) && s.knows(f, &v) {
+		if v.Control {
+			s.control(f.flow, f.member, b, false)
+		}
 		return f
 	}
 	r, err := s.b.Route(&v, f.flow)
 	if err != nil {
 		s.refuse(f.flow, err)
+		if v.Control {
+			s.control(f.flow, nil, b, false)
+		}
 		return nil
 	}
 	f.touched = s.now // Route has touched the client
@@ -237,7 +244,17 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 		return nil
 	}
 	s.looked(f, &v)
+	if v.Control {
+		s.control(f.flow, f.member, b, false)
+	}
 	return f
+}
+
+// control tells of a datagram that is about a session.
+func (s *shard) control(f lb.Flow, m *lb.Member, b []byte, answer bool) {
+	if t := s.e.Trace; t != nil && t.Control != nil {
+		t.Control(f, m, b, answer)
+	}
 }
 
 // awaits reports whether f's backend has told the client of v to come again: with
@@ -341,6 +358,9 @@ func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 	r, err := s.b.Route(&v, fl)
 	if err != nil {
 		s.refuse(fl, err)
+		if v.Control {
+			s.control(fl, nil, b, false)
+		}
 		return nil
 	}
 	if !s.room(max(1, len(r.Ask))) {
@@ -353,6 +373,9 @@ func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 		return nil
 	}
 	s.looked(f, &v)
+	if v.Control {
+		s.control(fl, f.member, b, false)
+	}
 	return f
 }
 
@@ -600,6 +623,9 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 	}
 	f.spoke = true
 	s.heard(f)
+	if v.Control {
+		s.control(f.flow, u.member, b, true)
+	}
 	if v.Stage != lb.StageNone {
 		s.answered(f, &v)
 	}

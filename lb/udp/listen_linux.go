@@ -55,8 +55,6 @@ func (c ListenConfig) set(fd int, v4, wildcard, share bool) error {
 	}
 	setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, c.Buffer)
 	setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, c.Buffer)
-	// Counting what was lost is a comfort, not a condition.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	return nil
 }
 

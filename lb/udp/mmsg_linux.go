@@ -3,6 +3,7 @@ package udp
 import (
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"strconv"
 	"unsafe"
 
@@ -39,7 +40,7 @@ const (
 	maxRuns = 2 * batch
 
 	nameSize = unix.SizeofSockaddrInet6
-	// rxCtlSize takes IPV6_PKTINFO, SO_RXQ_OVFL and UDP_GRO, and something for
+	// rxCtlSize takes IPV6_PKTINFO and UDP_GRO, and something for
 	// options that whoever made a socket has set.
 	rxCtlSize = 192
 	txCtlSize = 64 // IPV6_PKTINFO and UDP_SEGMENT
@@ -67,6 +68,24 @@ func recvmmsg(fd int, h []mmsghdr) (int, unix.Errno) {
 	return int(n), 0
 }
 
+// recvfrom receives one datagram.
+func recvfrom(fd int, b []byte, from *unix.RawSockaddrInet6) (uint32, unix.Errno) {
+	size := uint32(nameSize)
+	n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(&size)))
+	return uint32(n), e
+}
+
+// losses returns how many datagrams a socket has had no room for.
+func losses(fd int) (uint32, bool) {
+	const drops = 8 // SK_MEMINFO_DROPS
+	var info [9]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, e := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	return info[drops], e == 0 && size >= uint32(unsafe.Sizeof(info))
+}
+
 func sendmmsg(fd int, h []mmsghdr) (int, unix.Errno) {
 	n, _, e := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&h[0])), uintptr(len(h)),
 		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
@@ -82,10 +101,26 @@ func sendmsg(fd int, h *unix.Msghdr) unix.Errno {
 	return e
 }
 
+// sendAll sends as many of h as it can, which is at least one, and returns how many.
+func sendAll(fd int, h []mmsghdr) (int, unix.Errno) {
+	m := &h[0]
+	switch {
+	case len(h) > 1:
+		return sendmmsg(fd, h)
+	case m.Iovlen == 1 && m.Controllen == 0:
+		return 1, sendto(fd, unsafe.Slice(m.Iov.Base, m.Iov.Len), m.Name, m.Namelen)
+	}
+	return 1, sendmsg(fd, &m.Msghdr)
+}
+
 // send sends b on a connected socket.
 func send(fd int, b []byte) unix.Errno {
+	return sendto(fd, b, nil, 0)
+}
+
+func sendto(fd int, b []byte, to *byte, size uint32) unix.Errno {
 	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, uintptr(unsafe.Pointer(to)), uintptr(size))
 	return e
 }
 
@@ -115,6 +150,32 @@ func rawAddr(a netip.AddrPort, zone uint32, v6 bool) (sa unix.RawSockaddrInet6, 
 	sa.Family = unix.AF_INET
 	(*unix.RawSockaddrInet4)(unsafe.Pointer(&sa)).Addr = a.Addr().Unmap().As4()
 	return sa, unix.SizeofSockaddrInet4
+}
+
+// connect connects a socket, which takes no time.
+func connect(fd int, to netip.AddrPort) error {
+	a := to.Addr().Unmap()
+	sa, size := rawAddr(netip.AddrPortFrom(a, to.Port()), zoneID(a.Zone()), a.Is6())
+	return rawConnect(fd, &sa, size)
+}
+
+// disconnect takes its address and its port from a socket that wasn't bound to these.
+func disconnect(fd int) error {
+	return rawConnect(fd, &unix.RawSockaddrInet6{Family: unix.AF_UNSPEC}, nameSize)
+}
+
+func rawConnect(fd int, sa *unix.RawSockaddrInet6, size uint32) error {
+	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(sa)), uintptr(size))
+	if e != 0 {
+		return os.NewSyscallError("connect", e)
+	}
+	return nil
+}
+
+// recvNothing takes a datagram from a socket and throws it away.
+func recvNothing(fd int) unix.Errno {
+	_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
+	return e
 }
 
 // toSockaddr is rawAddr for the wrapped calls.
@@ -185,10 +246,10 @@ func linkLocal(a netip.Addr) bool { return a.Is6() && !a.Is4In6() && a.IsLinkLoc
 type arrival struct {
 	addr    [16]byte // it was sent to
 	ifindex uint32
-	to      bool   // addr is known
-	lost    uint32 // how many datagrams the socket has lost so far
-	losses  bool   // lost is known
-	segment int    // it is several datagrams of this size, the last may be smaller; 0: it is one
+	to      bool // addr is known
+	segment int  // it is several datagrams of this size, the last may be smaller; 0: it is one
+
+	listener int // for the worker
 }
 
 // parseArrival reads control messages. What isn't understood is skipped.
@@ -209,8 +270,6 @@ func parseArrival(b []byte) (a arrival) {
 		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
 			p := (*unix.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
 			a.addr, a.ifindex, a.to = p.Addr, p.Ifindex, true
-		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
-			a.lost, a.losses = binary.NativeEndian.Uint32(data), true
 		case h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && len(data) >= 4:
 			a.segment = int(binary.NativeEndian.Uint32(data) & 0xffff) // an int, of what the kernel keeps in 16 bits
 		}

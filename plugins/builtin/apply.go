@@ -72,11 +72,14 @@ type staged struct {
 	running
 	specs   []plugins.Pool // of pools
 	checks  []checkSet     // of pools
+	radius  []parties      // of groups
 	reopen  []*listener    // whose sockets can be opened only when others are closed
 	opened  []*front       // for nothing, if all is called off
 	fresh   []*listener    // not yet served
 	heirs   map[*group]*group
 	renamed []rename
+
+	ringSpecs []stagedRing
 }
 
 type rename struct {
@@ -87,6 +90,9 @@ type rename struct {
 // prepare makes everything that can fail, and changes nothing that runs.
 func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deployment, site *plugins.Site, at string) (*staged, error) {
 	next := &staged{running: running{deployment: dep, site: site}, heirs: make(map[*group]*group)}
+	if err := d.stageRings(old, next, site, at); err != nil {
+		return nil, err
+	}
 	pools := make(map[string]*pool)
 	for i := range site.Pools {
 		spec := site.Pools[i]
@@ -108,12 +114,21 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			if was := find(old.groups, func(g *group) bool { return g.name == spec.Name }); was != nil {
+				g.ike = was.ike // handshakes go on, and so does counting
+			}
 			if err := mayBeTransparent(ctx, g, fmt.Sprintf("%s.groups[%d]", at, i)); err != nil {
 				next.callOff(d)
 				return nil, err
 			}
 		}
+		parties, err := partiesOf(spec, fmt.Sprintf("%s.groups[%d]", at, i))
+		if err != nil {
+			next.callOff(d)
+			return nil, err
+		}
 		next.groups = append(next.groups, g)
+		next.radius = append(next.radius, parties)
 		for j := range spec.Listeners {
 			if err := d.stage(ctx, old, next, g, &spec.Listeners[j], fmt.Sprintf("%s.groups[%d].listeners[%d]", at, i, j)); err != nil {
 				next.callOff(d)
@@ -210,6 +225,8 @@ func find[T any](list []*T, ok func(*T) bool) *T {
 
 // commit has next served in place of old.
 func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) error {
+	d.site.Store(next.site)
+	d.commitRings(old, next)
 	for i, p := range next.pools {
 		if err := d.update(p, &next.specs[i], next.checks[i]); err != nil {
 			return err
@@ -217,7 +234,10 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		d.enforce(p)
 	}
 	d.restoreDrains(next.site.Name, next.pools)
-	done("pool", "backend", "check")
+	if err := next.parties(); err != nil {
+		return err
+	}
+	done("certificate", "pool", "backend", "check")
 
 	for _, r := range next.renamed {
 		r.l.named.Store(&r.name)
@@ -236,6 +256,7 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		d.open(l, flows)
 	}
 	d.now.Store(&next.running)
+	d.startRings(next)
 	for _, l := range old.listeners {
 		if !slices.Contains(next.listeners, l) && !l.draining.Load() {
 			d.linger(l)
@@ -267,7 +288,7 @@ func (d *Driver) replace(old *running, next *staged) map[frontKey][]udp.FlowStat
 	for _, l := range slices.Concat(old.listeners, old.lingering) {
 		switch {
 		case slices.Contains(next.listeners, l):
-		case l.udp != nil && taken(l.key()):
+		case l.datagrams() && taken(l.key()):
 			flows[l.key()] = append(flows[l.key()], l.stop()...)
 		case l.gone():
 		default:

@@ -168,7 +168,7 @@ func (d *Driver) enforce(p *pool) {
 	p.mu.Lock()
 	specs := slices.Clone(p.spec.Backends)
 	p.mu.Unlock()
-	view := p.lb.View()
+	view, ring := p.lb.View(), d.ringOf(p.name)
 	for i := range specs {
 		m := view.ByName(specs[i].Name)
 		if m == nil {
@@ -182,6 +182,9 @@ func (d *Driver) enforce(p *pool) {
 		}
 		if specs[i].Admin == plugins.AdminDisabled {
 			want = drainSet{true, time.Unix(1, 0)}
+		}
+		if r := ring.want(m.Name); r.on && (!want.on || !r.deadline.IsZero()) {
+			want = r
 		}
 		p.drain(m, want)
 	}

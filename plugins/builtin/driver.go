@@ -52,6 +52,9 @@ type Driver struct {
 	// its own. The Driver owns them.
 	Inherited []*os.File
 
+	// Challenge, if not nil, answers CAs for certificates that come from one.
+	Challenge Challenger
+
 	applying sync.Mutex // one Apply, save or Shutdown at a time
 	config   plugins.Config
 	fronts   fronts
@@ -60,8 +63,10 @@ type Driver struct {
 	now    atomic.Pointer[running]
 	events hub
 	drains drains
-	wg     sync.WaitGroup // engines, monitors and lingering listeners
-	closed bool           // under applying
+	rings  atomic.Pointer[[]*ring]
+	site   atomic.Pointer[plugins.Site] // what is, or is about to be, served
+	wg     sync.WaitGroup               // engines, monitors and lingering listeners
+	closed bool                         // under applying
 	since  atomic.Pointer[time.Time]
 
 	endMu sync.Mutex
@@ -79,6 +84,7 @@ type running struct {
 	groups     []*group
 	listeners  []*listener
 	lingering  []*listener
+	rings      []*ring
 }
 
 var nothing = &running{site: new(plugins.Site)}
@@ -92,6 +98,8 @@ func (d *Driver) current() *running {
 
 // base identifies r for Plan.Base.
 func (r *running) base() string { return cmp.Or(r.deployment.Revision(), "nothing") }
+
+func (d *Driver) siteNow() *plugins.Site { return d.site.Load() }
 
 func (d *Driver) logger() *slog.Logger {
 	if d.Logger == nil {
@@ -148,7 +156,7 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 		Protocols:     []plugins.Protocol{plugins.ProtocolIKEv2, plugins.ProtocolSSTP, plugins.ProtocolRADIUS, plugins.ProtocolUDP, plugins.ProtocolTCP},
 		Affinities:    []plugins.Affinity{plugins.AffinitySPI, plugins.AffinitySource, plugins.AffinityUser},
 		ClientAddress: []plugins.ClientAddress{plugins.ClientAddressNAT},
-		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin},
+		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin, plugins.PickLeastOutstanding},
 		Failbacks:     []plugins.Failback{plugins.FailbackAutomatic, plugins.FailbackDelayed, plugins.FailbackManual},
 		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckTCP},
 		ProxyProtocol: []plugins.ProxyProtocol{plugins.ProxyV1, plugins.ProxyV2},

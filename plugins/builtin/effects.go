@@ -13,6 +13,7 @@ const (
 	effectReplaceTCP = "the listener is replaced: open streams stay until they end"
 	effectRemoved    = "its clients may stay for a while, new ones are refused"
 	effectMoved      = "its clients move to other backends at their next packet"
+	effectRADIUS     = "clients, servers and secrets are exchanged while it serves; another mode replaces its listeners"
 	effectAddress    = "it is another server: its clients move at their next packet"
 )
 
@@ -37,6 +38,8 @@ func effects(now *plugins.Site, changes []plugins.Change) []plugins.Change {
 			c.Action, c.Effect = plugins.ActionReplace, replaced(now, parent, c.Name)
 		case c.Kind == "group" && c.Action == plugins.ActionChange && has(c, groupFields...):
 			c.Action = plugins.ActionReplace
+		case c.Kind == "group" && c.Action == plugins.ActionChange && has(c, "radius"):
+			c.Effect = effectRADIUS
 		}
 		out = append(out, c)
 		told[c.Kind+c.Name] = true

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 
+	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -15,6 +16,7 @@ type group struct {
 	made     groupParts
 	pool     *pool
 	balancer *lb.Balancer
+	ike      *ikev2.Watch
 }
 
 // groupParts are the fields of a plugins.Group that a group is made of.
@@ -24,17 +26,19 @@ type groupParts struct {
 	idle     plugins.Duration
 	halfOpen plugins.Duration
 	limits   plugins.Limits
+	radius   radiusParts
 }
 
 func partsOf(g *plugins.Group) groupParts {
 	return groupParts{
 		affinity: g.Affinity, client: cmp.Or(g.ClientAddress, plugins.ClientAddressNAT),
 		idle: g.Idle, halfOpen: g.HalfOpen, limits: g.Limits,
+		radius: radiusPartsOf(g),
 	}
 }
 
 func (d *Driver) newGroup(spec *plugins.Group, p *pool) *group {
-	g := &group{name: spec.Name, made: partsOf(spec), pool: p}
+	g := &group{name: spec.Name, made: partsOf(spec), pool: p, ike: new(ikev2.Watch)}
 	g.balancer = &lb.Balancer{
 		Pool: p.lb, Picker: &p.picker,
 		Table: &lb.Table{

@@ -14,6 +14,7 @@ import (
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/radius"
 )
 
 // A listener is a plugins.Listener that is served, by one engine.
@@ -22,8 +23,9 @@ type listener struct {
 	spec  plugins.Listener // but for its name, which can change
 	group *group
 	front *front
-	udp   *udp.Engine // one of these two
+	udp   *udp.Engine // one of these three
 	tcp   *tcp.Engine
+	rad   *radius.Proxy
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned
@@ -67,12 +69,19 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 	transparent := g.made.client == plugins.ClientAddressTransparent
 	log := d.logger().With("group", g.name, "listener", spec.Name)
 	p := g.pool
+	if spec.Protocol == plugins.ProtocolRADIUS && g.made.radius.proxy {
+		l.rad = d.newProxy(spec, g, log)
+		return l
+	}
 	if spec.Protocol.Network() == "udp" {
 		l.udp = &udp.Engine{
-			Balancer: g.balancer, Classifier: classifier(spec, g.made.affinity),
+			Balancer: g.balancer, Classifier: classifier(spec, &g.made),
 			Port: uint16(spec.BackendPort), Transparent: transparent,
 			Workers: spec.Workers, Logger: log,
-			Trace: &udp.Trace{Unreachable: func(m *lb.Member, err error) { p.suspect(m.Name, err) }},
+			Trace: &udp.Trace{
+				Unreachable: func(m *lb.Member, err error) { p.suspect(m.Name, err) },
+				Control:     g.watchIKE(spec),
+			},
 		}
 		return l
 	}
@@ -91,7 +100,14 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	var run func() error
-	if l.udp != nil {
+	if l.rad != nil {
+		conns, err := l.front.packetConns()
+		if err != nil {
+			cancel()
+			return fmt.Errorf("builtin: listener %s: %w", l.name(), err)
+		}
+		run = func() error { return l.rad.Serve(ctx, conns...) }
+	} else if l.udp != nil {
 		conns, err := l.front.packetConns()
 		if err != nil {
 			cancel()
@@ -117,7 +133,7 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 
 // ended takes note of why the engine of l returned.
 func (d *Driver) ended(l *listener, err error) {
-	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, radius.ErrClosed) || errors.Is(err, context.Canceled) {
 		return
 	}
 	l.err.Store(&err)
@@ -150,9 +166,12 @@ func (l *listener) shutdown(ctx context.Context) {
 	}
 	l.draining.Store(true)
 	// That ctx ended first is no fault: it is what ctx is for.
-	if l.udp != nil {
+	switch {
+	case l.rad != nil:
+		_ = l.rad.Shutdown(ctx)
+	case l.udp != nil:
 		_ = l.udp.Shutdown(ctx)
-	} else {
+	default:
 		_ = l.tcp.Shutdown(ctx)
 	}
 	<-l.done
@@ -164,8 +183,14 @@ func (l *listener) stop() []udp.FlowState {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	l.shutdown(ctx)
+	if l.udp == nil {
+		return nil
+	}
 	return slices.Collect(l.udp.Flows())
 }
+
+// datagrams reports whether l serves UDP.
+func (l *listener) datagrams() bool { return l.tcp == nil }
 
 // linger lets the clients of l stay for a while, after which its sockets are
 // closed, unless another listener has taken them over.

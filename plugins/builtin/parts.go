@@ -1,9 +1,13 @@
 package builtin
 
 import (
+	"time"
+
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/radius"
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -21,10 +25,11 @@ type Group struct {
 type Listener struct {
 	// Group and Name are the names of its group and its own.
 	Group, Name string
-	// UDP or TCP is the engine that serves it; the other is nil. It must only
-	// be read.
-	UDP *udp.Engine
-	TCP *tcp.Engine
+	// UDP, TCP or RADIUS is what serves it; the others are nil. It must only be
+	// read.
+	UDP    *udp.Engine
+	TCP    *tcp.Engine
+	RADIUS *radius.Proxy
 }
 
 // Groups returns the affinity groups that are served now.
@@ -36,12 +41,25 @@ func (d *Driver) Groups() []Group {
 	return out
 }
 
+// IKEv2 returns what became of the handshakes of IKEv2 clients, by group. Groups
+// without any are left out.
+func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
+	out := make(map[string]*plugins.IKEv2Stats)
+	now := time.Now()
+	for _, g := range d.current().groups {
+		if s := g.ikeStats(now); s != nil {
+			out[g.name] = s
+		}
+	}
+	return out
+}
+
 // Listeners returns the listeners that are served now, without those that were
 // removed and still have clients.
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp})
+		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad})
 	}
 	return out
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +63,8 @@ func (s *switchPicker) set(name plugins.Picker) {
 		box.Picker = lb.LeastClients{}
 	case plugins.PickRoundRobin:
 		box.Picker = new(lb.RoundRobin)
+	case plugins.PickLeastOutstanding:
+		box.Picker = lb.LeastOutstanding{}
 	default:
 		box.Picker = new(lb.Maglev)
 	}
@@ -114,7 +117,16 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 			fmt.Fprintf(sum, "%d %d\n", i, len(secret))
 			sum.Write(secret)
 		}
-		p, err := prober(c, secret)
+		var password []byte
+		if ref := c.Password(); !ref.IsZero() {
+			var err error
+			if password, err = ref.Read(); err != nil {
+				return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].%s", at, i, strings.Replace(secretField(ref), "secret", "password", 1)), Err: err}
+			}
+			fmt.Fprintf(sum, "%d %d\n", i, len(password))
+			sum.Write(password)
+		}
+		p, err := prober(c, secret, password)
 		if err != nil {
 			return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].type", at, i), Err: err}
 		}
@@ -189,7 +201,7 @@ func (d *Driver) watchHealth(p *pool, checks []lb.Check, need plugins.Need) {
 		}
 		return
 	}
-	mo := &lb.Monitor{Pool: p.lb, Checks: checks, Logger: d.Logger}
+	mo := &lb.Monitor{Pool: p.lb, Checks: checks, Logger: d.Logger, Probed: d.probed(p, checks)}
 	if d.Logger != nil {
 		mo.Logger = d.Logger.With("pool", p.name)
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // classifier returns what names the clients of a UDP listener.
-func classifier(l *plugins.Listener, a plugins.Affinity) lb.Classifier {
+func classifier(l *plugins.Listener, made *groupParts) lb.Classifier {
+	a := made.affinity
 	bySource := a == plugins.AffinitySource
 	switch l.Protocol {
 	case plugins.ProtocolIKEv2:
@@ -26,9 +27,7 @@ func classifier(l *plugins.Listener, a plugins.Affinity) lb.Classifier {
 		if bySource {
 			return lb.ByAddr{}
 		}
-		// RRAS says the public address of a client, which a whole office may
-		// have, as Calling-Station-Id.
-		return radius.Classifier{User: radius.ByStationAndName}
+		return made.radius.classifier()
 	}
 	return lb.ByAddr{}
 }
@@ -42,17 +41,21 @@ func sniffer(l *plugins.Listener, a plugins.Affinity) lb.Sniffer {
 }
 
 // prober returns what asks for a check, whose secret has been read.
-func prober(c *plugins.Check, secret []byte) (lb.Prober, error) {
+func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 	switch c.Type {
 	case plugins.CheckIKEv2:
 		return &ikev2.Prober{Strict: c.Strict}, nil
 	case plugins.CheckSSTP:
 		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
 	case plugins.CheckRADIUS:
-		return &radius.Prober{
+		p := &radius.Prober{
 			Secret: radius.NewSecret(secret), User: c.User, Accounting: c.Accounting,
-			RequireMessageAuthenticator: c.RequireMessageAuthenticator,
-		}, nil
+			RequireMessageAuthenticator: c.RequireMessageAuthenticator, StatusServer: c.StatusServer,
+		}
+		if len(password) > 0 {
+			return &radius.LoginProber{Prober: *p, Password: radius.NewSecret(password)}, nil
+		}
+		return p, nil
 	case plugins.CheckTCP:
 		return lb.ProberFunc(probeTCP), nil
 	}

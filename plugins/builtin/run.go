@@ -108,6 +108,9 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	d.closed = true
 	close(d.stopped())
 	r := d.current()
+	for _, g := range r.rings {
+		g.close()
+	}
 	var wg sync.WaitGroup
 	for _, l := range r.listeners {
 		if l.tcp != nil {
@@ -117,7 +120,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	}
 	wg.Wait()
 	for _, l := range append(r.listeners, r.lingering...) {
-		if l.udp != nil {
+		if l.datagrams() {
 			l.stop()
 		}
 	}

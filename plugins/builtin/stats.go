@@ -24,7 +24,7 @@ func (d *Driver) Stats(context.Context) (*plugins.Stats, error) {
 		s.Pools = append(s.Pools, d.poolStats(p))
 	}
 	for _, g := range r.groups {
-		s.Groups = append(s.Groups, groupStats(g))
+		s.Groups = append(s.Groups, groupStats(g, s.At))
 	}
 	for _, l := range r.listeners {
 		s.Listeners = append(s.Listeners, listenerStats(l))
@@ -70,13 +70,14 @@ func (d *Driver) poolStats(p *pool) plugins.PoolStats {
 	return s
 }
 
-func groupStats(g *group) plugins.GroupStats {
+func groupStats(g *group, now time.Time) plugins.GroupStats {
 	s := g.balancer.Stats()
 	return plugins.GroupStats{
 		Name: g.name, Pool: g.pool.name,
 		Clients: &s.Table.Clients, HalfOpen: &s.Table.HalfOpen, Names: &s.Table.Names, Bytes: &s.Table.Bytes,
 		Routes:  map[string]uint64{"known": s.Known, "hint": s.Hint, "picked": s.Picked, "moved": s.Moved, "asked": s.Asked},
 		Refused: map[string]uint64{"no backend": s.NoBackend, "backend down": s.BackendDown, "unknown client": s.UnknownClient, "ask limit": s.AskLimit},
+		IKEv2:   g.ikeStats(now),
 		Lost:    map[string]uint64{"expired": s.Table.Expired, "evicted": s.Table.Evicted, "refused": s.Table.Refused},
 	}
 }
@@ -91,7 +92,9 @@ func listenerStats(l *listener) plugins.ListenerStats {
 	if err := l.failed(); err != nil {
 		s.State, s.Error = "failed", err.Error()
 	}
-	if l.udp != nil {
+	if l.rad != nil {
+		radiusStats(&s, l.rad.Stats(), l.group.pool.lb)
+	} else if l.udp != nil {
 		udpStats(&s, l.udp.Stats())
 	} else {
 		tcpStats(&s, l.tcp.Stats())

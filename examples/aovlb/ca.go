@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/builtin"
+	"github.com/aovlb/aovlb/sstp"
+	"github.com/aovlb/aovlb/sstp/acme"
+)
+
+// The certificates that come from a CA: one acme.Manager for each. What they get
+// they hand to the driver, which brings it to the gateways.
+
+// cas are the managers, by the name of their certificate.
+type cas struct {
+	driver *builtin.Driver
+	log    *slog.Logger
+	state  string
+
+	mu  sync.Mutex
+	all map[string]*ca
+}
+
+type ca struct {
+	manager *acme.Manager
+	spec    plugins.ACME
+	cancel  context.CancelFunc
+	done    chan struct{}
+}
+
+// caStatus is how things stand with a CA.
+type caStatus struct {
+	Host string `json:"host"`
+	acme.Status
+}
+
+// challenge answers a CA's challenge by TLS-ALPN-01. It is the driver's Challenge.
+func (c *cas) challenge(certificate string) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if x := c.get(certificate); x != nil {
+			return x.manager.Challenge(hello)
+		}
+		return nil, errors.New("nobody answers challenges for this certificate yet")
+	}
+}
+
+func (c *cas) get(name string) *ca {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.all[name]
+}
+
+func (c *cas) status(name string) *caStatus {
+	x := c.get(name)
+	if x == nil {
+		return nil
+	}
+	return &caStatus{Host: x.spec.Host, Status: x.manager.Status()}
+}
+
+// issue has a CA issue a certificate now.
+func (c *cas) issue(ctx context.Context, name string) error {
+	c.mu.Lock()
+	if name == "" && len(c.all) == 1 {
+		for name = range c.all {
+		}
+	}
+	x := c.all[name]
+	c.mu.Unlock()
+	if x == nil {
+		return fmt.Errorf("%w: no certificate %q comes from a CA", plugins.ErrNotFound, name)
+	}
+	return x.manager.Renew(ctx)
+}
+
+// set has exactly those certificates managed that site asks for, until ctx is done.
+func (c *cas) set(ctx context.Context, site *plugins.Site) error {
+	want := make(map[string]*plugins.Certificate)
+	for i := range site.Certificates {
+		if x := &site.Certificates[i]; x.ACME != nil {
+			want[x.Name] = x
+		}
+	}
+	c.mu.Lock()
+	if c.all == nil {
+		c.all = make(map[string]*ca)
+	}
+	var ended []*ca
+	for name, x := range c.all {
+		if w := want[name]; w == nil || *w.ACME != x.spec {
+			delete(c.all, name)
+			ended = append(ended, x)
+		}
+	}
+	c.mu.Unlock()
+	for _, x := range ended {
+		x.end()
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if c.get(name) == nil {
+			errs = append(errs, c.begin(ctx, name, want[name].ACME))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *cas) begin(ctx context.Context, name string, spec *plugins.ACME) error {
+	m := &acme.Manager{
+		Name: spec.Host, Dir: filepath.Join(c.state, "acme"), Directory: spec.Directory, Email: spec.Email,
+		KeyType:   acme.KeyType(spec.KeyType),
+		NoTLSALPN: spec.Challenge == plugins.ChallengeHTTP, NoHTTP: spec.Challenge == plugins.ChallengeTLSALPN,
+		Listen: spec.Listen, TLSALPNPort: spec.TLSALPNPort, HTTPPort: spec.HTTPPort,
+		Obtained: func(x *sstp.Certificate) {
+			if err := c.driver.OfferCertificate(name, x); err != nil {
+				c.log.Error("the certificate from the CA can't be used", "certificate", name, "error", err)
+			}
+		},
+		Logger: c.log.With("certificate", name),
+	}
+	if spec.EABKeyID != "" {
+		key, err := spec.EABKey().Read()
+		if err != nil {
+			return fmt.Errorf("certificate %s: external account: %w", name, err)
+		}
+		m.EAB = &acme.EAB{KeyID: spec.EABKeyID, Key: string(key)}
+	}
+	if spec.CAFile != "" {
+		u, err := new(certFiles).readOne(spec.CAFile)
+		if err != nil {
+			return fmt.Errorf("certificate %s: ca_file: %s: %w", name, spec.CAFile, err)
+		}
+		m.Roots = x509.NewCertPool()
+		for _, x := range u.Certificates {
+			m.Roots.AddCert(x)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	x := &ca{manager: m, spec: *spec, cancel: cancel, done: make(chan struct{})}
+	c.mu.Lock()
+	c.all[name] = x
+	c.mu.Unlock()
+	go func() { // ended by end, or with ctx, and waited for by end
+		defer close(x.done)
+		if err := m.Run(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error("the CA isn't asked any more", "certificate", name, "error", err)
+		}
+	}()
+	return nil
+}
+
+func (x *ca) end() {
+	x.cancel()
+	<-x.done
+}
+
+// close ends all.
+func (c *cas) close() {
+	c.mu.Lock()
+	all := slices.Collect(maps.Values(c.all))
+	c.all = nil
+	c.mu.Unlock()
+	for _, x := range all {
+		x.end()
+	}
+}

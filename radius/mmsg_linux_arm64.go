@@ -1,0 +1,5 @@
+package radius
+
+import "syscall"
+
+const sysSendmmsg = syscall.SYS_SENDMMSG

@@ -1,0 +1,226 @@
+package sstp_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aovlb/aovlb/internal/standin"
+	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/sstp"
+)
+
+// Each finding is produced by a client and a gateway that are wrong in the way it
+// is about, through a balancer that ends TLS.
+func TestFindings(t *testing.T) {
+	type scene struct {
+		w *world
+		g *standin.SSTPGateway
+		c *standin.SSTPClient
+	}
+	foreign := []byte("the leaf of a TLS inspector")
+	for _, tc := range []struct {
+		name string
+		bend func(s scene)
+		want sstp.Finding
+		says string // in what Explain says
+	}{
+		{"the hash set at the gateway is another", func(s scene) { s.g.SetFault(standin.SSTPFault{ForeignHash: true}) }, sstp.FindingWrongHash,
+			"Enable-SstpOffload -CertificateHash"},
+		{"so, known beforehand", func(s scene) {
+			s.g.SetFault(standin.SSTPFault{ForeignHash: true})
+			s.w.sessions.Expected = func(string) (sstp.Fingerprint, bool) { return sstp.Fingerprint{1}, true }
+		}, sstp.FindingWrongHash, "0100000000"},
+		{"so, by SHA-1", func(s scene) {
+			s.g.Hashes = sstp.HashSHA1
+			s.g.SetFault(standin.SSTPFault{ForeignHash: true})
+		}, sstp.FindingWrongHash, "Enable-SstpOffload"},
+		{"so, by a server that aborts nothing", func(s scene) { s.g.SetFault(standin.SSTPFault{ForeignHash: true, CloseQuietly: true}) },
+			sstp.FindingWrongHash, "Enable-SstpOffload"},
+		{"the keys differ", func(s scene) {
+			expected, _ := s.w.leaves.Leaf("", nil)
+			s.w.sessions.Expected = func(string) (sstp.Fingerprint, bool) { return sstp.FingerprintOf(expected.Certificate[0]), true }
+			s.c.Spoil = func(b *sstp.Binding) { b.MAC[3]++ }
+		}, sstp.FindingKeys, "MS-MPPE"},
+		{"TLS is inspected", func(s scene) { s.c.Leaf = foreign }, sstp.FindingInspection, "127.0.0.0/24"},
+		{"TLS is inspected, by SHA-1", func(s scene) { s.c.Leaf, s.g.Hashes = foreign, sstp.HashSHA1 }, sstp.FindingInspection, "inspected"},
+		{"the client reports an earlier certificate", func(s scene) {
+			old, _ := s.w.leaves.Leaf("", nil)
+			s.w.sessions.Served(old.Certificate[0])
+			s.c.Leaf = old.Certificate[0]
+			fresh := certificate(s.w.t, s.w.roots)
+			s.w.leaves.set("", fresh)
+			s.g.SetHash(sstp.FingerprintOf(fresh.Certificate[0]), sstp.FingerprintSHA1{})
+		}, sstp.FindingStaleLeaf, "resumed"},
+		{"the nonce isn't the gateway's", func(s scene) { s.c.Spoil = func(b *sstp.Binding) { b.Nonce[0]++ } }, sstp.FindingNonce, "nonce"},
+		{"the hash wasn't offered", func(s scene) {
+			s.g.Hashes = sstp.HashSHA256
+			s.c.Spoil = func(b *sstp.Binding) { b.Hash = sstp.HashSHA1 }
+		}, sstp.FindingHashProtocol, "SHA-1, and gateway ras1 offers SHA-256"},
+		{"the password is wrong", func(s scene) { s.g.Passwords, s.c.Password = map[string]string{"alice": "pw"}, "guess" },
+			sstp.FindingAuthFailed, "CHAP failed with error 691"},
+		{"the RADIUS server is gone", func(s scene) {
+			s.g.Passwords, s.c.Password = map[string]string{"alice": "pw"}, "pw"
+			s.g.Negotiation = 100 * time.Millisecond
+			s.g.SetFault(standin.SSTPFault{SilentAuth: true})
+		}, sstp.FindingAuthStalled, "CHAP Response from client"},
+		{"there is no port", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 503}) }, sstp.FindingHTTP, "503"},
+		{"there is no SSTP", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 404}) }, sstp.FindingHTTP, "RemoteAccess"},
+		{"the gateway sends nonsense", func(s scene) { s.g.SetFault(standin.SSTPFault{Garbage: true}) }, sstp.FindingMalformed, "the gateway sent what isn't SSTP"},
+		{"there is no gateway", func(s scene) { _ = s.w.pool.Set() }, sstp.FindingNoBackend, "no gateway"},
+		{"nobody is at the gateway's address", func(s scene) {
+			_ = s.w.pool.Set(lb.Backend{Name: "ras9", Addr: netip.MustParseAddr("127.0.0.99")})
+		}, sstp.FindingNoBackend, "no gateway"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newWorld(t, sstp.ModeOffload, 1, nil)
+			s := scene{w, w.gateways[0], w.client()}
+			tc.bend(s)
+			w.run(s.c, answered(1<<40))
+			x := w.ended(1)
+			what, fix := x.Explain()
+			if x.Finding != tc.want || !strings.Contains(what+"; "+fix, tc.says) {
+				t.Errorf("%v: %s; %s\nwant %v: %s\n%+v", x.Finding, what, fix, tc.want, tc.says, x)
+			}
+		})
+	}
+}
+
+func TestFindingAborted(t *testing.T) {
+	w := newWorld(t, sstp.ModeOffload, 1, nil)
+	w.gateways[0].SetFault(standin.SSTPFault{Abort: &sstp.StatusInfo{Attribute: sstp.AttrNone, Status: sstp.StatusUnacceptedFrame}})
+	w.run(w.client(), answered(1<<40))
+	// It comes right after the binding, so it may well be for that.
+	if s := w.ended(1); s.Aborted == nil || s.Aborted.Status != sstp.StatusUnacceptedFrame || s.Finding == sstp.FindingNone {
+		t.Errorf("session %+v", s)
+	}
+}
+
+func TestFindingGatewayLeaf(t *testing.T) {
+	// The gateway has a certificate of its own, which the client knows from
+	// elsewhere, and it expects ours.
+	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
+	own := certificate(t, w.roots)
+	g, c := w.gateways[0], w.client()
+	served, _ := w.leaves.Leaf("", nil)
+	g.SetHash(sstp.FingerprintOf(served.Certificate[0]), sstp.FingerprintSHA1{})
+	w.term.Gateway.RootCAs = w.roots
+	g.Certificate = own
+	c.Leaf = own.Certificate[0]
+	w.run(c, answered(1<<40))
+	if s := w.ended(1); s.Finding != sstp.FindingGatewayLeaf || s.Gateway != sstp.FingerprintOf(own.Certificate[0]) {
+		t.Errorf("session %+v", s)
+	}
+}
+
+func TestFindingUntrustedGateway(t *testing.T) {
+	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
+	for name, g := range map[string]sstp.GatewayTLS{
+		"CA":   {},
+		"name": {RootCAs: w.roots, ServerName: "other.example"},
+		"pin":  {Pins: []sstp.Fingerprint{{1}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) { w.term.Gateway = g })
+			w.run(w.client(), answered(1<<40))
+			if s := w.ended(1); s.Finding != sstp.FindingUntrusted {
+				t.Errorf("session %+v", s)
+			}
+		})
+	}
+	leaf, _ := w.leaves.Leaf("", nil)
+	for name, g := range map[string]sstp.GatewayTLS{
+		"pin":      {Pins: []sstp.Fingerprint{{1}, sstp.FingerprintOf(leaf.Certificate[0])}},
+		"insecure": {Insecure: true},
+	} {
+		t.Run(name+" that fits", func(t *testing.T) {
+			w.term.Gateway = g
+			if s := w.run(w.client(), answered(1)); s.Received == 0 {
+				t.Errorf("status %+v", s)
+			}
+		})
+	}
+}
+
+// A rawGateway does with a connection what a test says.
+func rawGateway(t *testing.T, w *world, f func(c net.Conn)) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.50:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { defer c.Close(); f(c) })
+		}
+	})
+	t.Cleanup(func() { l.Close(); wg.Wait() })
+	w.engine.Port = uint16(l.Addr().(*net.TCPAddr).Port)
+	if err := w.pool.Set(lb.Backend{Name: "raw", Addr: netip.MustParseAddr("127.0.0.50")}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFindingNoAnswer(t *testing.T) {
+	w := newWorld(t, sstp.ModeOffload, 1, nil)
+	rawGateway(t, w, func(net.Conn) {})
+	w.run(w.client(), answered(1))
+	if s := w.ended(1); s.Finding != sstp.FindingNoAnswer || s.First != sstp.PeerGateway {
+		t.Errorf("session %+v", s)
+	}
+}
+
+func TestFindingNoBinding(t *testing.T) {
+	w := newWorld(t, sstp.ModeOffload, 1, nil)
+	c, err := w.dial(&tls.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	q := sstp.TunnelRequest("x", "{1}")
+	c.Write(sstp.AppendConnectRequest(q.Append(nil)))
+	c.Write([]byte{0x10, 0, 0, 17, 0xff, 3, 0xc0, 0x21, 12, 1, 0, 13, 1, 2, 3, 4, 'a'})
+	c.Write(sstp.AppendControl(nil, sstp.CallConnected))
+	c.Read(make([]byte, 1))
+	buf := make([]byte, 1024)
+	for {
+		if _, err := c.Read(buf); err != nil || bytes.Contains(buf, sstp.AppendStatus(nil, sstp.CallAbort, sstp.StatusInfo{Attribute: sstp.AttrStatus, Status: sstp.StatusAttributeNotSupportedInMessage})) {
+			break
+		}
+	}
+	c.Close()
+	if s := w.ended(1); s.Finding != sstp.FindingNoBinding {
+		t.Errorf("session %+v", s)
+	}
+}
+
+func TestFindingBalancer(t *testing.T) {
+	w := newWorld(t, sstp.ModeOffload, 1, nil)
+	c := w.client()
+	done := make(chan standin.TunnelStatus)
+	go func() {
+		w.run(c, answered(1<<40))
+		close(done)
+	}()
+	until(t, "the tunnel", func() bool { return c.Status().Received > 3 })
+	if l := w.sessions.List(0, true); len(l) != 1 || l[0].Stage != sstp.StageConnected || !l[0].End.IsZero() {
+		t.Errorf("live sessions: %+v", l)
+	}
+	if err := w.pool.Set(lb.Backend{Name: "ras2", Addr: netip.MustParseAddr("127.0.0.98")}); err != nil {
+		t.Fatal(err)
+	}
+	<-done
+	if s := w.ended(1); s.Finding != sstp.FindingBalancer || s.First != sstp.PeerBalancer {
+		t.Errorf("session %+v", s)
+	}
+}

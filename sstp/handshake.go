@@ -1,0 +1,272 @@
+package sstp
+
+import (
+	"cmp"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Suites of TLS that authenticate and don't encrypt. Go has none, but DirectAccess
+// clients since Windows 8 like them best, as they send IPsec.
+var nullSuites = []uint16{
+	0x0001, // TLS_RSA_WITH_NULL_MD5
+	0x0002, // TLS_RSA_WITH_NULL_SHA
+	0x003b, // TLS_RSA_WITH_NULL_SHA256
+}
+
+// defaultSuites are those of TLS 1.2 with forward secrecy and authenticated
+// encryption.
+func defaultSuites() []uint16 {
+	return []uint16{
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	}
+}
+
+const (
+	protoHTTP = "http/1.1"
+	protoACME = "acme-tls/1" // RFC 8737
+)
+
+// errNull ends a handshake that is passed on to a gateway.
+var errNull = errors.New("sstp: the client wants a NULL cipher")
+
+// handshake does TLS with the client.
+func (v *visit) handshake(ctx context.Context) error {
+	raw := v.in.Client()
+	if err := raw.SetDeadline(time.Now().Add(cmp.Or(v.t.HandshakeTimeout, DefaultHandshakeTimeout))); err != nil {
+		return err
+	}
+	stream := raw
+	if v.t.PassNull {
+		v.record = &recorder{Conn: raw}
+		stream = v.record
+	}
+	c := tls.Server(stream, &tls.Config{GetConfigForClient: v.configure, SessionTicketsDisabled: true})
+	err := c.HandshakeContext(ctx)
+	if errors.Is(err, errNull) {
+		v.kind = kindNull
+		return raw.SetDeadline(time.Time{})
+	}
+	if f := v.t.Trace; f != nil && f.Handshake != nil {
+		name := ""
+		if v.route.Member != nil {
+			name = v.route.Member.Name
+		}
+		f.Handshake(v.in.Flow(), name, err)
+	}
+	if err != nil {
+		return fmt.Errorf("sstp: TLS handshake: %w", err)
+	}
+	v.record = nil
+	v.conn, v.state = c, c.ConnectionState()
+	v.state.PeerCertificates, v.state.VerifiedChains = nil, nil
+	v.t.count.handshakes.Add(1)
+	if v.state.DidResume {
+		v.t.count.resumed.Add(1)
+	}
+	return raw.SetDeadline(time.Time{})
+}
+
+// configure is called with the client's first message. It chooses the gateway, and
+// then the certificate which that gateway expects.
+func (v *visit) configure(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if slices.Contains(hello.SupportedProtos, protoACME) {
+		return v.challenge(hello)
+	}
+	if v.route, v.noway = v.in.Route(); v.noway == nil {
+		v.hello = hello
+	}
+	if v.record != nil && slices.ContainsFunc(hello.CipherSuites, func(s uint16) bool { return slices.Contains(nullSuites, s) }) {
+		return nil, errNull
+	}
+	name := ""
+	if v.route.Member != nil {
+		name = v.route.Member.Name
+	}
+	leaf, err := v.t.Leaves.Leaf(name, hello)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(leaf.Certificate) == 0:
+		return nil, errors.New("sstp: the certificate is empty")
+	case v.t.Sessions != nil:
+		v.leaf = v.t.Sessions.Served(leaf.Certificate[0])
+	default:
+		v.leaf = FingerprintOf(leaf.Certificate[0])
+	}
+	v.record.release()
+	return v.t.config(leaf, v.leaf), nil
+}
+
+// challenge answers an ACME server that checks whether this name is ours (RFC
+// 8737 §3): it is shown a certificate made for it, and that is all.
+func (v *visit) challenge(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	leaf, err := v.t.Leaves.Leaf("", hello)
+	if err != nil {
+		return nil, err
+	}
+	v.kind = kindACME
+	v.record.release()
+	return &tls.Config{
+		Certificates: []tls.Certificate{*leaf}, MinVersion: tls.VersionTLS12,
+		NextProtos: []string{protoACME}, SessionTicketsDisabled: true,
+	}, nil
+}
+
+// config returns how TLS goes on with this certificate.
+func (t *Terminator) config(leaf *tls.Certificate, f Fingerprint) *tls.Config {
+	c := &tls.Config{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return leaf, nil },
+		MinVersion:     cmp.Or(t.MinVersion, tls.VersionTLS12),
+		CipherSuites:   t.CipherSuites,
+		// Never h2, which SSTP can't be carried by. A client that offers nothing
+		// is fine.
+		NextProtos:                  []string{protoHTTP},
+		SessionTicketsDisabled:      !t.Tickets,
+		DynamicRecordSizingDisabled: true,
+	}
+	if c.CipherSuites == nil {
+		c.CipherSuites = defaultSuites()
+	}
+	if t.Tickets {
+		c.SetSessionTicketKeys(t.tickets.of(f, time.Now()))
+	}
+	t.Clients.configure(c)
+	return c
+}
+
+// ticketKeys are the keys of session tickets. They depend on the certificate, so
+// that a ticket is of use only as long as the same one is served: a client that
+// resumes reports the certificate of the handshake that gave it the ticket.
+type ticketKeys struct {
+	mu   sync.Mutex
+	made time.Time
+	// secrets are today's and yesterday's.
+	secrets [2][32]byte
+}
+
+// ticketLife is how long a key makes tickets; it opens them as long again.
+const ticketLife = 12 * time.Hour
+
+func (k *ticketKeys) of(f Fingerprint, now time.Time) [][32]byte {
+	k.mu.Lock()
+	if k.made.IsZero() || now.Sub(k.made) >= ticketLife {
+		k.secrets[1] = k.secrets[0]
+		rand.Read(k.secrets[0][:])
+		if k.made.IsZero() {
+			rand.Read(k.secrets[1][:])
+		}
+		k.made = now
+	}
+	secrets := k.secrets
+	k.mu.Unlock()
+	keys := make([][32]byte, len(secrets))
+	for i, s := range secrets {
+		m := hmac.New(sha256.New, s[:])
+		m.Write(f[:])
+		copy(keys[i][:], m.Sum(nil))
+	}
+	return keys
+}
+
+// A recorder keeps what a client has sent, and holds back what it is told, until
+// it is clear that TLS is to be ended here. Its methods may be called on nil.
+type recorder struct {
+	net.Conn
+	seen     []byte
+	released bool
+}
+
+// maxHello bounds what a client may send before that.
+const maxHello = 32 << 10
+
+func (r *recorder) release() {
+	if r != nil {
+		r.released, r.seen = true, nil
+	}
+}
+
+func (r *recorder) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	if !r.released {
+		if len(r.seen)+n > maxHello {
+			return 0, errors.New("sstp: the ClientHello is too long")
+		}
+		r.seen = append(r.seen, b[:n]...)
+	}
+	return n, err
+}
+
+// Write holds back alerts to a client who is passed on.
+func (r *recorder) Write(b []byte) (int, error) {
+	if !r.released {
+		return len(b), nil
+	}
+	return r.Conn.Write(b)
+}
+
+// ClientCertificates says which certificates clients must show in TLS, before a
+// byte of theirs reaches a gateway. The zero value asks for none.
+type ClientCertificates struct {
+	// CAs are those that the certificates must come from; nil asks for none.
+	CAs *x509.CertPool
+	// Optional lets in clients that show none. One that is shown must be right.
+	Optional bool
+	// CRLs are lists of revoked certificates.
+	CRLs []*x509.RevocationList
+	// NeedCRL refuses a certificate unless a CRL of its issuer is there that
+	// isn't out of date.
+	NeedCRL bool
+}
+
+func (cc *ClientCertificates) configure(c *tls.Config) {
+	if cc.CAs == nil {
+		return
+	}
+	c.ClientCAs = cc.CAs
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	if cc.Optional {
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+	}
+	if len(cc.CRLs) > 0 || cc.NeedCRL {
+		c.VerifyConnection = func(s tls.ConnectionState) error { return cc.check(s, time.Now()) }
+	}
+}
+
+// check looks a client's certificate up in the CRLs.
+func (cc *ClientCertificates) check(s tls.ConnectionState, now time.Time) error {
+	if len(s.VerifiedChains) == 0 {
+		return nil // none was shown
+	}
+	chain := s.VerifiedChains[0]
+	leaf := chain[0]
+	issuer := chain[min(1, len(chain)-1)]
+	found := false
+	for _, l := range cc.CRLs {
+		if string(l.RawIssuer) != string(leaf.RawIssuer) || l.CheckSignatureFrom(issuer) != nil {
+			continue
+		}
+		for i := range l.RevokedCertificateEntries {
+			if l.RevokedCertificateEntries[i].SerialNumber.Cmp(leaf.SerialNumber) == 0 {
+				return fmt.Errorf("sstp: client certificate %v is revoked", leaf.SerialNumber)
+			}
+		}
+		found = found || l.NextUpdate.IsZero() || now.Before(l.NextUpdate)
+	}
+	if cc.NeedCRL && !found {
+		return fmt.Errorf("sstp: there is no current CRL of the issuer of client certificate %v", leaf.SerialNumber)
+	}
+	return nil
+}
