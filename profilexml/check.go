@@ -181,18 +181,20 @@ func (c *Checker) Check(d *Document) []Finding {
 // check is one document being checked.
 type check struct {
 	*Checker
-	doc      *Document
-	root     *Node // nil if it is no VPNProfile
-	native   *Node // NativeProfile
-	auth     *Node // its Authentication
-	suite    *Node // its CryptographySuite
-	routes   []*Node
-	filters  []*Node
-	names    []*Node // DomainNameInformation
-	eap      eapNodes
-	rule     *Rule
-	visitors []*Rule
-	findings []found
+	doc    *Document
+	root   *Node // nil if it is no VPNProfile
+	native *Node // NativeProfile
+	auth   *Node // its Authentication
+	suite  *Node // its CryptographySuite
+	routes []routeEntry
+	// inclusions counts the routes that lead into the VPN.
+	inclusions int
+	filters    []*Node
+	names      []*Node // DomainNameInformation
+	eap        eapNodes
+	rule       *Rule
+	visitors   []*Rule
+	findings   []found
 }
 
 // found is a Finding and its offset.
@@ -209,7 +211,8 @@ func newCheck(c *Checker, d *Document) *check {
 	k.root = d.Root
 	k.native = k.root.child("NativeProfile")
 	k.auth, k.suite = k.native.child("Authentication"), k.native.child("CryptographySuite")
-	k.routes, k.filters, k.names = k.root.all("Route"), k.root.all("TrafficFilter"), k.root.all("DomainNameInformation")
+	k.filters, k.names = k.root.all("TrafficFilter"), k.root.all("DomainNameInformation")
+	k.readRoutes()
 	k.eap = d.findEAP(k.auth.at("Eap/Configuration/EapHostConfig"))
 	return k
 }

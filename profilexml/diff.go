@@ -222,10 +222,11 @@ func (l *factLister) key(n *Node) string {
 	}
 	switch n.spec.Path() {
 	case "VPNProfile/Route":
-		if p, ok := l.k.route(n); ok {
+		address, size := n.child("Address"), n.child("PrefixSize")
+		if p, ok := l.k.network(address, size); ok {
 			return fmt.Sprintf("Route[%v]", p.Masked())
 		}
-		return fmt.Sprintf("Route[%s]", l.k.routeText(n))
+		return fmt.Sprintf("Route[%s/%s]", l.k.text(address), l.k.text(size))
 	case "VPNProfile/DomainNameInformation":
 		return fmt.Sprintf("DomainNameInformation[%s]", strings.ToLower(l.k.text(n.child("DomainName"))))
 	case "VPNProfile/AppTrigger":

@@ -99,8 +99,8 @@ func checkDeviceRoutes(k *check) {
 		return
 	}
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && p.Bits() < 16 && !k.isTrue(r.child("ExclusionRoute")) {
-			k.report(r, nil, "%v is more than servers that are needed before logon", p)
+		if p, ok := r.network, r.valid; ok && p.Bits() < 16 && !r.excluded {
+			k.report(r.Node, nil, "%v is more than servers that are needed before logon", p)
 		}
 	}
 }
@@ -201,13 +201,13 @@ func checkRoutesTwice(k *check) {
 	k.beside(func(o *check) {
 		theirs := make(map[netip.Prefix]bool, len(o.routes))
 		for _, r := range o.routes {
-			if p, ok := o.route(r); ok && !o.isTrue(r.child("ExclusionRoute")) {
+			if p, ok := r.network, r.valid; ok && !r.excluded {
 				theirs[p.Masked()] = true
 			}
 		}
 		for _, r := range k.routes {
-			if p, ok := k.route(r); ok && theirs[p.Masked()] && !k.isTrue(r.child("ExclusionRoute")) {
-				k.report(r, nil, "another profile has a Route to %v too", p.Masked())
+			if p, ok := r.network, r.valid; ok && theirs[p.Masked()] && !r.excluded {
+				k.report(r.Node, nil, "another profile has a Route to %v too", p.Masked())
 			}
 		}
 	})

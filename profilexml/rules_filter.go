@@ -132,7 +132,7 @@ func checkFilterIPv6(k *check) {
 		return
 	}
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && p.Addr().Is6() {
+		if p, ok := r.network, r.valid; ok && p.Addr().Is6() {
 			k.report(k.filters[0], nil, "there are traffic filters, and an IPv6 Route at %v", k.doc.Position(r.Start))
 			return
 		}

@@ -101,12 +101,15 @@ func checkMetricMissing(k *check) {
 		return
 	}
 	for _, r := range k.routes {
+		if r.metric != nil {
+			continue
+		}
 		last := r.child("ExclusionRoute")
 		if last == nil {
-			last = r.child("PrefixSize")
+			last = r.size
 		}
-		if last != nil && r.child("Metric") == nil {
-			k.report(r, k.insertAfter(last, "<Metric>1</Metric>"), "the Route to %s has no <Metric>, and Windows reads 1 back", k.routeText(r))
+		if last != nil {
+			k.report(r.Node, k.insertAfter(last, "<Metric>1</Metric>"), "the Route to %s has no <Metric>, and Windows reads 1 back", k.routeText(r))
 		}
 	}
 }
@@ -119,30 +122,70 @@ func checkForceClassBased(k *check) {
 
 func checkForceRoutes(k *check) {
 	for _, r := range k.routes {
-		if k.forces() && !k.isTrue(r.child("ExclusionRoute")) {
-			k.report(r, nil, "a Route to %s doesn't go with ForceTunnel", k.routeText(r))
+		if k.forces() && !r.excluded {
+			k.report(r.Node, nil, "a Route to %s doesn't go with ForceTunnel", k.routeText(r))
 		}
 	}
 }
 
-func (k *check) routeText(r *Node) string {
-	return k.text(r.child("Address")) + "/" + k.text(r.child("PrefixSize"))
+func (k *check) routeText(r routeEntry) string {
+	return k.text(r.address) + "/" + k.text(r.size)
 }
 
-// inclusions counts the routes into the VPN.
-func (k *check) inclusions() int {
-	n := 0
-	for _, r := range k.routes {
-		if !k.isTrue(r.child("ExclusionRoute")) {
-			n++
+// A routeEntry is a Route, understood once for all rules.
+type routeEntry struct {
+	*Node
+	network  netip.Prefix
+	valid    bool // network makes sense
+	excluded bool // from the VPN
+	address  *Node
+	size     *Node
+	metric   *Node
+}
+
+// readRoutes understands the routes.
+func (k *check) readRoutes() {
+	for _, n := range k.root.Children {
+		if n.Kind != ElementNode || n.Local != "Route" {
+			continue
 		}
+		r := routeEntry{Node: n}
+		for _, c := range n.Children {
+			if c.Kind != ElementNode {
+				continue
+			}
+			switch {
+			case c.Local == "Address" && r.address == nil:
+				r.address = c
+			case c.Local == "PrefixSize" && r.size == nil:
+				r.size = c
+			case c.Local == "Metric" && r.metric == nil:
+				r.metric = c
+			case c.Local == "ExclusionRoute":
+				r.excluded = r.excluded || k.isTrue(c)
+			}
+		}
+		if r.network, r.valid = k.network(r.address, r.size); !r.excluded {
+			k.inclusions++
+		}
+		k.routes = append(k.routes, r)
 	}
-	return n
+}
+
+// network is what Address and PrefixSize say, and false if it makes no sense.
+func (k *check) network(address, size *Node) (netip.Prefix, bool) {
+	a, err := netip.ParseAddr(k.text(address))
+	bits, err2 := strconv.Atoi(k.text(size))
+	if err != nil || err2 != nil || a.Zone() != "" {
+		return netip.Prefix{}, false
+	}
+	p := netip.PrefixFrom(a, bits)
+	return p, p.IsValid()
 }
 
 func checkNoRoutes(k *check) {
 	n := k.native.child("DisableClassBasedDefaultRoute")
-	if !k.forces() && k.isTrue(n) && k.inclusions() == 0 && !k.isTrue(k.native.child("PlumbIKEv2TSAsRoutes")) {
+	if !k.forces() && k.isTrue(n) && k.inclusions == 0 && !k.isTrue(k.native.child("PlumbIKEv2TSAsRoutes")) {
 		k.reportValue(n, nil, "there is no class-based route and no <Route>, so that nothing goes through the VPN")
 	}
 }
@@ -153,20 +196,9 @@ func checkClassBased(k *check) {
 	}
 }
 
-// route returns the network of a Route, and false if it makes no sense.
-func (k *check) route(r *Node) (netip.Prefix, bool) {
-	a, err := netip.ParseAddr(k.text(r.child("Address")))
-	bits, err2 := strconv.Atoi(k.text(r.child("PrefixSize")))
-	if err != nil || err2 != nil || a.Zone() != "" {
-		return netip.Prefix{}, false
-	}
-	p := netip.PrefixFrom(a, bits)
-	return p, p.IsValid()
-}
-
 func checkRouteAddress(k *check) {
 	for _, r := range k.routes {
-		n := r.child("Address")
+		n := r.address
 		if n == nil || k.text(n) == "" {
 			continue
 		}
@@ -178,8 +210,8 @@ func checkRouteAddress(k *check) {
 
 func checkHostBits(k *check) {
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && p.Masked().Addr() != p.Addr() {
-			n := r.child("Address")
+		if p, ok := r.network, r.valid; ok && p.Masked().Addr() != p.Addr() {
+			n := r.address
 			k.reportValue(n, k.setValue(n, p.Masked().Addr().String()), "%v isn't a network: that is %v", p, p.Masked())
 		}
 	}
@@ -187,8 +219,8 @@ func checkHostBits(k *check) {
 
 func checkPrefixSize(k *check) {
 	for _, r := range k.routes {
-		n := r.child("PrefixSize")
-		a, err := netip.ParseAddr(k.text(r.child("Address")))
+		n := r.size
+		a, err := netip.ParseAddr(k.text(r.address))
 		bits, err2 := strconv.Atoi(k.text(n))
 		if err == nil && err2 == nil && bits > a.BitLen() && bits <= 128 {
 			k.reportValue(n, nil, "%d is more than the %d bits of %v", bits, a.BitLen(), a)
@@ -199,22 +231,22 @@ func checkPrefixSize(k *check) {
 func checkRouteTwice(k *check) {
 	seen := make(map[netip.Prefix]*Node, len(k.routes))
 	for _, r := range k.routes {
-		p, ok := k.route(r)
+		p, ok := r.network, r.valid
 		if !ok {
 			continue
 		}
 		if first := seen[p.Masked()]; first != nil {
-			k.report(r, nil, "the Route to %v is there at %v too", p.Masked(), k.doc.Position(first.Start))
+			k.report(r.Node, nil, "the Route to %v is there at %v too", p.Masked(), k.doc.Position(first.Start))
 			continue
 		}
-		seen[p.Masked()] = r
+		seen[p.Masked()] = r.Node
 	}
 }
 
 func checkIPv6Route(k *check) {
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && p.Addr().Is6() && !k.isTrue(r.child("ExclusionRoute")) {
-			k.report(r, nil, "the Route to %v has the connection fail where the gateway gives no IPv6 address", p)
+		if p, ok := r.network, r.valid; ok && p.Addr().Is6() && !r.excluded {
+			k.report(r.Node, nil, "the Route to %v has the connection fail where the gateway gives no IPv6 address", p)
 			return // once is enough
 		}
 	}
@@ -222,25 +254,25 @@ func checkIPv6Route(k *check) {
 
 func checkDefaultRoute(k *check) {
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && p.Bits() == 0 && !k.forces() {
-			k.report(r, nil, "a Route to %v in a split tunnel isn't a force tunnel", p)
+		if p, ok := r.network, r.valid; ok && p.Bits() == 0 && !k.forces() {
+			k.report(r.Node, nil, "a Route to %v in a split tunnel isn't a force tunnel", p)
 		}
 	}
 }
 
 func checkExclusion(k *check) {
-	if k.forces() || k.inclusions() == 0 || k.inclusions() > 500 {
+	if k.forces() || k.inclusions == 0 || k.inclusions > 500 {
 		return
 	}
 	var inside []netip.Prefix
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && !k.isTrue(r.child("ExclusionRoute")) {
+		if p, ok := r.network, r.valid; ok && !r.excluded {
 			inside = append(inside, p.Masked())
 		}
 	}
 	for _, r := range k.routes {
-		if p, ok := k.route(r); ok && k.isTrue(r.child("ExclusionRoute")) && !overlapsAny(inside, p.Masked()) {
-			k.report(r, nil, "%v isn't in any <Route>, so that there is nothing to exclude it from", p)
+		if p, ok := r.network, r.valid; ok && r.excluded && !overlapsAny(inside, p.Masked()) {
+			k.report(r.Node, nil, "%v isn't in any <Route>, so that there is nothing to exclude it from", p)
 		}
 	}
 }
@@ -260,19 +292,19 @@ func checkGatewayRoute(k *check) {
 		if err != nil {
 			return
 		}
-		var into *Node
+		var into *routeEntry
 		for _, r := range k.routes {
-			p, ok := k.route(r)
+			p, ok := r.network, r.valid
 			switch {
 			case !ok || !p.Contains(a):
-			case k.isTrue(r.child("ExclusionRoute")):
+			case r.excluded:
 				return
 			case into == nil:
-				into = r
+				into = &r
 			}
 		}
 		if into != nil {
-			k.report(into, nil, "the gateway %v is in %s", a, k.routeText(into))
+			k.report(into.Node, nil, "the gateway %v is in %s", a, k.routeText(*into))
 		}
 	})
 }
