@@ -81,7 +81,8 @@ func (c Classifier) Classify(b []byte, f lb.Flow) (v lb.Verdict) {
 	// as much as all else here.
 	kind, msg, reason := identify(b, f.Service)
 	if kind == KindIKE {
-		reason, v.Control = unfit(msg), true
+		reason = unfit(msg)
+		v.Control = reason == ""
 	}
 	switch {
 	case reason != "":

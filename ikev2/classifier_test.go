@@ -37,6 +37,14 @@ func diffVerdict(want, got lb.Verdict) string {
 	return cmp.Diff(want, got, cmp.Comparer(func(a, b lb.Key) bool { return a == b }))
 }
 
+// control returns v with Control set as it must be: for all IKE that isn't dropped,
+// and for nothing else.
+func control(v lb.Verdict, b []byte) lb.Verdict {
+	k, _ := Identify(b)
+	v.Control = k == KindIKE && !v.Drop
+	return v
+}
+
 func TestClassify(t *testing.T) {
 	spi, fl, addr := SPIKey(7), lb.FlowKey(testFlow), lb.AddrKey(testFlow.Client.Addr())
 	start := lb.Verdict{Begin: true, Keys: keys(spi), Hints: [2]lb.Key{fl, addr}, Pick: spi}
@@ -104,13 +112,13 @@ func TestClassify(t *testing.T) {
 			if want.Begin {
 				want.Hints[0] = lb.FlowKey(f)
 			}
-			if diff := diffVerdict(want, Classifier{}.Classify(x.b, f)); diff != "" {
+			if diff := diffVerdict(control(want, x.b), Classifier{}.Classify(x.b, f)); diff != "" {
 				t.Errorf("by SPI (-want +got):\n%s", diff)
 			}
 			if !want.Drop {
 				want = lb.Verdict{Begin: true, Keys: keys(addr)}
 			}
-			if diff := diffVerdict(want, Classifier{Affinity: AffinitySource}.Classify(x.b, f)); diff != "" {
+			if diff := diffVerdict(control(want, x.b), Classifier{Affinity: AffinitySource}.Classify(x.b, f)); diff != "" {
 				t.Errorf("by source (-want +got):\n%s", diff)
 			}
 		})
@@ -162,7 +170,7 @@ func TestAnswer(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			want := lb.Verdict{Stage: x.stage, Keys: x.keys, Drop: x.drop != "", Reason: x.drop}
-			if diff := diffVerdict(want, Classifier{}.Answer(x.b, testFlow)); diff != "" {
+			if diff := diffVerdict(control(want, x.b), Classifier{}.Answer(x.b, testFlow)); diff != "" {
 				t.Errorf("by SPI (-want +got):\n%s", diff)
 			}
 			if x.drop == reasonUnsafe {
@@ -171,7 +179,7 @@ func TestAnswer(t *testing.T) {
 			if want.Stage != lb.StageNone {
 				want.Keys = keys(lb.AddrKey(testFlow.Client.Addr()))
 			}
-			if diff := diffVerdict(want, Classifier{Affinity: AffinitySource}.Answer(x.b, testFlow)); diff != "" {
+			if diff := diffVerdict(control(want, x.b), Classifier{Affinity: AffinitySource}.Answer(x.b, testFlow)); diff != "" {
 				t.Errorf("by source (-want +got):\n%s", diff)
 			}
 		})
@@ -183,7 +191,7 @@ func TestAnswerRememberCookies(t *testing.T) {
 		return message(ExchangeSAInit, FlagResponse, 7, 0, NotifyPayload(n, []byte("xx")))
 	}
 	c := Classifier{RememberCookies: true}
-	want := lb.Verdict{Stage: lb.StageHalfOpen, Keys: keys(SPIKey(7), lb.FlowKey(testFlow))}
+	want := lb.Verdict{Stage: lb.StageHalfOpen, Control: true, Keys: keys(SPIKey(7), lb.FlowKey(testFlow))}
 	if diff := diffVerdict(want, c.Answer(notify(NotifyCookie), testFlow)); diff != "" {
 		t.Errorf("COOKIE (-want +got):\n%s", diff)
 	}
@@ -192,7 +200,7 @@ func TestAnswerRememberCookies(t *testing.T) {
 		message(ExchangeSAInit, FlagInitiator, 7, 0, NotifyPayload(NotifyCookie, nil)),
 		message(ExchangeSAInit, FlagResponse, 0, 0, NotifyPayload(NotifyCookie, nil)),
 	} {
-		if diff := diffVerdict(lb.Verdict{}, c.Answer(b, testFlow)); diff != "" {
+		if diff := diffVerdict(lb.Verdict{Control: true}, c.Answer(b, testFlow)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}

@@ -117,9 +117,8 @@ func (d *diagnosis) fail(f *Finding) {
 	d.add(f)
 }
 
-func (d *diagnosis) show(f *Finding, at time.Time, packet int, text string, args ...any) *Finding {
+func (d *diagnosis) show(f *Finding, at time.Time, packet int, text string, args ...any) {
 	f.Evidence = append(f.Evidence, Evidence{Packet: packet, Time: at, At: d.at(at), Text: fmt.Sprintf(text, args...)})
-	return f
 }
 
 // showRequest shows a request, and that it was repeated.

@@ -258,8 +258,10 @@ func (m *mtuMeasurement) request(size int) ([]byte, SPI, error) {
 	h := Header{SPIi: SPI(binary.BigEndian.Uint64(random[:]) | 1), Exchange: ExchangeSAInit, Flags: FlagInitiator}
 	ps := []Payload{
 		{Type: PayloadSA, Body: AppendSA(nil, Proposal{Protocol: ProtocolIKE, Transforms: []Transform{
-			{Type: TransformEncr, ID: privateTransform}, {Type: TransformInteg, ID: privateTransform},
-			{Type: TransformPRF, ID: privateTransform}, {Type: TransformKE, ID: privateTransform},
+			{Type: TransformEncr, ID: privateTransform},
+			{Type: TransformInteg, ID: privateTransform},
+			{Type: TransformPRF, ID: privateTransform},
+			{Type: TransformKE, ID: privateTransform},
 		}})},
 		{Type: PayloadKE, Body: AppendKE(nil, KeyExchange{Group: Group(privateTransform), Data: random[8:40]})},
 		{Type: PayloadNonce, Body: random[40:]},

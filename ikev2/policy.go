@@ -136,7 +136,7 @@ func LookUpWindowsValue(s Setting, name string) (WindowsValue, error) {
 // and ProfileXML's CryptographySuite set. Server and client must have the same:
 // with it, each makes exactly one proposal. Values may be spelled either way;
 // [CustomPolicy.Normalize] makes PowerShell's of them.
-type CustomPolicy struct {
+type CustomPolicy struct { //nolint:recvcheck // its reading methods take it by value, as its users do
 	// AuthenticationTransformConstants is the integrity check of ESP.
 	AuthenticationTransformConstants string
 	// CipherTransformConstants is the encryption of ESP. If either is GCM, both

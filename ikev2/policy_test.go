@@ -238,8 +238,10 @@ func TestNegotiateExplains(t *testing.T) {
 		{"key length and more", Negotiate(high.IKE, enhanced), []string{
 			"ENCR: offered AES_GCM_16_256, accepted AES_GCM_16_128", "PRF: offered PRF_HMAC_SHA2_384, accepted PRF_HMAC_SHA2_256", "KE: offered ECP_384, accepted MODP_2048",
 		}},
-		{"PFS", NegotiateChild(enhanced.ESP, Policy{ESP: []Proposal{Suite{Protocol: ProtocolESP, Encr: EncrAESGCM16, KeyBits: 128}.Proposal()}}, false),
-			[]string{"KE: offered ECP_256, accepted none"}},
+		{
+			"PFS", NegotiateChild(enhanced.ESP, Policy{ESP: []Proposal{Suite{Protocol: ProtocolESP, Encr: EncrAESGCM16, KeyBits: 128}.Proposal()}}, false),
+			[]string{"KE: offered ECP_256, accepted none"},
+		},
 		{"empty", Negotiate(nil, enhanced), []string{"one side has no proposal"}},
 		{"AH", NegotiateChild([]Proposal{{Protocol: ProtocolAH}}, enhanced, true), []string{"another protocol"}},
 	} {

@@ -120,9 +120,17 @@ func suitesWithin(ps []Proposal, candidates []Transform) []Suite {
 
 // ikeScanOffer is the one proposal that ike-scan makes for IKEv2.
 var ikeScanOffer = []Proposal{{Number: 1, Protocol: ProtocolIKE, Transforms: []Transform{
-	{TransformEncr, EncrAESCBC, 256}, {TransformEncr, EncrAESCBC, 128}, {TransformEncr, Encr3DES, 0}, {TransformEncr, EncrDES, 0},
-	{TransformInteg, IntegHMACSHA1, 0}, {TransformInteg, IntegHMACMD5, 0}, {TransformPRF, PRFHMACSHA1, 0}, {TransformPRF, PRFHMACMD5, 0},
-	{TransformKE, uint16(GroupMODP1024), 0}, {TransformKE, uint16(GroupMODP1536), 0}, {TransformKE, uint16(GroupMODP2048), 0},
+	{TransformEncr, EncrAESCBC, 256},
+	{TransformEncr, EncrAESCBC, 128},
+	{TransformEncr, Encr3DES, 0},
+	{TransformEncr, EncrDES, 0},
+	{TransformInteg, IntegHMACSHA1, 0},
+	{TransformInteg, IntegHMACMD5, 0},
+	{TransformPRF, PRFHMACSHA1, 0},
+	{TransformPRF, PRFHMACMD5, 0},
+	{TransformKE, uint16(GroupMODP1024), 0},
+	{TransformKE, uint16(GroupMODP1536), 0},
+	{TransformKE, uint16(GroupMODP2048), 0},
 }}}
 
 var ikeScanSA = regexp.MustCompile(`SA=\(Encr=(\S+?)(?:,KeyLength=(\d+))? Integ=(\S+) Prf=(\S+) DH_Group=(\d+):`)

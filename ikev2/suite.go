@@ -9,7 +9,7 @@ import (
 
 // A Suite is what two peers have agreed on: one algorithm of each type. The zero
 // value of a field means that there is none. Suites can be compared with ==.
-type Suite struct {
+type Suite struct { //nolint:recvcheck // its reading methods take it by value, as its users do
 	// Protocol is what it protects: IKE messages or, with ProtocolESP, packets.
 	Protocol ProtocolID
 	// Encr and KeyBits are the encryption and its key length, where that has to

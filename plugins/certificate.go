@@ -136,12 +136,6 @@ func (s *Site) Certificate(name string) *Certificate {
 	return nil
 }
 
-func (c Certificate) clone() Certificate {
-	c.ACME = clonePointer(c.ACME)
-	c.Renewal.Set, c.Renewal.Read = slices.Clone(c.Renewal.Set), slices.Clone(c.Renewal.Read)
-	return c
-}
-
 // certificates checks those of a site.
 func (v *validator) certificates(at string, s *Site) {
 	names, pools := make(map[string]string), make(map[string]string)

@@ -9,6 +9,9 @@ type Deployment struct {
 	Name string `json:"name,omitempty"`
 	// Sites are places with gateways of their own. A driver serves one.
 	Sites []Site `json:"sites"`
+	// Geo is a DNS server for clients of all sites. Without Sites, it is all
+	// that is served.
+	Geo *Geo `json:"geo,omitempty"`
 }
 
 // A Site is one place.

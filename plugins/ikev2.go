@@ -16,6 +16,7 @@ type IKEv2Stats struct {
 
 // IKEv2GatewayStats counts the handshakes with one gateway.
 type IKEv2GatewayStats struct {
+	// Gateway is its name.
 	Gateway string `json:"gateway"`
 	// Begun counts those that clients began, Finished those that made a
 	// tunnel, Failed those that made none, by cause. Those under way are in
@@ -33,12 +34,15 @@ type IKEv2GatewayStats struct {
 
 // IKEv2Problem is something wrong with one client's handshake or tunnel.
 type IKEv2Problem struct {
+	// At is when it was last heard of, Gateway where it went. Client is where
+	// it comes from, SPI the initiator SPI it began with.
 	At      time.Time  `json:"at"`
 	Gateway string     `json:"gateway,omitempty"`
 	Client  netip.Addr `json:"client"`
 	SPI     string     `json:"spi"`
 	// ID is the finding's, Severity warning or error. Title is one line, What
-	// some sentences, Advice what to do.
+	// some sentences, Windows the error codes that Windows shows, Advice what to
+	// do.
 	ID       string   `json:"id"`
 	Severity string   `json:"severity"`
 	Title    string   `json:"title"`

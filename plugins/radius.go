@@ -145,20 +145,6 @@ func (r *RADIUSClient) Prefixes() ([]netip.Prefix, error) {
 // Proxies reports whether g is to be served by a RADIUS proxy.
 func (g *Group) Proxies() bool { return g.RADIUS != nil && g.RADIUS.Mode == RADIUSProxy }
 
-// clone returns a copy of r that shares nothing with it.
-func (r *RADIUS) clone() *RADIUS {
-	if r == nil {
-		return nil
-	}
-	out := *r
-	out.Servers = slices.Clone(r.Servers)
-	out.Clients = slices.Clone(r.Clients)
-	for i := range out.Clients {
-		out.Clients[i].Addresses = slices.Clone(out.Clients[i].Addresses)
-	}
-	return &out
-}
-
 // secret checks a reference to a secret that is needed if must says so.
 func (v *validator) secret(at string, s Secret, must bool) {
 	switch {
@@ -313,8 +299,11 @@ type RADIUSStats struct {
 
 // RADIUSAnswers counts answers by kind, and says how long they took.
 type RADIUSAnswers struct {
-	Accepts    uint64 `json:"accepts"`
-	Rejects    uint64 `json:"rejects"`
+	// Accepts, Rejects, Challenges and Accounting are answers by kind.
+	Accepts uint64 `json:"accepts"`
+	// Rejects are Access-Rejects.
+	Rejects uint64 `json:"rejects"`
+	// Challenges are Access-Challenges.
 	Challenges uint64 `json:"challenges"`
 	Accounting uint64 `json:"accounting"`
 	// Timeouts counts requests without an answer.

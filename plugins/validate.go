@@ -17,8 +17,11 @@ import (
 // in themselves but can't hold together, such as two listeners at one address.
 func (d *Deployment) Validate() error {
 	v := new(validator)
-	if len(d.Sites) == 0 {
+	if len(d.Sites) == 0 && d.Geo == nil {
 		v.add("sites", "there is none")
+	}
+	if d.Geo != nil {
+		v.geo("geo", d.Geo)
 	}
 	names := make(map[string]string)
 	for i := range d.Sites {

@@ -297,27 +297,27 @@ func (p *Proxy) alive(h *hand, r *request) bool {
 }
 
 // redirect sends r elsewhere. If settle, anywhere will do; else only where there
-// is hope, for it isn't its client that asks. It reports whether it was sent.
-func (c *cell) redirect(h *hand, r *request, settle bool) bool {
+// is hope, for it isn't its client that asks.
+func (c *cell) redirect(h *hand, r *request, settle bool) {
 	if r.key.own != 0 && r.tried {
-		return false // who called Forward must mark it before another server gets it
+		return // who called Forward must mark it before another server gets it
 	}
 	v := c.p.Classifier.Classify(r.buf, r.flow)
 	m, why, err := c.p.route(h, r, &v, settle)
 	if err != nil {
-		return false
+		return
 	}
 	was := r.link
 	if was != nil && was.member.ID == m.ID && !was.dead {
 		if !settle {
-			return false
+			return
 		}
 		c.transmit(h, r)
-		return true
+		return
 	}
 	r.leave(h.now)
 	if !c.send(h, r, m, why) {
-		return false
+		return
 	}
 	r.moves++
 	if was != nil && was.member.ID != m.ID {
@@ -327,7 +327,6 @@ func (c *cell) redirect(h *hand, r *request, settle bool) bool {
 			t.Moved(was.server.name, m.Name, r.code)
 		}
 	}
-	return true
 }
 
 // maxMoves bounds how often a request is moved without its client having

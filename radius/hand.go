@@ -80,7 +80,7 @@ func (h *hand) replyAt(r *request, at int) {
 
 // flush sends what has been collected. No lock may be held.
 func (h *hand) flush() {
-	for i := 0; i < len(h.out); i++ {
+	for i := 0; i < len(h.out); i++ { //nolint:intrange // flushing one may add more
 		o := &h.out[i]
 		switch {
 		case o.sent:

@@ -212,7 +212,7 @@ func (p *Proxy) read(f *front) error {
 		h.now = p.now()
 		for i := range n {
 			fl := lb.Flow{Client: f.io.in.from(i), Service: f.service}
-			p.take(h, f.io.in.at(i), fl, nil, f, f.io.in.local(i), nil)
+			_ = p.take(h, f.io.in.at(i), fl, nil, f, f.io.in.local(i), nil)
 		}
 		h.flush()
 		switch {

@@ -92,7 +92,7 @@ const histogramSteps = 20
 
 // A Histogram counts durations. Bucket i holds those under [HistogramBound](i)
 // that no earlier one holds; the last holds all others.
-type Histogram struct {
+type Histogram struct { //nolint:recvcheck // its reading methods take it by value, as its users do
 	// Counts are the buckets, Sum is all durations together.
 	Counts [histogramSteps]uint64
 	Sum    time.Duration

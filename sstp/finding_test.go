@@ -30,8 +30,10 @@ func TestFindings(t *testing.T) {
 		want sstp.Finding
 		says string // in what Explain says
 	}{
-		{"the hash set at the gateway is another", func(s scene) { s.g.SetFault(standin.SSTPFault{ForeignHash: true}) }, sstp.FindingWrongHash,
-			"Enable-SstpOffload -CertificateHash"},
+		{
+			"the hash set at the gateway is another", func(s scene) { s.g.SetFault(standin.SSTPFault{ForeignHash: true}) }, sstp.FindingWrongHash,
+			"Enable-SstpOffload -CertificateHash",
+		},
 		{"so, known beforehand", func(s scene) {
 			s.g.SetFault(standin.SSTPFault{ForeignHash: true})
 			s.w.sessions.Expected = func(string) (sstp.Fingerprint, bool) { return sstp.Fingerprint{1}, true }
@@ -40,8 +42,10 @@ func TestFindings(t *testing.T) {
 			s.g.Hashes = sstp.HashSHA1
 			s.g.SetFault(standin.SSTPFault{ForeignHash: true})
 		}, sstp.FindingWrongHash, "Enable-SstpOffload"},
-		{"so, by a server that aborts nothing", func(s scene) { s.g.SetFault(standin.SSTPFault{ForeignHash: true, CloseQuietly: true}) },
-			sstp.FindingWrongHash, "Enable-SstpOffload"},
+		{
+			"so, by a server that aborts nothing", func(s scene) { s.g.SetFault(standin.SSTPFault{ForeignHash: true, CloseQuietly: true}) },
+			sstp.FindingWrongHash, "Enable-SstpOffload",
+		},
 		{"the keys differ", func(s scene) {
 			expected, _ := s.w.leaves.Leaf("", nil)
 			s.w.sessions.Expected = func(string) (sstp.Fingerprint, bool) { return sstp.FingerprintOf(expected.Certificate[0]), true }
@@ -62,8 +66,10 @@ func TestFindings(t *testing.T) {
 			s.g.Hashes = sstp.HashSHA256
 			s.c.Spoil = func(b *sstp.Binding) { b.Hash = sstp.HashSHA1 }
 		}, sstp.FindingHashProtocol, "SHA-1, and gateway ras1 offers SHA-256"},
-		{"the password is wrong", func(s scene) { s.g.Passwords, s.c.Password = map[string]string{"alice": "pw"}, "guess" },
-			sstp.FindingAuthFailed, "CHAP failed with error 691"},
+		{
+			"the password is wrong", func(s scene) { s.g.Passwords, s.c.Password = map[string]string{"alice": "pw"}, "guess" },
+			sstp.FindingAuthFailed, "CHAP failed with error 691",
+		},
 		{"the RADIUS server is gone", func(s scene) {
 			s.g.Passwords, s.c.Password = map[string]string{"alice": "pw"}, "pw"
 			s.g.Negotiation = 100 * time.Millisecond

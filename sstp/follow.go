@@ -25,7 +25,6 @@ type call struct {
 	nonce  [nonceLen]byte
 	asked  bool // there is a nonce
 	moved  [2]bool
-	trace  *Trace
 	report func(*call) // tells of CALL_CONNECTED; nil for nobody
 }
 
@@ -333,8 +332,10 @@ func pppName(proto uint16, code byte) string {
 	names := map[uint16]string{
 		pppLCP: "LCP", pppPAP: "PAP", pppCHAP: "CHAP", pppEAP: "EAP", 0x8021: "IPCP", 0x8057: "IPV6CP", 0x80fd: "CCP", 0xc029: "CBCP",
 	}
-	codes := []string{"", "Configure-Request", "Configure-Ack", "Configure-Nak", "Configure-Reject", "Terminate-Request",
-		"Terminate-Ack", "Code-Reject", "Protocol-Reject", "Echo-Request", "Echo-Reply", "Discard-Request", "Identification"}
+	codes := []string{
+		"", "Configure-Request", "Configure-Ack", "Configure-Nak", "Configure-Reject", "Terminate-Request",
+		"Terminate-Ack", "Code-Reject", "Protocol-Reject", "Echo-Request", "Echo-Reply", "Discard-Request", "Identification",
+	}
 	switch proto {
 	case pppCHAP:
 		codes = []string{"", "Challenge", "Response", "Success", "Failure"}

@@ -14,6 +14,7 @@ import (
 // RingState is what a [Keyring] knows that must outlive a process, without the
 // certificates themselves, and the renewal that is under way.
 type RingState struct {
+	// Version is that of the form.
 	Version int `json:"version"`
 	// Current is the hash of the current certificate.
 	Current Fingerprint `json:"current"`
@@ -193,7 +194,7 @@ func (s *KeyStore) write(name string, b []byte) error {
 	if err != nil {
 		return fmt.Errorf("sstp: key store: %w", err)
 	}
-	defer os.Remove(f.Name()) // of no avail once it is renamed
+	defer func() { _ = os.Remove(f.Name()) }() // of no avail once it is renamed
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {

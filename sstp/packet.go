@@ -196,6 +196,7 @@ func (h Hashes) String() string {
 
 // An Attribute is one of a control message.
 type Attribute struct {
+	// ID says which it is.
 	ID AttributeID
 	// Value is what follows the attribute's header. From a parser it is part of
 	// what was parsed.
@@ -204,7 +205,9 @@ type Attribute struct {
 
 // A Message is a control message.
 type Message struct {
-	Type       MessageType
+	// Type says which it is.
+	Type MessageType
+	// Attributes are what it carries, in order.
 	Attributes []Attribute
 }
 

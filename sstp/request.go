@@ -21,7 +21,8 @@ const (
 	// send IPv6 in HTTPS (MS-IPHTTPS §2.1). The specification says PathIPTLS;
 	// Windows sends this one.
 	PathIPHTTPS = "/IPHTTPS"
-	PathIPTLS   = "/IPTLS"
+	// PathIPTLS is what the specification says instead.
+	PathIPTLS = "/IPTLS"
 	// MaxHead bounds a head, in either direction. Those of Windows have some 150
 	// to 300 bytes.
 	MaxHead = maxHead

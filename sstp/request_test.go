@@ -18,23 +18,28 @@ func TestParseRequest(t *testing.T) {
 	}{
 		{
 			"Windows", "SSTP_DUPLEX_POST " + Path + " HTTP/1.1\r\nSSTPCORRELATIONID: " + guid + "\r\nContent-Length: " + ContentLength + "\r\nHost: vpn.example\r\n\r\n",
-			Request{Method, Path, 1, "vpn.example", guid, ContentLength}, ResourceSSTP,
+			Request{Method, Path, 1, "vpn.example", guid, ContentLength},
+			ResourceSSTP,
 		},
 		{
 			"Debian's sstpc", "SSTP_DUPLEX_POST " + Path + " HTTP/1.1\r\nHost: 192.0.2.1\r\nSSTPCORRELATIONID: {6D064D1-DC78-AF89-7BC9F848}\r\nContent-Length: " + ContentLength + "\r\n\r\n",
-			Request{Method, Path, 1, "192.0.2.1", "{6D064D1-DC78-AF89-7BC9F848}", ContentLength}, ResourceSSTP,
+			Request{Method, Path, 1, "192.0.2.1", "{6D064D1-DC78-AF89-7BC9F848}", ContentLength},
+			ResourceSSTP,
 		},
 		{
 			"with a tenant", "SSTP_DUPLEX_POST " + Path + "?tenantid=x HTTP/1.1\nhost:  a \n\n",
-			Request{Method: Method, Target: Path + "?tenantid=x", Minor: 1, Host: "a"}, ResourceSSTP,
+			Request{Method: Method, Target: Path + "?tenantid=x", Minor: 1, Host: "a"},
+			ResourceSSTP,
 		},
 		{
 			"a monitor", "HEAD /SRA_%7Bba195980-CD49-458b-9E23-C84EE0ADCD75%7d/ HTTP/1.0\r\n\r\n",
-			Request{Method: "HEAD", Target: "/SRA_%7Bba195980-CD49-458b-9E23-C84EE0ADCD75%7d/"}, ResourceSSTP,
+			Request{Method: "HEAD", Target: "/SRA_%7Bba195980-CD49-458b-9E23-C84EE0ADCD75%7d/"},
+			ResourceSSTP,
 		},
 		{
 			"nmap, of DirectAccess", "POST /IPHTTPS HTTP/1.1\r\nHost: da\r\nContent-Length: " + ContentLength + "\r\n\r\n",
-			Request{"POST", "/IPHTTPS", 1, "da", "", ContentLength}, ResourceIPHTTPS,
+			Request{"POST", "/IPHTTPS", 1, "da", "", ContentLength},
+			ResourceIPHTTPS,
 		},
 		{"by a proxy", "GET https://a/iptls HTTP/1.1\r\n\r\n", Request{Method: "GET", Target: "https://a/iptls", Minor: 1}, ResourceIPHTTPS},
 		{"a browser", "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", Request{Method: "GET", Target: "/", Minor: 1, Host: "a"}, ResourceOther},

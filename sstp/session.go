@@ -97,8 +97,9 @@ func (a AuthResult) MarshalText() ([]byte, error) { return []byte(a.String()), n
 // name and nothing secret is kept.
 type Auth struct {
 	// Protocol is CHAP, EAP or PAP; with EAP the method follows: "EAP PEAP".
-	Protocol string     `json:"protocol,omitempty"`
-	Result   AuthResult `json:"result,omitempty"`
+	Protocol string `json:"protocol,omitempty"`
+	// Result is how it ended.
+	Result AuthResult `json:"result,omitempty"`
 	// Error is the number that MS-CHAPv2 gives for a failure (RFC 2759 §6), such
 	// as 691 for a wrong name or password; 0 for none.
 	Error int `json:"error,omitempty"`
@@ -156,6 +157,7 @@ func (c CertHash) names(f Fingerprint, f1 FingerprintSHA1) bool {
 
 // An Abort is a CALL_ABORT or a CALL_DISCONNECT that was seen.
 type Abort struct {
+	// By is who sent it.
 	By Peer `json:"by"`
 	// Attribute and Status are what it said; zero without a STATUS_INFO.
 	Attribute AttributeID `json:"attribute"`

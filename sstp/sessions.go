@@ -49,9 +49,12 @@ type servedLeaf struct {
 
 // A Count says how often something was found.
 type Count struct {
-	Backend string  `json:"backend"`
+	// Backend is the gateway.
+	Backend string `json:"backend"`
+	// Finding is what was found.
 	Finding Finding `json:"finding"`
-	N       uint64  `json:"n"`
+	// N is how often.
+	N uint64 `json:"n"`
 }
 
 // Counts returns how many sessions have ended, by their backends and findings, in

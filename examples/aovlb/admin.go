@@ -37,6 +37,8 @@ type Status struct {
 	plugins.Stats
 	// Certificates are those that clients of SSTP are shown.
 	Certificates []certificateReply `json:"certificates,omitempty"`
+	// Geo is the DNS server, if there is one.
+	Geo *GeoStatus `json:"geo,omitempty"`
 }
 
 // drainBody is the body of POST /v1/drain and /v1/undrain.
@@ -127,6 +129,9 @@ func (s *server) handler(token []byte) http.Handler {
 	mux.HandleFunc("POST /v1/undrain", s.handleUndrain)
 	mux.HandleFunc("POST /v1/failback", s.handleFailback)
 	mux.HandleFunc("POST /v1/reload", s.handleReload)
+	if s.geo != nil {
+		s.geo.routes(mux)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusNotFound, problem{Error: "there is nothing here by this method and path"})
 	})
@@ -218,9 +223,13 @@ func (s *server) handleStatus(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	reply(w, http.StatusOK, Status{
+	st := Status{
 		Version: version(), File: s.file, PID: os.Getpid(), Started: s.start.Round(0), Stats: *stats, Certificates: s.certificates(),
-	})
+	}
+	if s.geo != nil {
+		st.Geo = s.geo.status()
+	}
+	reply(w, http.StatusOK, st)
 }
 
 func (s *server) handleDeployment(w http.ResponseWriter, r *http.Request) {

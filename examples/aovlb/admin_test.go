@@ -45,6 +45,7 @@ func newServer(t testing.TB) *server {
 	}
 	env := &environment{stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" }}
 	s := &server{env: env, file: file, log: slog.New(slog.DiscardHandler), driver: new(builtin.Driver), start: time.Now()}
+	s.cas = &cas{driver: s.driver, log: s.log}
 	src, err := readConfig(file)
 	if err != nil {
 		t.Fatal(err)

@@ -144,7 +144,7 @@ func writeNew(name string, b []byte, mode os.FileMode, force bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // of no avail once it is renamed
+	defer func() { _ = os.Remove(f.Name()) }() // of no avail once it is renamed
 	_, err = f.Write(b)
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err != nil {

@@ -223,6 +223,8 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 		d.mapping(n, v, path)
 	case reflect.Slice:
 		d.sequence(n, v, path)
+	case reflect.Map:
+		d.table(n, v, path)
 	default:
 		d.scalar(n, v, path)
 	}
@@ -248,6 +250,8 @@ func plain(err error, value string) string {
 	case strings.HasPrefix(text, "ParseAddrPort("), strings.HasPrefix(text, "not an ip:port"), strings.HasPrefix(text, "no port"),
 		strings.HasPrefix(text, "invalid port"), strings.HasPrefix(text, "invalid ip:port"), text == "no IP":
 		return fmt.Sprintf("%q is not an address and port, such as 192.0.2.1:500 or [2001:db8::1]:500", value)
+	case strings.HasPrefix(text, "netip.ParsePrefix("):
+		return fmt.Sprintf("%q is not a network, such as 192.0.2.0/24 or 2001:db8::/32", value)
 	case strings.HasPrefix(text, "ParseAddr("):
 		return fmt.Sprintf("%q is not an IP address", value)
 	}
@@ -285,8 +289,61 @@ func (d *decoder) scalar(n ast.Node, v reflect.Value, path string) {
 			return
 		}
 		v.SetInt(i)
+	case reflect.Uint32:
+		i, err := strconv.ParseUint(n.GetToken().Value, 10, 32)
+		if _, ok := n.(*ast.IntegerNode); !ok || err != nil {
+			d.fault(n, path, "%s is not a whole number between 0 and 4294967295, in decimal", n.GetToken().Value)
+			return
+		}
+		v.SetUint(i)
+	case reflect.Float64:
+		d.float(n, v, path)
 	default:
 		d.fault(n, path, "a field of type %v can't be read", v.Type())
+	}
+}
+
+func (d *decoder) float(n ast.Node, v reflect.Value, path string) {
+	switch n.(type) {
+	case *ast.IntegerNode, *ast.FloatNode:
+		if f, err := strconv.ParseFloat(n.GetToken().Value, 64); err == nil {
+			v.SetFloat(f)
+			return
+		}
+	}
+	d.fault(n, path, "it must be a number such as 52.5, not %s", kindOf(n))
+}
+
+// entries returns the fields of a mapping.
+func (d *decoder) entries(n ast.Node, path string) (list []*ast.MappingValueNode, ok bool) {
+	switch m := n.(type) {
+	case *ast.MappingNode:
+		return m.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{m}, true
+	}
+	d.fault(n, path, "it must have fields, and is %s", kindOf(n))
+	return nil, false
+}
+
+// table reads fields whose names are free.
+func (d *decoder) table(n ast.Node, v reflect.Value, path string) {
+	entries, ok := d.entries(n, path)
+	if !ok {
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for _, e := range entries {
+		name := e.Key.GetToken().Value
+		inner := join(path, name)
+		key := reflect.ValueOf(name).Convert(v.Type().Key())
+		if v.MapIndex(key).IsValid() {
+			d.fault(e.Key, inner, "it is there twice")
+			continue
+		}
+		value := reflect.New(v.Type().Elem()).Elem()
+		d.value(e.Value, value, inner)
+		v.SetMapIndex(key, value)
 	}
 }
 
@@ -303,14 +360,8 @@ func (d *decoder) sequence(n ast.Node, v reflect.Value, path string) {
 }
 
 func (d *decoder) mapping(n ast.Node, v reflect.Value, path string) {
-	var entries []*ast.MappingValueNode
-	switch m := n.(type) {
-	case *ast.MappingNode:
-		entries = m.Values
-	case *ast.MappingValueNode:
-		entries = []*ast.MappingValueNode{m}
-	default:
-		d.fault(n, path, "it must have fields, and is %s", kindOf(n))
+	entries, ok := d.entries(n, path)
+	if !ok {
 		return
 	}
 	fields := fieldsOf(v)

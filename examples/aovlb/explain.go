@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,16 +13,30 @@ import (
 )
 
 var explainCommand = command{
-	name: "explain", usage: "[--json] ADDRESS|SPI|USER", short: "say which backend a client has, or would get, and why", run: runExplain,
+	name: "explain", usage: "[--json] ADDRESS|SPI|USER | --dns NAME --client ADDRESS", short: "say which backend a client has, or would get, and why", run: runExplain,
 }
 
 func runExplain(ctx context.Context, env *environment, args []string) error {
 	fs := flag.NewFlagSet("explain", flag.ContinueOnError)
 	r := env.flags(fs)
 	asJSON := fs.Bool("json", false, "print JSON")
-	args, err := parse(env, fs, args, 1)
+	dns := fs.String("dns", "", "say which site --client gets for this `name`")
+	client := fs.String("client", "", "the `address` of the client, with --dns")
+	want := 1
+	if slices.ContainsFunc(args, func(a string) bool {
+		return strings.HasPrefix(strings.TrimLeft(a, "-"), "dns") && strings.HasPrefix(a, "-")
+	}) {
+		want = 0
+	}
+	args, err := parse(env, fs, args, want)
 	if err != nil {
 		return err
+	}
+	if want == 0 {
+		if *client == "" {
+			return &usageError{"explain --dns needs --client, the address of a client"}
+		}
+		return runExplainDNS(ctx, env, r, *dns, *client, *asJSON)
 	}
 	var out []builtin.Explanation
 	if err := r.call(ctx, "GET", "/v1/explain?client="+url.QueryEscape(args[0]), nil, &out); err != nil {

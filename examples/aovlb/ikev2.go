@@ -87,18 +87,18 @@ func causes(m map[string]uint64) string {
 // handshakeMetrics adds the metrics of IKEv2 handshakes: what lb/lbotel doesn't
 // know, since it knows no protocol. docs/metrics.md lists them.
 func handshakeMetrics(m metric.Meter, d *builtin.Driver) error {
-	counter := func(name, unit, what string) metric.Int64ObservableCounter {
-		c, err := m.Int64ObservableCounter(name, metric.WithUnit(unit), metric.WithDescription(what))
+	counter := func(name, what string) metric.Int64ObservableCounter {
+		c, err := m.Int64ObservableCounter(name, metric.WithUnit("{handshake}"), metric.WithDescription(what))
 		if err != nil {
 			return nil // RegisterCallback says it
 		}
 		return c
 	}
-	begun := counter("aovlb.ikev2.handshake.begun", "{handshake}", "IKEv2 handshakes that clients began.")
-	ended := counter("aovlb.ikev2.handshake.ended", "{handshake}", "IKEv2 handshakes that are over, by result: finished, or the finding that says why they failed.")
-	weak := counter("aovlb.ikev2.handshake.weak", "{handshake}", "Finished IKEv2 handshakes whose algorithms are weak.")
-	whole := counter("aovlb.ikev2.handshake.unfragmented", "{handshake}", "Finished IKEv2 handshakes of clients that don't announce IKE fragmentation.")
-	slow := counter("aovlb.ikev2.handshake.slow", "{handshake}", "IKEv2 handshakes in which answers took seconds.")
+	begun := counter("aovlb.ikev2.handshake.begun", "IKEv2 handshakes that clients began.")
+	ended := counter("aovlb.ikev2.handshake.ended", "IKEv2 handshakes that are over, by result: finished, or the finding that says why they failed.")
+	weak := counter("aovlb.ikev2.handshake.weak", "Finished IKEv2 handshakes whose algorithms are weak.")
+	whole := counter("aovlb.ikev2.handshake.unfragmented", "Finished IKEv2 handshakes of clients that don't announce IKE fragmentation.")
+	slow := counter("aovlb.ikev2.handshake.slow", "IKEv2 handshakes in which answers took seconds.")
 	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for name, s := range d.IKEv2() {
 			for _, g := range s.Gateways {

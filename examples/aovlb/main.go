@@ -39,7 +39,8 @@ func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, schemaCommand, versionCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
+		schemaCommand, versionCommand,
 	}
 }
 

@@ -56,6 +56,8 @@ var limits = map[string][2]int{
 	"ACME.tls_alpn_port": {0, 65535}, "ACME.http_port": {0, 65535},
 	"Listener.backend_port": {0, 65535}, "Listener.workers": {0, 64},
 	"Limits.max_clients": {0, 1 << 26}, "Limits.max_per_source": {0, 1 << 26}, "Limits.max_half_open_per_source": {0, 1 << 26},
+	"GeoSite.weight": {0, 65535}, "GeoSite.priority": {0, 65535}, "GeoSite.capacity": {0, 1 << 30}, "GeoSite.need": {-1, 65535}, "GeoName.nearest": {0, 100},
+	"GeoName.answers": {0, 20}, "Geo.rate_limit": {0, 1_000_000}, "Geo.quorum": {0, 65535},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
 	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
@@ -82,7 +84,7 @@ func makeSchema(t *testing.T) []byte {
 
 // modelFiles are the source files of the model.
 func modelFiles(t *testing.T) (list []string) {
-	for _, name := range []string{"deployment", "radius", "certificate"} {
+	for _, name := range []string{"deployment", "radius", "certificate", "geo"} {
 		file := "../../plugins/" + name + ".go"
 		if _, err := os.Stat(file); err != nil {
 			t.Fatal(err)
@@ -111,7 +113,10 @@ func (g *generator) read(t *testing.T, file string) {
 		}
 		for _, s := range gen.Specs {
 			if v, ok := s.(*ast.ValueSpec); ok && gen.Tok == token.CONST {
-				if lit, ok := v.Values[0].(*ast.BasicLit); ok {
+				if len(v.Values) == 0 {
+					continue
+				}
+				if lit, ok := v.Values[0].(*ast.BasicLit); ok && lit.Kind == token.STRING {
 					g.values[v.Names[0].Name] = strings.Trim(lit.Value, `"`)
 				}
 			}
@@ -201,6 +206,8 @@ func (g *generator) value(t reflect.Type) object {
 		return object{"type": "string", "pattern": `^-?([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`}
 	case reflect.TypeFor[netip.Addr]():
 		return object{"type": "string", "pattern": `^[0-9A-Fa-f.:]+(%.+)?$`}
+	case reflect.TypeFor[netip.Prefix]():
+		return object{"type": "string", "pattern": `^[0-9A-Fa-f.:]+/[0-9]{1,3}$`}
 	case reflect.TypeFor[netip.AddrPort]():
 		return object{"type": "string", "pattern": `^([0-9.]+|\[[0-9A-Fa-f.:]+(%.+)?\]):[0-9]{1,5}$`}
 	}
@@ -222,6 +229,12 @@ func (g *generator) value(t reflect.Type) object {
 		return object{"type": "boolean"}
 	case reflect.Int:
 		return object{"type": "integer"}
+	case reflect.Uint32:
+		return object{"type": "integer", "minimum": 0, "maximum": uint32(1<<32 - 1)}
+	case reflect.Float64:
+		return object{"type": "number"}
+	case reflect.Map:
+		return object{"type": "object", "additionalProperties": g.value(t.Elem())}
 	}
 	return object{"type": "string"}
 }

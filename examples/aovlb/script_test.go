@@ -31,11 +31,13 @@ func TestScripts(t *testing.T) {
 				}
 				e.Setenv(name, strconv.Itoa(port))
 			}
+			e.Values[listenersKey{}] = make(map[string]func())
 			e.Setenv("AOVLB_ADMIN", "unix:"+e.WorkDir+"/a.sock")
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"subst": cmdSubst, "ready": cmdReady, "signal": cmdSignal, "gateway": cmdGateway, "client": cmdClient, "replace": cmdReplace,
+			"listener": cmdListener, "unlisten": cmdUnlisten, "rename": cmdRename, "query": cmdQuery,
 		},
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"reflect"
 	"runtime"
 	"sync"
 	"syscall"
@@ -63,6 +64,7 @@ type server struct {
 	log    *slog.Logger
 	driver *builtin.Driver
 	cas    *cas
+	geo    *geoServer // nil without geo in the file
 	start  time.Time
 
 	reloading sync.Mutex
@@ -77,6 +79,9 @@ func (s *server) serve(ctx context.Context, src *source) error {
 	if err := s.driver.Configure(ctx, plugins.Config{Site: src.config.Site}); err != nil {
 		return err
 	}
+	if src.config.Geo != nil {
+		s.geo = newGeoServer(s.log, src.config.State, s.clientsOf)
+	}
 	if _, err := s.apply(ctx, src); err != nil {
 		s.cas.close()
 		return errors.Join(err, s.driver.Shutdown(ctx))
@@ -89,7 +94,7 @@ func (s *server) serve(ctx context.Context, src *source) error {
 			}
 		})
 	}
-	if err := s.open(begin, src.config); err != nil {
+	if err := s.open(ctx, begin, src); err != nil {
 		cancel(err)
 		s.cas.close()
 		err = errors.Join(err, s.driver.Shutdown(ctx))
@@ -139,7 +144,8 @@ func (s *server) end(ctx context.Context, cancel context.CancelCauseFunc, wg *sy
 }
 
 // open starts what the file asks for beside the listeners.
-func (s *server) open(begin func(what string, run func(context.Context) error), c *Config) error {
+func (s *server) open(ctx context.Context, begin func(what string, run func(context.Context) error), src *source) error {
+	c := src.config
 	begin("driver", func(ctx context.Context) error {
 		// It is ended by Shutdown, after the grace, and not by ctx.
 		err := s.driver.Run(context.WithoutCancel(ctx))
@@ -148,6 +154,14 @@ func (s *server) open(begin func(what string, run func(context.Context) error), 
 		}
 		return err
 	})
+	if s.geo != nil {
+		begin("sites", s.geo.run)
+		sockets, err := s.geo.listen(ctx, c.Geo)
+		if err != nil {
+			return s.placed(src, err)
+		}
+		begin("DNS", func(ctx context.Context) error { return s.geo.serve(ctx, sockets) })
+	}
 	if c.Admin.Listen != "" {
 		l, handler, err := s.admin(c.Admin)
 		if err != nil {
@@ -172,7 +186,11 @@ func (s *server) raiseProcs(c *Config) {
 	if s.env.getenv("GOMAXPROCS") != "" || runtime.GOOS != "linux" {
 		return
 	}
-	if n := builtin.Threads(c.Deployment.Site(c.Site)); n > 0 {
+	site := c.Deployment.Site(c.Site)
+	if site == nil {
+		return
+	}
+	if n := builtin.Threads(site); n > 0 {
 		// Changing it stops everything for a moment, so only if need be.
 		if want := runtime.NumCPU() + n; runtime.GOMAXPROCS(0) != want {
 			runtime.GOMAXPROCS(want)
@@ -190,8 +208,19 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 	for _, g := range p.Diagnostics {
 		s.log.Warn(g.Summary, "path", g.Path, "detail", g.Detail, "fix", g.Fix)
 	}
+	var built *geoBuilt
+	if s.geo != nil && src.config.Geo != nil {
+		if built, err = s.geo.build(ctx, src.config.Geo); err != nil {
+			return nil, s.placed(src, err)
+		}
+	}
 	if err := s.driver.Apply(ctx, p, nil); err != nil {
 		return nil, s.placed(src, err)
+	}
+	if built != nil {
+		if err := s.geo.apply(built); err != nil {
+			return nil, s.placed(src, err)
+		}
 	}
 	s.mu.Lock()
 	s.config = src.config
@@ -201,6 +230,20 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 		return nil, err
 	}
 	return p, nil
+}
+
+// clientsOf returns how many clients a site has, if it is served here.
+func (s *server) clientsOf(site string) (clients int, ok bool) {
+	st, err := s.driver.Stats(context.Background())
+	if err != nil || st.Site != site || site == "" {
+		return 0, false
+	}
+	for _, g := range st.Groups {
+		if g.Clients != nil {
+			clients += *g.Clients
+		}
+	}
+	return clients, true
 }
 
 // placed says where in the file the fields are that err is about.
@@ -253,6 +296,12 @@ func restartNeeded(now *Config, src *source) error {
 		{"metrics", now.Metrics != c.Metrics},
 		{"state", now.State != c.State},
 		{"log", now.Log != c.Log},
+		{"geo", (now.Geo == nil) != (c.Geo == nil)},
+		{"geo.listen", now.Geo != nil && c.Geo != nil && !reflect.DeepEqual(now.Geo.Listen, c.Geo.Listen)},
+		{"geo.tls", now.Geo != nil && c.Geo != nil && !reflect.DeepEqual(now.Geo.TLS, c.Geo.TLS)},
+		{"geo.nsid", now.Geo != nil && c.Geo != nil && now.Geo.NSID != c.Geo.NSID},
+		{"geo.rate_limit", now.Geo != nil && c.Geo != nil && now.Geo.RateLimit != c.Geo.RateLimit},
+		{"geo.cookie_secret_file", now.Geo != nil && c.Geo != nil && now.Geo.CookieSecretFile != c.Geo.CookieSecretFile},
 	} {
 		if f.differs {
 			list = append(list, src.fault(f.path, "a change of it takes a restart"))

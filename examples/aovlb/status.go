@@ -92,6 +92,12 @@ func isTerminal(w io.Writer) bool {
 
 // printStatus prints s; with last, an earlier one, it prints rates too.
 func printStatus(w io.Writer, s, last *Status) {
+	if s.Geo != nil {
+		defer func() {
+			fmt.Fprintln(w)
+			printGeo(w, s.Geo)
+		}()
+	}
 	fmt.Fprintf(w, "site %s, aovlb %s, up %s\n\n", s.Site, s.Version, ago(s.Started))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "POOL\tBACKEND\tADDRESS\tSTATE\tSHARE\tCLIENTS\tFOR\tCHECKS")

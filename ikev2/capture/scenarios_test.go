@@ -54,35 +54,30 @@ var scenarios = []scenario{
 	{name: "delete-by-gateway", how: "the gateway ends the session", views: healthy()},
 	{name: "two-tunnels", how: "a device tunnel (certificate) and a user tunnel (EAP) of one computer over one flow", views: healthy()},
 	{name: "balancer", how: "seen at a balancer by DNAT on all its interfaces (Linux cooked v2): each packet twice", views: healthy()},
-}
-
-func init() {
-	scenarios = append(scenarios, []scenario{
-		{name: "no-proposal", how: "a client that offers only MODP-1024, a gateway that wants AES-256-GCM with ECP-384", views: faulty("no-proposal")},
-		{name: "weak-suite", how: "3DES, SHA-1 and MODP-1024 on both sides", views: faulty("weak-suite")},
-		{name: "fragmentation-one-side", bits: 4096, how: "RFC 7383 on at the client and off at the gateway", views: faulty("fragmentation-one-side")},
-		{name: "fragments-dropped", bits: 4096, how: "RFC 7383 on at the client and off at the gateway, and a router that drops all IP fragments but the first", views: []view{
-			{from: "client", want: []string{"auth-ip-fragments"}}, {from: "gateway", want: []string{"auth-ip-fragments"}},
-		}},
-		{name: "ike-fragment-lost", bits: 4096, how: "RFC 7383 on, and a router that drops datagrams to UDP 4500 over 1200 octets", views: []view{
-			{from: "client", want: []string{"auth-unanswered"}}, {from: "gateway", want: []string{"ike-fragments-missing"}},
-		}},
-		{name: "never-4500", how: "a router that drops UDP 4500", views: []view{
-			{from: "client", want: []string{"auth-unanswered"}}, {from: "gateway", want: []string{"never-4500"}},
-		}},
-		{name: "no-answer", how: "a router that drops UDP 500", views: faulty("no-answer")},
-		{name: "closed", how: "a gateway without IKE: ICMP port unreachable", views: faulty("port-unreachable")},
-		{name: "prohibited", how: "a router that rejects UDP 500: ICMP administratively prohibited", views: faulty("prohibited")},
-		{name: "wrong-gateway", how: "a balancer that sends UDP 500 to one gateway and 4500 to another; at the balancer on all interfaces (Linux cooked v2)", views: []view{
-			{from: "client", want: []string{"auth-unanswered"}}, {from: "balancer", want: []string{"split-gateways"}},
-		}},
-		{name: "bad-password", how: "EAP with a user the gateway doesn't know", views: faulty("auth-refused")},
-		{name: "radius-silent", how: "a gateway whose RADIUS server doesn't answer", views: faulty("auth-stalled")},
-		{name: "half-open-limit", how: "a gateway with block_threshold=1, to which one half-open SA is too many", views: faulty("half-open-limit")},
-		{name: "slow", how: "a gateway that is stopped for 3 s (SIGSTOP) while a client dials", views: faulty("slow")},
-		{name: "gateway-gone", how: "a gateway that stops answering in the middle (SIGSTOP)", views: faulty("gateway-silent")},
-		{name: "small-mtu", bits: 4096, how: "an MTU of 1000 between router and gateway: ICMP fragmentation needed", views: faulty("packet-too-big")},
-	}...)
+	{name: "no-proposal", how: "a client that offers only MODP-1024, a gateway that wants AES-256-GCM with ECP-384", views: faulty("no-proposal")},
+	{name: "weak-suite", how: "3DES, SHA-1 and MODP-1024 on both sides", views: faulty("weak-suite")},
+	{name: "fragmentation-one-side", bits: 4096, how: "RFC 7383 on at the client and off at the gateway", views: faulty("fragmentation-one-side")},
+	{name: "fragments-dropped", bits: 4096, how: "RFC 7383 on at the client and off at the gateway, and a router that drops all IP fragments but the first", views: []view{
+		{from: "client", want: []string{"auth-ip-fragments"}}, {from: "gateway", want: []string{"auth-ip-fragments"}},
+	}},
+	{name: "ike-fragment-lost", bits: 4096, how: "RFC 7383 on, and a router that drops datagrams to UDP 4500 over 1200 octets", views: []view{
+		{from: "client", want: []string{"auth-unanswered"}}, {from: "gateway", want: []string{"ike-fragments-missing"}},
+	}},
+	{name: "never-4500", how: "a router that drops UDP 4500", views: []view{
+		{from: "client", want: []string{"auth-unanswered"}}, {from: "gateway", want: []string{"never-4500"}},
+	}},
+	{name: "no-answer", how: "a router that drops UDP 500", views: faulty("no-answer")},
+	{name: "closed", how: "a gateway without IKE: ICMP port unreachable", views: faulty("port-unreachable")},
+	{name: "prohibited", how: "a router that rejects UDP 500: ICMP administratively prohibited", views: faulty("prohibited")},
+	{name: "wrong-gateway", how: "a balancer that sends UDP 500 to one gateway and 4500 to another; at the balancer on all interfaces (Linux cooked v2)", views: []view{
+		{from: "client", want: []string{"auth-unanswered"}}, {from: "balancer", want: []string{"split-gateways"}},
+	}},
+	{name: "bad-password", how: "EAP with a user the gateway doesn't know", views: faulty("auth-refused")},
+	{name: "radius-silent", how: "a gateway whose RADIUS server doesn't answer", views: faulty("auth-stalled")},
+	{name: "half-open-limit", how: "a gateway with block_threshold=1, to which one half-open SA is too many", views: faulty("half-open-limit")},
+	{name: "slow", how: "a gateway that is stopped for 3 s (SIGSTOP) while a client dials", views: faulty("slow")},
+	{name: "gateway-gone", how: "a gateway that stops answering in the middle (SIGSTOP)", views: faulty("gateway-silent")},
+	{name: "small-mtu", bits: 4096, how: "an MTU of 1000 between router and gateway: ICMP fragmentation needed", views: faulty("packet-too-big")},
 }
 
 // readme is the text beside the captures.

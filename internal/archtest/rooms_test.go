@@ -61,7 +61,7 @@ var rooms = []room{
 	{match: "radius/npscert", ours: []string{"radius", "radius/eaptls"}},
 
 	{match: "geo"},
-	{match: "geo/geodns", ours: []string{"geo"}, modules: []string{"github.com/miekg/dns"}, reach: 8},
+	{match: "geo/geodns", ours: []string{"geo"}, modules: []string{"github.com/miekg/dns", sys}, reach: 8},
 	{match: "geo/mmdb", ours: []string{"geo"}, modules: []string{"github.com/oschwald/maxminddb-golang/v2"}, reach: 2},
 	{match: "profilexml"},
 	{match: "profilexml/rasphone"},

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -216,10 +217,10 @@ func (g *SSTPGateway) request(c net.Conn, r *bufio.Reader, q *sstp.Request) (don
 		}
 		defer g.freePort()
 		return true, g.call(c, r, f)
-	case q.Resource() == sstp.ResourceSSTP && q.Method == "HEAD":
+	case q.Resource() == sstp.ResourceSSTP && q.Method == http.MethodHead:
 		g.count(&g.counts.Probes)
 		return false, httpAnswer(c, orDefault(g.HEAD, 401))
-	case q.Resource() == sstp.ResourceIPHTTPS && q.Method == "POST":
+	case q.Resource() == sstp.ResourceIPHTTPS && q.Method == http.MethodPost:
 		g.count(&g.counts.IPHTTPS)
 		return true, g.ipHTTPS(c, r)
 	}

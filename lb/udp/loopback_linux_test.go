@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -831,4 +833,68 @@ func BenchmarkRoundTrip(b *testing.B) {
 	cl.Close()
 	backend.Close()
 	wg.Wait()
+}
+
+// TestBatches has datagrams of many clients wait for the engine, so that it carries them
+// in batches: each must come to the right socket, and its answer to the right client.
+func TestBatches(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprintf("NoIOUring %v", plain), func(t *testing.T) {
+			backend := newEcho(t, "127.0.0.2:0")
+			pool := new(lb.Pool)
+			if err := pool.Set(lb.Backend{Name: "echo", Addr: backend.addr().Addr()}); err != nil {
+				t.Fatal(err)
+			}
+			conns, err := udp.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), udp.ListenConfig{Buffer: 1 << 20})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			e := &udp.Engine{
+				Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Port: backend.addr().Port(), NoIOUring: plain,
+				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			}
+			const clients, rounds = 100, 20
+			var cls []*net.UDPConn
+			send := func(round int) {
+				for i, cl := range cls {
+					if _, err := cl.Write(pattern(20+round, byte(i))); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			for range clients {
+				cls = append(cls, dial(t, conns[0].LocalAddr().(*net.UDPAddr).AddrPort()))
+			}
+			send(0)
+			ctx, cancel := context.WithCancel(t.Context())
+			served := make(chan error, 1)
+			go func() { served <- e.Serve(ctx, conns...) }()
+			b := make([]byte, 100)
+			for round := range rounds {
+				if round > 0 {
+					send(round)
+				}
+				for i, cl := range cls {
+					if n, err := cl.Read(b); err != nil || !bytes.Equal(b[:n], pattern(20+round, byte(i))) {
+						t.Fatalf("round %d, client %d: got %x, %v", round, i, b[:n], err)
+					}
+				}
+			}
+			cancel()
+			<-served
+			s := e.Stats()
+			if s.Sent != clients*rounds || s.Replied != clients*rounds || s.Sockets != 0 {
+				t.Errorf("stats %+v", s)
+			}
+			switch refused := strings.Contains(log.String(), "without io_uring"); {
+			case plain && (s.Batches != 0 || refused):
+				t.Errorf("%d batches, log %q", s.Batches, log.String())
+			case !plain && refused:
+				t.Skip("this machine has no io_uring for us")
+			case !plain && s.Batches == 0:
+				t.Error("no batches")
+			}
+		})
+	}
 }

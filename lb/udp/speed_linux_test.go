@@ -177,8 +177,11 @@ stream {
 	})
 }
 
-// packetsIn is a field of /proc/net/dev, from 1.
-const packetsIn = 2
+// Fields of /proc/net/dev, from 1.
+const (
+	bytesIn   = 1
+	packetsIn = 2
+)
 
 // counter returns a field of an interface from an open /proc/net/dev.
 func counter(f *os.File, dev string, want int) uint64 {
@@ -210,6 +213,10 @@ func counter(f *os.File, dev string, want int) uint64 {
 
 func (l *speedLab) delivered() uint64 {
 	return counter(l.sinks[0], "vg1", packetsIn) + counter(l.sinks[1], "vg2", packetsIn)
+}
+
+func (l *speedLab) deliveredBytes() uint64 {
+	return counter(l.sinks[0], "vg1", bytesIn) + counter(l.sinks[1], "vg2", bytesIn)
 }
 
 // ran returns how long processes have run.
@@ -504,7 +511,8 @@ func TestSpeed(t *testing.T) {
 	for _, gro := range []bool{false, true} {
 		t.Run(fmt.Sprintf("GRO %v", gro), func(t *testing.T) {
 			l.startEngine(t, gro)
-			t.Run("flood", l.flood)
+			t.Run("flood", func(t *testing.T) { l.flood(t, rounds) })
+			t.Run("flood latency", func(t *testing.T) { l.floodLatency(t, rounds) })
 			t.Run("latency", func(t *testing.T) { l.latency(t, rounds) })
 			for _, c := range []speedCase{
 				{1, 64, 1, 1.3},
@@ -539,18 +547,155 @@ func (c speedCase) step() int {
 	return 1
 }
 
-// flood sends first packets from 60,000 sources, which nobody answers.
-func (l *speedLab) flood(t *testing.T) {
+// flood compares what established clients cost when they are alone with what they
+// cost while there is a flood: every tenth packet is then a first one, from one of
+// 60,000 sources, which nobody answers. All must not cost more than both by
+// themselves: each established packet, and each first one.
+func (l *speedLab) flood(t *testing.T, rounds int) {
+	const size, firstSize, every = 64, 128, 10
+	established := newFrames(1000, size, speedPorts["engine"])
+	first := newFrames(60000, firstSize, speedPorts["engine"])
+	for _, f := range first {
+		f[14+14] |= 0x80 // another network
+		binary.BigEndian.PutUint16(f[24:], 0)
+		binary.BigEndian.PutUint16(f[24:], ^sum16(0, f[14:34]))
+	}
+	var mixed [][]byte
+	for i, f := range first {
+		for j := range every - 1 {
+			mixed = append(mixed, established[(i*(every-1)+j)%len(established)])
+		}
+		mixed = append(mixed, f)
+	}
+	l.warm(t, "engine", established)
 	l.sink(true)
 	defer l.sink(false)
-	frames := newFrames(60000, 64, speedPorts["engine"])
 	pids := append(slices.Clone(l.napi), l.pids["engine"])
-	before := ran(pids...)
-	sent, got := l.load(frames, window, 1, 2*time.Second)
-	used := ran(pids...) - before
-	t.Logf("engine: %d of %d first packets delivered, %.1f µs each", got, sent, float64(used.Microseconds())/float64(got))
-	if got < sent*9/10 {
-		t.Errorf("%d of %d first packets lost", sent-got, sent)
+	cost := func(frames [][]byte) (each float64, packets, firsts uint64) {
+		before, bytes := ran(pids...), l.deliveredBytes()
+		sent, got := l.load(frames, window, 1, 2*time.Second)
+		used := ran(pids...) - before
+		bytes = l.deliveredBytes() - bytes
+		const head = 14 + 20 + 8
+		firsts = (bytes - got*(head+size)) / (firstSize - size)
+		if got < sent*9/10 {
+			t.Errorf("%d of %d packets lost", sent-got, sent)
+		}
+		return float64(used.Nanoseconds()) / float64(got), got, firsts
+	}
+	alone, flood, ratio, speed := new(spread), new(spread), new(spread), new(spread)
+	for range rounds {
+		a, _, _ := cost(established)
+		f, _, _ := cost(first)
+		m, n, firsts := cost(mixed)
+		fraction := float64(firsts) / float64(n)
+		alone.add(a)
+		flood.add(f / 1000)
+		ratio.add(m / (a*(1-fraction) + f*fraction))
+		speed.add(a / (m / (1 - fraction)))
+		if fraction < 0.9/every || fraction > 1.1/every {
+			t.Errorf("%.3f of the packets are first ones, want %.3f", fraction, 1./every)
+		}
+	}
+	t.Logf("a first packet that nobody answers: %s µs; one of an established client: %s ns", flood, alone)
+	t.Logf("one first packet for %d of established clients: these are %s times as fast as without", every-1, speed)
+	t.Logf("all cost %s times what both cost by themselves", ratio)
+	if ratio.median() > 1.1 {
+		t.Errorf("a flood costs established clients %.2f times its own cost", ratio.median())
+	}
+}
+
+// trickle sends first packets from CPU 0, one each time, until stop is called, which
+// returns how many it were.
+func (l *speedLab) trickle(t *testing.T, size int, port uint16, every time.Duration) (stop func() int) {
+	var g *generator
+	inNetns(t, l.ns("c"), func() (err error) {
+		g, err = newGenerator(newFrames(60000, size, port))
+		return err
+	})
+	done, result := make(chan struct{}), make(chan int)
+	go func() {
+		defer unix.Close(g.fd)
+		runtime.LockOSThread() // and never unlock, since it stays on that CPU
+		var set unix.CPUSet
+		set.Set(0)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			t.Error(err)
+		}
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
+			t.Error(err)
+		}
+		for n := 0; ; n += g.send(1) {
+			pause := unix.NsecToTimespec(every.Nanoseconds())
+			_ = unix.Nanosleep(&pause, nil)
+			select {
+			case <-done:
+				result <- n
+				return
+			default:
+			}
+		}
+	}()
+	return func() int { close(done); return <-result }
+}
+
+// floodLatency plays ping-pong through the engine, beside first packets that nobody
+// answers: some that the engine gets, and some that are dropped when they arrive, which
+// is what shows how much such packets disturb anything that runs here.
+func (l *speedLab) floodLatency(t *testing.T, rounds int) {
+	const size, every, nobody = 128, 200 * time.Microsecond, 4599
+	for ns, dev := range map[string]string{"g1": "vg1", "g2": "vg2", "l": "vl0"} {
+		what := fmt.Sprintf("ip length %d", 20+8+size)
+		if ns == "l" {
+			what = fmt.Sprintf("udp dport %d", nobody)
+		}
+		run(t, fmt.Sprintf("ip netns exec %s nft 'add table netdev deaf; add chain netdev deaf in { type filter hook ingress device %s priority 0; }; add rule netdev deaf in %s drop'",
+			l.ns(ns), dev, what))
+		defer run(t, fmt.Sprintf("ip netns exec %s nft delete table netdev deaf", l.ns(ns)))
+	}
+	defer l.pongs(t)()
+	pids := append(slices.Clone(l.napi), l.pids["engine"])
+	own := new(spread) // what a first packet costs that comes alone, µs
+	ports := [...]uint16{0, nobody, speedPorts["engine"]}
+	var p50, p99, mean, perSecond [len(ports)]spread
+	for range rounds {
+		before := ran(pids...)
+		stop := l.trickle(t, size, speedPorts["engine"], every)
+		time.Sleep(time.Second)
+		n := stop()
+		own.add(float64((ran(pids...) - before).Microseconds()) / float64(n))
+		for _, i := range rand.Perm(len(ports)) {
+			stop := func() int { return 0 }
+			begin := time.Now()
+			if ports[i] != 0 {
+				stop = l.trickle(t, size, ports[i], every)
+			}
+			r := l.pingPong(t, "10.71.0.254", speedPorts["engine"])
+			perSecond[i].add(float64(stop()) / time.Since(begin).Seconds())
+			p50[i].add(r.p50)
+			p99[i].add(r.p99)
+			mean[i].add(r.mean)
+		}
+	}
+	for i, what := range []string{"alone", "beside packets that are dropped", "beside first packets"} {
+		t.Logf("round trip %s (%.0f a second): p50 %s µs, p99 %s µs, mean %s µs", what, perSecond[i].median(), &p50[i], &p99[i], &mean[i])
+	}
+	t.Logf("a first packet that comes alone: %s µs", own)
+	if perSecond[2].median() < 1000 {
+		t.Errorf("only %s first packets a second", &perSecond[2])
+	}
+	// The game takes all of a processor: what first packets take, it lacks.
+	left := 1 - perSecond[2].median()*own.median()/1e6
+	r := mean[2].median() * left / mean[1].median()
+	t.Logf("the game lost %.2f times the time that first packets take by themselves",
+		(1-mean[1].median()/mean[2].median())/(1-left))
+	if r > 1.05 {
+		t.Errorf("what is left of the time is worth %.2f times less to established clients", r)
+	}
+	// One that is in the way makes a round trip longer by what it costs. Two can
+	// be: the ball passes the engine twice.
+	if d := p99[2].median() - p99[1].median(); d > 50 {
+		t.Errorf("p99 is %.0f µs longer because the engine gets the packets", d)
 	}
 }
 
@@ -615,21 +760,7 @@ func (l *speedLab) throughput(t *testing.T, c speedCase, rounds int) {
 
 // latency plays ping-pong, everything on CPU 1.
 func (l *speedLab) latency(t *testing.T, rounds int) {
-	var stop []func()
-	for i, g := range []string{"g1", "g2"} {
-		c := exec.Command("ip", "netns", "exec", l.ns(g), "taskset", "-c", "1",
-			"sockperf", "sr", "-i", fmt.Sprintf("10.71.1%d.1", i+1), "-p", "4500")
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		stop = append(stop, func() { _ = c.Process.Kill(); _ = c.Wait() })
-	}
-	defer func() {
-		for _, f := range stop {
-			f()
-		}
-	}()
-	time.Sleep(500 * time.Millisecond) // sockperf says nothing when it is ready
+	defer l.pongs(t)()
 	p50, p99 := make(map[string]*spread), make(map[string]*spread)
 	r50, r99 := new(spread), new(spread)
 	names := []string{"direct", "engine", "nginx", "nft"}
@@ -643,15 +774,15 @@ func (l *speedLab) latency(t *testing.T, rounds int) {
 			if n == "nft" {
 				l.nat(true)
 			}
-			a, b := l.pingPong(t, addr, port)
+			r := l.pingPong(t, addr, port)
 			if n == "nft" {
 				l.nat(false)
 			}
 			if p50[n] == nil {
 				p50[n], p99[n] = new(spread), new(spread)
 			}
-			p50[n].add(a)
-			p99[n].add(b)
+			p50[n].add(r.p50)
+			p99[n].add(r.p99)
 		}
 		last := len(p50["nginx"].v) - 1
 		r50.add(p50["engine"].v[last] / p50["nginx"].v[last])
@@ -667,24 +798,46 @@ func (l *speedLab) latency(t *testing.T, rounds int) {
 	}
 }
 
-func (l *speedLab) pingPong(t *testing.T, addr string, port uint16) (p50, p99 float64) {
+// pongs lets the gateways answer pings, on CPU 1, until stop is called.
+func (l *speedLab) pongs(t *testing.T) (stop func()) {
+	var stops []func()
+	for i, g := range []string{"g1", "g2"} {
+		c := exec.Command("ip", "netns", "exec", l.ns(g), "taskset", "-c", "1",
+			"sockperf", "sr", "-i", fmt.Sprintf("10.71.1%d.1", i+1), "-p", "4500")
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stops = append(stops, func() { _ = c.Process.Kill(); _ = c.Wait() })
+	}
+	time.Sleep(500 * time.Millisecond) // sockperf says nothing when it is ready
+	return func() {
+		for _, f := range stops {
+			f()
+		}
+	}
+}
+
+// roundTrips says how long round trips took, in µs.
+type roundTrips struct{ mean, p50, p99 float64 }
+
+func (l *speedLab) pingPong(t *testing.T, addr string, port uint16) (r roundTrips) {
 	out := run(t, fmt.Sprintf("ip netns exec %s taskset -c 1 sockperf pp -i %s -p %d -m 64 -t 1 --full-rtt", l.ns("c"), addr, port))
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
-		for i, w := range f {
-			if w == "percentile" && i+3 < len(f) {
-				v, _ := strconv.ParseFloat(f[i+3], 64)
-				switch f[i+1] {
-				case "50.000":
-					p50 = v
-				case "99.000":
-					p99 = v
-				}
+		for i := 1; i+2 < len(f); i++ {
+			v, _ := strconv.ParseFloat(f[i+2], 64)
+			switch f[i] + " " + f[i+1] {
+			case "trip is":
+				r.mean = v
+			case "50.000 =":
+				r.p50 = v
+			case "99.000 =":
+				r.p99 = v
 			}
 		}
 	}
-	if p50 == 0 || p99 == 0 {
+	if r.mean == 0 || r.p50 == 0 || r.p99 == 0 {
 		t.Fatalf("sockperf said:\n%s", out)
 	}
-	return p50, p99
+	return r
 }

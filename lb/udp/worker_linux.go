@@ -799,6 +799,9 @@ func (w *worker) answers(u *upstream, several bool) {
 
 // readReady carries one answer of each upstream that has some.
 func (w *worker) readReady() {
+	if w.nready == 0 {
+		return
+	}
 	us := w.ready[:0]
 	for _, u := range w.ready[:w.nready] {
 		// An answer to one flow may have made another go.

@@ -42,6 +42,7 @@ type CertificateStats struct {
 
 // A GatewayDoubt is a gateway at which clients would be cut off, or soon will be.
 type GatewayDoubt struct {
+	// Gateway is the name of the backend.
 	Gateway string `json:"gateway"`
 	// Text says what is the matter and what to do.
 	Text string `json:"text"`

@@ -172,6 +172,9 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 // siteOf returns the site of dep that this driver serves.
 func (d *Driver) siteOf(dep *plugins.Deployment) (*plugins.Site, int, error) {
 	s := dep.Site(d.config.Site)
+	if s == nil && len(dep.Sites) == 0 && dep.Geo != nil && d.config.Site == "" {
+		return new(plugins.Site), 0, nil // it is a DNS server and nothing else
+	}
 	if s == nil && d.config.Site == "" {
 		return nil, 0, &plugins.FieldError{Path: "sites", Err: fmt.Errorf("there are %d: the driver must be told which one it serves", len(dep.Sites))}
 	}

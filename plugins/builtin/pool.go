@@ -259,3 +259,11 @@ func checkPort(c *plugins.Check) uint16 {
 	}
 	return uint16(cmp.Or(c.Port, usual[c.Type]))
 }
+
+// Checks makes the checks of a list, reading their secrets. at is its path, for
+// errors, which are *plugins.FieldError. Programs that check other addresses than
+// those of a pool, such as a DNS server that chooses sites, use it.
+func Checks(list []plugins.Check, at string) ([]lb.Check, error) {
+	set, err := checksOf(&plugins.Pool{Checks: list}, at)
+	return set.list, err
+}

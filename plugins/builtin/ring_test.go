@@ -102,7 +102,7 @@ func (s *ringSite) gateway(addr string) netip.AddrPort {
 	if err != nil {
 		s.t.Skipf("no address %s here: %v", addr, err)
 	}
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }))
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
 	srv.Listener.Close()
 	srv.Listener = l
 	srv.Start()

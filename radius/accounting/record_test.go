@@ -15,8 +15,7 @@ import (
 // request makes an Accounting-Request of attributes, each a type and a value.
 func request(t testing.TB, id byte, attributes ...any) radius.Packet {
 	t.Helper()
-	b := make([]byte, radius.HeaderLen)
-	b[0], b[1] = byte(radius.AccountingRequest), id
+	b := append([]byte{byte(radius.AccountingRequest), id}, make([]byte, radius.HeaderLen-2)...)
 	for i := 0; i < len(attributes); i += 2 {
 		v := attributes[i+1].(string)
 		b = append(b, byte(attributes[i].(radius.Type)), byte(2+len(v)))

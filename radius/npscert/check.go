@@ -38,8 +38,10 @@ type ServerReport struct {
 	// Error is why no certificate could be had.
 	Error string `json:"error,omitempty"`
 	// Subject to NotAfter describe the certificate.
-	Subject  string     `json:"subject,omitempty"`
-	Issuer   string     `json:"issuer,omitempty"`
+	Subject string `json:"subject,omitempty"`
+	// Issuer is who issued it.
+	Issuer string `json:"issuer,omitempty"`
+	// DNSNames are the names in its SAN.
 	DNSNames []string   `json:"dns_names,omitempty"`
 	NotAfter *time.Time `json:"not_after,omitempty"`
 	// Thumbprint and RootThumbprint are SHA-1 as Windows shows them, SHA256 is
@@ -151,8 +153,10 @@ func longAnswers(n int) (Finding, bool) {
 	if n <= fits {
 		return Finding{}, false
 	}
-	return Finding{Warning, "fragments", "set Framed-MTU to 1344 in the network policy's settings, so that EAP fragments are small enough",
-		fmt.Sprintf("the server sent %d bytes at once, which is fragmented where packets of 1500 bytes pass, and lost where fragments don't", n)}, true
+	return Finding{
+		Warning, "fragments", "set Framed-MTU to 1344 in the network policy's settings, so that EAP fragments are small enough",
+		fmt.Sprintf("the server sent %d bytes at once, which is fragmented where packets of 1500 bytes pass, and lost where fragments don't", n),
+	}, true
 }
 
 // together judges the servers as the one that clients take them for.
@@ -173,8 +177,10 @@ func (r *Report) together() {
 		}
 		slices.Sort(parts)
 		r.Fits = false
-		r.Findings = append(r.Findings, Finding{Fault, "roots-differ", "request all certificates from the same authority",
-			"the servers' certificates come from different roots, so that clients that trust one fail at the other: " + strings.Join(parts, "; ")})
+		r.Findings = append(r.Findings, Finding{
+			Fault, "roots-differ", "request all certificates from the same authority",
+			"the servers' certificates come from different roots, so that clients that trust one fail at the other: " + strings.Join(parts, "; "),
+		})
 	}
 }
 

@@ -172,11 +172,11 @@ func list(names []string) string {
 func (j *judging) usage() {
 	leaf := j.chain[0]
 	const template = "use a template for server authentication: aovlb nps template"
-	any := slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
+	anyUse := slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny)
 	switch {
 	case len(leaf.ExtKeyUsage)+len(leaf.UnknownExtKeyUsage) == 0:
 		j.add(Fault, "no-usage", template, "it doesn't say what it is for (no extended key usage); NPS needs server authentication")
-	case !any && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth):
+	case !anyUse && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageServerAuth):
 		j.add(Fault, "usage", template, "it isn't for server authentication (1.3.6.1.5.5.7.3.1)")
 	}
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
@@ -340,6 +340,8 @@ func oldTLS(version uint16) (Finding, bool) {
 	if version == 0 || version >= tls.VersionTLS12 {
 		return Finding{}, false
 	}
-	return Finding{Fault, "tls-old", "let the server speak TLS 1.2: Windows 11 doesn't do older ones",
-		"the server speaks " + tls.VersionName(version)}, true
+	return Finding{
+		Fault, "tls-old", "let the server speak TLS 1.2: Windows 11 doesn't do older ones",
+		"the server speaks " + tls.VersionName(version),
+	}, true
 }

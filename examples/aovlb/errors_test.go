@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/ikev2/capture"
+)
+
+// TestErrorsPage runs every aovlb command of docs/errors-809-800.md, and sees that
+// every line of PowerShell there is one that some finding advises, and every
+// finding it explains one that there is.
+func TestErrorsPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/errors-809-800.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, advised := adviceOfCaptures(t)
+	gateway, admin := answerIKE(t), serveAdmin(t)
+	env := func(name string) string {
+		if name == "AOVLB_ADMIN" {
+			return admin
+		}
+		return ""
+	}
+	block, ran, shown := "", 0, 0
+	for line := range strings.Lines(string(page)) {
+		line = strings.TrimRight(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			block = strings.TrimPrefix(line, "```")
+		case block == "powershell":
+			shown++
+			if !advised[line] {
+				t.Errorf("no finding advises %q", line)
+			}
+		case block == "sh" && strings.HasPrefix(line, "aovlb "):
+			ran++
+			line = strings.ReplaceAll(line, "HOST", gateway)
+			line = strings.ReplaceAll(line, "ike.pcap", filepath.Join(captures, "fragments-dropped-gateway.pcap"))
+			var out, errs bytes.Buffer
+			e := &environment{stdout: &out, stderr: &errs, getenv: env}
+			if code := run(t.Context(), e, strings.Fields(line)[1:]); code != 0 || out.Len() == 0 {
+				t.Errorf("%s: exit code %d\n%s%s", line, code, out.String(), errs.String())
+			}
+		case block == "" && strings.HasPrefix(line, "| `"):
+			first, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " |")
+			for id := range strings.SplitSeq(first, ", ") {
+				if id = strings.Trim(id, "`"); !found[ikev2.FindingID(id)] && !rare[ikev2.FindingID(id)] {
+					t.Errorf("no capture has a finding %q", id)
+				}
+			}
+		}
+	}
+	if ran < 6 || shown < 10 {
+		t.Errorf("%d commands run, %d compared", ran, shown)
+	}
+}
+
+const captures = "../../ikev2/testdata/captures"
+
+// rare are findings that no capture of testdata has.
+var rare = map[ikev2.FindingID]bool{ikev2.FindingClientStopped: true}
+
+// adviceOfCaptures returns what is found in the captures, and the commands that
+// are advised.
+func adviceOfCaptures(t *testing.T) (map[ikev2.FindingID]bool, map[string]bool) {
+	t.Helper()
+	paths, err := filepath.Glob(captures + "/*.pcap")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no captures: %v", err)
+	}
+	found, advised := map[ikev2.FindingID]bool{}, map[string]bool{}
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tr ikev2.Tracker
+		if _, err := capture.Read(bytes.NewReader(b), &tr); err != nil {
+			t.Fatalf("%s: %v", p, err)
+		}
+		for _, f := range tr.Report().Findings {
+			found[f.ID] = true
+			for _, a := range f.Advice {
+				for _, c := range a.Commands {
+					advised[c] = true
+				}
+			}
+		}
+	}
+	return found, advised
+}
+
+// answerIKE answers IKE_SA_INIT on loopback by INVALID_KE_PAYLOAD, which says that
+// a gateway lives, and returns where.
+func answerIKE(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Skip("no loopback:", err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(func() { c.Close(); wg.Wait() })
+	wg.Go(func() {
+		b := make([]byte, 65536)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			k, msg := ikev2.Identify(b[:n])
+			h, err := ikev2.ParseHeader(msg)
+			if k != ikev2.KindIKE || err != nil {
+				continue
+			}
+			h.Flags = ikev2.FlagResponse
+			_, _ = c.WriteTo(ikev2.AppendMessage(nil, h, ikev2.NotifyPayload(ikev2.NotifyInvalidKEPayload, []byte{0, 14})), from)
+		}
+	})
+	return c.LocalAddr().String()
+}
+
+// serveAdmin serves the admin API on loopback, and returns where.
+func serveAdmin(t *testing.T) string {
+	t.Helper()
+	s := newServer(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Skip("no loopback:", err)
+	}
+	h := &http.Server{Handler: s.handler(nil)}
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = h.Serve(l) })
+	t.Cleanup(func() { _ = h.Shutdown(context.Background()); wg.Wait() })
+	return l.Addr().String()
+}
