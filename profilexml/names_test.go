@@ -54,7 +54,7 @@ func TestParseSuite(t *testing.T) {
 		}
 		for i, f := range suiteFields {
 			o := s
-			*o.fields()[i] = f.values[0].name
+			*valuesOf(&o)[i] = f.values[0].name
 			if d := o.Differences(s); len(d) != 1 && !(i == 0 && strings.HasPrefix(s.CipherTransformConstants, "GCM")) {
 				t.Errorf("one other value: %v", d)
 			}

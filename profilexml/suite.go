@@ -202,9 +202,9 @@ func ParseSuite(s string) (Suite, error) {
 		if !ok {
 			return Suite{}, fmt.Errorf("%s can't be %q: it can be %s", suiteFields[i].name, value, strings.Join(suiteFields[i].names(), ", "))
 		}
-		*suite.fields()[i] = v.name
+		*valuesOf(&suite)[i] = v.name
 	}
-	for i, p := range suite.fields() {
+	for i, p := range valuesOf(&suite) {
 		if *p == "" {
 			return Suite{}, fmt.Errorf("%s is missing: Windows wants all six values, or none", suiteFields[i].name)
 		}
@@ -220,8 +220,8 @@ func suiteFieldNames() []string {
 	return names
 }
 
-// fields returns the fields in the order of suiteFields.
-func (s *Suite) fields() [6]*string {
+// valuesOf returns the fields of a suite in the order of suiteFields.
+func valuesOf(s *Suite) [6]*string {
 	return [6]*string{
 		&s.AuthenticationTransformConstants, &s.CipherTransformConstants, &s.PfsGroup, &s.DHGroup, &s.IntegrityCheckMethod, &s.EncryptionMethod,
 	}
@@ -230,7 +230,7 @@ func (s *Suite) fields() [6]*string {
 // String returns the suite as ParseSuite reads it.
 func (s Suite) String() string {
 	var list []string
-	for i, p := range s.fields() {
+	for i, p := range valuesOf(&s) {
 		if *p != "" {
 			list = append(list, suiteFields[i].name+"="+*p)
 		}
@@ -294,7 +294,7 @@ func (s Suite) ESP() ([]Transform, error) {
 }
 
 func (s Suite) lookup(field int) (suiteValue, error) {
-	name := *s.fields()[field]
+	name := *valuesOf(&s)[field]
 	v, ok := suiteFields[field].value(name)
 	if !ok {
 		return suiteValue{}, fmt.Errorf("%s can't be %q: it can be %s", suiteFields[field].name, name, strings.Join(suiteFields[field].names(), ", "))
@@ -309,7 +309,7 @@ func isAEAD(list []Transform) bool {
 // PowerShell returns the suite in the spelling of the parameters of
 // Set-VpnConnectionIPsecConfiguration and Set-VpnServerConfiguration.
 func (s Suite) PowerShell() Suite {
-	for i, p := range s.fields() {
+	for i, p := range valuesOf(&s) {
 		if v, ok := suiteFields[i].value(*p); ok && v.powershell != "" {
 			*p = v.powershell
 		}
@@ -322,8 +322,8 @@ func (s Suite) PowerShell() Suite {
 // proposal, so that every difference is a failure.
 func (s Suite) Differences(server Suite) []string {
 	var list []string
-	theirs := server.fields()
-	for i, p := range s.fields() {
+	theirs := valuesOf(&server)
+	for i, p := range valuesOf(&s) {
 		a, b := *p, *theirs[i]
 		if v, ok := suiteFields[i].value(a); ok {
 			a = v.name

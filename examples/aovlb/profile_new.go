@@ -43,7 +43,7 @@ type profileRequest struct {
 
 	family, custom string
 
-	order, use, out string
+	use, out string
 }
 
 // list is a flag that may be given several times, or once with commas.
