@@ -43,6 +43,12 @@ type BackendStats struct {
 	// Clients is how many it has, MaxClients how many it may have (0: any).
 	Clients    *int `json:"clients,omitempty"`
 	MaxClients int  `json:"max_clients,omitempty"`
+	// Active is how many flows or connections it has now, Total how many it
+	// has had. In is from clients to it, Out from it to clients.
+	Active *int64   `json:"active,omitempty"`
+	Total  *uint64  `json:"total,omitempty"`
+	In     *Traffic `json:"in,omitempty"`
+	Out    *Traffic `json:"out,omitempty"`
 	// DrainDeadline is when a drain ends; zero if none does.
 	DrainDeadline time.Time    `json:"drain_deadline,omitzero"`
 	Checks        []CheckStats `json:"checks,omitempty"`
