@@ -68,8 +68,12 @@ func (r *responder) respond(b, m []byte, from netip.AddrPort, stream bool) []byt
 	r.limit -= r.optLen()
 	r.b = append(r.b, m[:headerLen]...)
 	r.b = append(r.b, m[headerLen:r.q.end]...)
-	if v == answerIt {
+	switch {
+	case v != answerIt:
+	case !r.q.bare:
 		r.answer(from)
+	case !r.setCookie:
+		r.rcode = rcodeFormErr // there are no cookies here
 	}
 	if !stream && !r.goodCookie && s.limited(r, from) {
 		if r.rcode == rcodeRefused || !s.slip() {
@@ -120,7 +124,11 @@ func (r *responder) finish(m []byte) []byte {
 	}
 	copy(h, m[:2])
 	binary.BigEndian.PutUint16(h[2:], flags)
-	binary.BigEndian.PutUint16(h[4:], 1)
+	if !r.q.bare {
+		binary.BigEndian.PutUint16(h[4:], 1)
+	} else {
+		binary.BigEndian.PutUint16(h[4:], 0)
+	}
 	binary.BigEndian.PutUint16(h[6:], r.an)
 	binary.BigEndian.PutUint16(h[8:], r.ns)
 	binary.BigEndian.PutUint16(h[10:], r.ar)
