@@ -83,7 +83,7 @@ func TestConformance(t *testing.T) {
 		}
 		seen[r.says] = true
 	}
-	ours := []string{"geo", "ecs", "ecs strict", "cookies", "nsid", "keepalive", "strict"}
+	ours := []string{"geo", "geo both", "geo chain", "ds", "https", "rings", "ecs", "ecs strict", "cookies", "nsid", "keepalive", "strict"}
 	t.Run("unsigned", func(t *testing.T) {
 		w := newWorld(t, conforming(t, nil))
 		(&subject{name: "geodns", addr: w.addr, has: ours}).run(t)

@@ -17,7 +17,7 @@ func zoneRules() []rule {
 		}},
 		{"RFC 1034 4.3.4", "the SOA of the zone is answered", "", func(c *conf) {
 			m := c.ask("example.com SOA")
-			c.is(m.Answer[0].(*dns.SOA).Serial == 2026112101, "%v", m)
+			c.is(m.Answer[0].(*dns.SOA).Serial >= 2026112101, "%v", m)
 		}},
 		{"RFC 1034 4.2.1", "the servers of the zone are answered", "", func(c *conf) {
 			c.only(c.ask("example.com NS"), "NS ns1.example.com.", "NS ns2.example.com.")
