@@ -1,6 +1,7 @@
 package geodns_test
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net"
 	"os"
@@ -158,3 +159,5 @@ zone:
 	s.key = r.Answer[0].(*dns.DNSKEY)
 	s.run(t)
 }
+
+func pemOf(typ string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der}) }
