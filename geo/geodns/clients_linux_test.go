@@ -77,7 +77,7 @@ func TestDig(t *testing.T) {
 			{"mail.example.com A +dnssec", `RRSIG\s+A 13 3 300`},
 		} {
 			out := w.tool(append([]string{tool, "+norec"}, strings.Fields(c.args)...)...)
-			if !regexp.MustCompile(c.want).MatchString(out) || strings.Contains(out, "WARNING: ") || strings.Contains(out, "warning: ") && !strings.Contains(out, "truncated") {
+			if !regexp.MustCompile(c.want).MatchString(out) || strings.Contains(strings.ReplaceAll(out, "WARNING: truncated", ""), "WARNING: ") {
 				t.Errorf("%s %s: want %s in\n%s", tool, c.args, c.want, out)
 			}
 		}
@@ -139,7 +139,7 @@ func TestDelv(t *testing.T) {
 	} {
 		name, typ, _ := strings.Cut(c.q, " ")
 		out := w.tool("delv", "-a", anchor, "+root=example.com", name, typ)
-		if !strings.Contains(out, c.want) || strings.Contains(out, "; unsigned") || strings.Contains(out, "failed") {
+		if !strings.Contains(out, c.want) || strings.Contains(out, "unsigned") || strings.Contains(out, "broken trust chain") {
 			t.Errorf("%s: want %q in\n%s", c.q, c.want, out)
 		}
 	}
