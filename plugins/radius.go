@@ -38,6 +38,9 @@ type RADIUS struct {
 	// Remember is how long an answer is kept for repetitions of its request; 0
 	// means 30 s.
 	Remember Duration `json:"remember,omitempty"`
+	// Accounting has accounting kept on disk until a server takes it; nil leaves
+	// it to clients to repeat what no server takes. It is for RADIUSProxy.
+	Accounting *RADIUSAccounting `json:"accounting,omitempty"`
 	// ShowUsers has the status name users whose logins fail, rather than
 	// hashes of their names.
 	ShowUsers bool `json:"show_users,omitempty"`
@@ -210,6 +213,7 @@ func (v *validator) radius(at string, g *Group, pool *Pool) {
 	v.secret(at, r.Secret(), !r.allOwnSecrets(pool))
 	v.radiusServers(at, r, pool)
 	v.radiusClients(at, r)
+	v.radiusAccounting(at, r.Accounting)
 }
 
 // allOwnSecrets reports whether every backend of pool has a secret of its own.
@@ -295,6 +299,30 @@ type RADIUSStats struct {
 	Servers []RADIUSServerStats `json:"servers"`
 	// Failures are the users whose logins failed most often.
 	Failures []RADIUSFailure `json:"failures,omitempty"`
+}
+
+// RADIUSStoreStats is what a group's store of accounting holds, and has counted
+// since it was opened.
+type RADIUSStoreStats struct {
+	// Directory is where it is.
+	Directory string `json:"directory"`
+	// Waiting is how many records no server has taken, since Oldest, and Bytes
+	// what all that is kept takes.
+	Waiting uint64    `json:"waiting"`
+	Oldest  time.Time `json:"oldest,omitzero"`
+	Bytes   int64     `json:"bytes"`
+	// Kept counts records acknowledged, Delivered those that servers took,
+	// Repeated those sent again, and Full those refused since there was no
+	// room.
+	Kept      uint64 `json:"kept"`
+	Delivered uint64 `json:"delivered"`
+	Repeated  uint64 `json:"repeated"`
+	Full      uint64 `json:"full"`
+	// SetAside counts records that no server would take, which stay in a file,
+	// Damaged damage that was found, and Failed records the disk failed for.
+	SetAside uint64 `json:"set_aside"`
+	Damaged  uint64 `json:"damaged"`
+	Failed   uint64 `json:"failed"`
 }
 
 // RADIUSAnswers counts answers by kind, and says how long they took.

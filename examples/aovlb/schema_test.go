@@ -44,6 +44,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
 	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
 	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
+	reflect.TypeFor[plugins.RADIUSStore]():          {"when-down", "always"},
 	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
 	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
@@ -59,6 +60,7 @@ var limits = map[string][2]int{
 	"GeoSite.weight": {0, 65535}, "GeoSite.priority": {0, 65535}, "GeoSite.capacity": {0, 1 << 30}, "GeoSite.need": {-1, 65535}, "GeoName.nearest": {0, 100},
 	"GeoName.answers": {0, 20}, "Geo.rate_limit": {0, 1_000_000}, "Geo.quorum": {0, 65535},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
+	"RADIUSAccounting.max_mib": {0, 1 << 20},
 	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
 
@@ -84,7 +86,7 @@ func makeSchema(t *testing.T) []byte {
 
 // modelFiles are the source files of the model.
 func modelFiles(t *testing.T) (list []string) {
-	for _, name := range []string{"deployment", "radius", "certificate", "geo"} {
+	for _, name := range []string{"deployment", "radius", "accounting", "certificate", "geo"} {
 		file := "../../plugins/" + name + ".go"
 		if _, err := os.Stat(file); err != nil {
 			t.Fatal(err)

@@ -80,6 +80,9 @@ type staged struct {
 	renamed []rename
 
 	ringSpecs []stagedRing
+
+	newLedgers  []*ledger // opened for nothing, if all is called off
+	ledgerSpecs []stagedLedger
 }
 
 type rename struct {
@@ -109,11 +112,17 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 	}
 	for i := range site.Groups {
 		spec := &site.Groups[i]
+		ledger, err := d.stageLedger(old, next, spec, fmt.Sprintf("%s.groups[%d]", at, i))
+		if err != nil {
+			next.callOff(d)
+			return nil, err
+		}
 		g := find(old.groups, func(g *group) bool {
-			return g.name == spec.Name && g.pool == pools[spec.Pool] && g.made == partsOf(spec)
+			return g.name == spec.Name && g.ledger == ledger && g.pool == pools[spec.Pool] && g.made == partsOf(spec)
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			g.ledger = ledger
 			if was := find(old.groups, func(g *group) bool { return g.name == spec.Name }); was != nil {
 				g.ike = was.ike // handshakes go on, and so does counting
 			}
@@ -196,6 +205,9 @@ func (s *staged) callOff(d *Driver) {
 	for _, f := range s.opened {
 		d.fronts.release(f, nil)
 	}
+	for _, l := range s.newLedgers {
+		l.close()
+	}
 }
 
 // predecessor returns the group whose clients the new group g takes over: the
@@ -237,6 +249,7 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 	if err := next.parties(); err != nil {
 		return err
 	}
+	d.commitLedgers(next)
 	done("certificate", "pool", "backend", "check")
 
 	for _, r := range next.renamed {
@@ -267,6 +280,7 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 			p.close()
 		}
 	}
+	d.dropLedgers(old, next)
 	d.drains.keep(next.pools)
 	done("group", "listener")
 	return nil

@@ -85,6 +85,7 @@ type running struct {
 	listeners  []*listener
 	lingering  []*listener
 	rings      []*ring
+	ledgers    []*ledger
 }
 
 var nothing = &running{site: new(plugins.Site)}

@@ -17,6 +17,7 @@ type group struct {
 	pool     *pool
 	balancer *lb.Balancer
 	ike      *ikev2.Watch
+	ledger   *ledger // nil if accounting isn't kept
 }
 
 // groupParts are the fields of a plugins.Group that a group is made of.

@@ -41,6 +41,18 @@ func (d *Driver) Groups() []Group {
 	return out
 }
 
+// Accounting returns what is kept of RADIUS accounting, by group. Groups that keep
+// none are left out.
+func (d *Driver) Accounting() map[string]*plugins.RADIUSStoreStats {
+	out := make(map[string]*plugins.RADIUSStoreStats)
+	for _, g := range d.current().groups {
+		if s := g.ledger.stats(); s != nil {
+			out[g.name] = s
+		}
+	}
+	return out
+}
+
 // IKEv2 returns what became of the handshakes of IKEv2 clients, by group. Groups
 // without any are left out.
 func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {

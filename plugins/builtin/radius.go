@@ -20,6 +20,7 @@ type radiusParts struct {
 	required       bool // of what is forwarded
 	hold, remember plugins.Duration
 	names          bool
+	ledger         string
 }
 
 func radiusPartsOf(g *plugins.Group) radiusParts {
@@ -29,7 +30,7 @@ func radiusPartsOf(g *plugins.Group) radiusParts {
 	}
 	return radiusParts{
 		proxy: g.Proxies(), user: r.User, required: r.RequireMessageAuthenticator && !g.Proxies(),
-		hold: r.Hold, remember: r.Remember, names: r.ShowUsers,
+		hold: r.Hold, remember: r.Remember, names: r.ShowUsers, ledger: ledgerOf(g),
 	}
 }
 
@@ -141,7 +142,7 @@ func (d *Driver) newProxy(spec *plugins.Listener, g *group, log *slog.Logger) *r
 	case 1813, 1646:
 		c.AuthPort, c.AcctPort = 1, spec.Address.Port()
 	}
-	return &radius.Proxy{
+	p := &radius.Proxy{
 		Balancer: g.balancer, Classifier: c, AuthPort: port, AcctPort: port,
 		Hold: r.hold.D(), Remember: r.remember.D(), Names: r.names,
 		Suspect: g.pool.suspect, Logger: log,
@@ -151,6 +152,10 @@ func (d *Driver) newProxy(spec *plugins.Listener, g *group, log *slog.Logger) *r
 			},
 		},
 	}
+	if g.ledger != nil {
+		p.Spool = g.ledger
+	}
+	return p
 }
 
 // probed tells the proxies of pool p of probes that were answered: a server that
@@ -175,6 +180,7 @@ func (d *Driver) probed(p *pool, checks []lb.Check) func(backend, check string, 
 				l.rad.Alive(backend, port)
 			}
 		}
+		d.wakeLedgers(p)
 	}
 }
 

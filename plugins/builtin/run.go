@@ -81,6 +81,7 @@ func (d *Driver) revive(ctx context.Context) bool {
 	if d.closed {
 		return false
 	}
+	d.reviveLedgers()
 	old := d.current()
 	if find(old.listeners, func(l *listener) bool { return l.failed() != nil }) == nil {
 		return true
@@ -130,6 +131,9 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 		l.shutdown(now)
 	}
 	err := d.save()
+	for _, l := range r.ledgers {
+		l.close()
+	}
 	for _, p := range r.pools {
 		p.close()
 	}
