@@ -24,6 +24,12 @@ type RADIUS struct {
 	// without a Message-Authenticator; with RADIUSForward, Access-Requests
 	// without one.
 	RequireMessageAuthenticator bool `json:"require_message_authenticator,omitempty"`
+	// Transport is what servers are spoken to over; empty means TransportUDP.
+	// With TransportRadSec there is no secret. It is for RADIUSProxy.
+	Transport RADIUSTransport `json:"transport,omitempty"`
+	// RadSec says by what certificates RADIUS is spoken over TLS, with servers
+	// and with clients. It is for RADIUSProxy.
+	RadSec *RadSec `json:"radsec,omitempty"`
 	// MaxOutstanding is how many requests may wait for one server before new
 	// users go to others; 0 means no limit. It is for RADIUSProxy.
 	MaxOutstanding int `json:"max_outstanding,omitempty"`
@@ -78,6 +84,11 @@ type RADIUSServer struct {
 	// the others.
 	SecretFile string `json:"secret_file,omitempty"`
 	SecretEnv  string `json:"secret_env,omitempty"`
+	// Transport is what it is spoken to over; empty means that of the others.
+	Transport RADIUSTransport `json:"transport,omitempty"`
+	// Names and Fingerprints are as in RadSec, for this server alone.
+	Names        []string `json:"names,omitempty"`
+	Fingerprints []string `json:"fingerprints,omitempty"`
 	// RequireMessageAuthenticator and MaxOutstanding are as in RADIUS, and
 	// are taken from there if they are false and 0.
 	RequireMessageAuthenticator bool `json:"require_message_authenticator,omitempty"`
@@ -88,13 +99,18 @@ type RADIUSServer struct {
 type RADIUSClient struct {
 	// Name identifies the client within its Group.
 	Name string `json:"name"`
-	// Addresses are where it sends from: addresses, or networks such as
+	// Addresses are where it sends from by UDP: addresses, or networks such as
 	// 192.0.2.0/24.
-	Addresses []string `json:"addresses"`
+	Addresses []string `json:"addresses,omitempty"`
 	// SecretFile or SecretEnv refer to the secret shared with it; it needs one
 	// of them.
 	SecretFile string `json:"secret_file,omitempty"`
 	SecretEnv  string `json:"secret_env,omitempty"`
+	// Names and Fingerprints are of a client that comes over TLS, in place of
+	// Addresses and a secret: its certificate, issued by who is in the CAFile
+	// of RadSec, must have one of these names, or have such a SHA-256.
+	Names        []string `json:"names,omitempty"`
+	Fingerprints []string `json:"fingerprints,omitempty"`
 	// MessageAuthenticator says what is asked of it; empty means MessageAdd.
 	MessageAuthenticator MessageAuthenticator `json:"message_authenticator,omitempty"`
 	// LimitProxyState drops its Access-Requests with a Proxy-State and without
@@ -192,8 +208,8 @@ func (v *validator) radius(at string, g *Group, pool *Pool) {
 		return
 	}
 	at += ".radius"
-	if len(g.Listeners) > 0 && !slices.ContainsFunc(g.Listeners, func(l Listener) bool { return l.Protocol == ProtocolRADIUS }) {
-		v.add(at, "it needs a radius listener")
+	if len(g.Listeners) > 0 && !slices.ContainsFunc(g.Listeners, func(l Listener) bool { return l.Protocol.radius() }) {
+		v.add(at, "it needs a radius or radsec listener")
 	}
 	oneOf(v, at+".mode", r.Mode, RADIUSForward, RADIUSProxy)
 	oneOf(v, at+".user", r.User, RADIUSByStationAndName, RADIUSByStation, RADIUSByName)
@@ -213,13 +229,15 @@ func (v *validator) radius(at string, g *Group, pool *Pool) {
 	v.secret(at, r.Secret(), !r.allOwnSecrets(pool))
 	v.radiusServers(at, r, pool)
 	v.radiusClients(at, r)
+	v.radsec(at, g, pool)
 	v.radiusAccounting(at, r.Accounting)
 }
 
-// allOwnSecrets reports whether every backend of pool has a secret of its own.
+// allOwnSecrets reports whether every backend of pool has a secret of its own, or
+// needs none.
 func (r *RADIUS) allOwnSecrets(pool *Pool) bool {
 	return pool != nil && !slices.ContainsFunc(pool.Backends, func(b Backend) bool {
-		return !slices.ContainsFunc(r.Servers, func(s RADIUSServer) bool { return s.Backend == b.Name && !s.Secret().IsZero() })
+		return !r.ByRadSec(b.Name) && !slices.ContainsFunc(r.Servers, func(s RADIUSServer) bool { return s.Backend == b.Name && !s.Secret().IsZero() })
 	})
 }
 
@@ -263,9 +281,16 @@ func (v *validator) radiusClients(at string, r *RADIUS) {
 		c := &r.Clients[i]
 		path := index(at, ".clients", i)
 		v.name(path, c.Name, "client", names)
-		v.secret(path, c.Secret(), true)
+		switch {
+		case !c.ByRadSec():
+			v.secret(path, c.Secret(), true)
+		case !c.Secret().IsZero():
+			v.add(path+".secret_file", "a client over TLS has no secret; if it sends by UDP too, that is another client")
+		case len(c.Addresses) > 0:
+			v.add(path+".addresses", "a client over TLS is known by its certificate; if it sends by UDP too, that is another client")
+		}
 		oneOf(v, path+".message_authenticator", c.MessageAuthenticator, MessageAdd, MessageRequire, MessageLegacy)
-		if len(c.Addresses) == 0 {
+		if len(c.Addresses) == 0 && !c.ByRadSec() {
 			v.add(path+".addresses", "there is none")
 		}
 		for j := range c.Addresses {

@@ -117,6 +117,9 @@ var (
 	radiusWaiting        = prometheus.NewDesc("aovlb_radius_waiting", "Requests that wait for an answer.", []string{"listener"}, nil)
 	radiusDropped        = prometheus.NewDesc("aovlb_radius_dropped_total", "Packets of clients that were not taken.", []string{"listener", "reason"}, nil)
 	radiusStored         = prometheus.NewDesc("aovlb_radius_stored_total", "Accounting that was stored since no server took it.", []string{"listener"}, nil)
+	radsecConnections    = prometheus.NewDesc("aovlb_radsec_connections", "Connections of clients over TLS.", []string{"listener"}, nil)
+	radsecAccepted       = prometheus.NewDesc("aovlb_radsec_accepted_total", "Connections whose client is known.", []string{"listener"}, nil)
+	radsecRefused        = prometheus.NewDesc("aovlb_radsec_refused_total", "Connections refused or cut, by reason.", []string{"listener", "reason"}, nil)
 	radiusStoreWaiting   = prometheus.NewDesc("aovlb_radius_store_waiting", "Accounting records on disk that no server has taken.", []string{"group"}, nil)
 	radiusStoreOldest    = prometheus.NewDesc("aovlb_radius_store_oldest_seconds", "How long the oldest of them waits.", []string{"group"}, nil)
 	radiusStoreBytes     = prometheus.NewDesc("aovlb_radius_store_bytes", "What the records on disk take.", []string{"group"}, nil)
@@ -155,6 +158,14 @@ func (m *radiusMetrics) Collect(to chan<- prometheus.Metric) {
 	for _, l := range m.driver.Listeners() {
 		if l.RADIUS == nil {
 			continue
+		}
+		if l.RadSec != nil {
+			c := l.RadSec.Stats()
+			gauge(radsecConnections, c.Open, l.Name)
+			count(radsecAccepted, c.Accepted, l.Name)
+			for why, n := range map[string]uint64{"limit": c.Refused, "certificate": c.Failed, "framing": c.Framing, "slow": c.Slow} {
+				count(radsecRefused, n, l.Name, why)
+			}
 		}
 		s := l.RADIUS.Stats()
 		gauge(radiusWaiting, s.Waiting, l.Name)

@@ -131,7 +131,7 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 				return nil, err
 			}
 		}
-		parties, err := partiesOf(spec, fmt.Sprintf("%s.groups[%d]", at, i))
+		parties, err := d.partiesOf(g, spec, fmt.Sprintf("%s.groups[%d]", at, i))
 		if err != nil {
 			next.callOff(d)
 			return nil, err
@@ -246,7 +246,7 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		d.enforce(p)
 	}
 	d.restoreDrains(next.site.Name, next.pools)
-	if err := next.parties(); err != nil {
+	if err := d.meet(next); err != nil {
 		return err
 	}
 	d.commitLedgers(next)
@@ -281,6 +281,12 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		}
 	}
 	d.dropLedgers(old, next)
+	for _, g := range old.groups {
+		if !slices.Contains(next.groups, g) {
+			d.retire(g.dialing)
+			g.dialing = nil
+		}
+	}
 	d.drains.keep(next.pools)
 	done("group", "listener")
 	return nil

@@ -67,7 +67,9 @@ type Driver struct {
 	site   atomic.Pointer[plugins.Site] // what is, or is about to be, served
 	wg     sync.WaitGroup               // engines, monitors and lingering listeners
 	closed bool                         // under applying
-	since  atomic.Pointer[time.Time]
+
+	retired []*dialing // under applying
+	since   atomic.Pointer[time.Time]
 
 	endMu sync.Mutex
 	end   chan struct{} // closed by Shutdown
@@ -154,12 +156,12 @@ func (d *Driver) Configure(_ context.Context, c plugins.Config) error {
 // Capabilities says that everything in the model can be done, on Linux.
 func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 	c := plugins.Capabilities{
-		Protocols:     []plugins.Protocol{plugins.ProtocolIKEv2, plugins.ProtocolSSTP, plugins.ProtocolRADIUS, plugins.ProtocolUDP, plugins.ProtocolTCP},
+		Protocols:     []plugins.Protocol{plugins.ProtocolIKEv2, plugins.ProtocolSSTP, plugins.ProtocolRADIUS, plugins.ProtocolRadSec, plugins.ProtocolUDP, plugins.ProtocolTCP},
 		Affinities:    []plugins.Affinity{plugins.AffinitySPI, plugins.AffinitySource, plugins.AffinityUser},
 		ClientAddress: []plugins.ClientAddress{plugins.ClientAddressNAT},
 		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin, plugins.PickLeastOutstanding},
 		Failbacks:     []plugins.Failback{plugins.FailbackAutomatic, plugins.FailbackDelayed, plugins.FailbackManual},
-		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckTCP},
+		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckRadSec, plugins.CheckTCP},
 		ProxyProtocol: []plugins.ProxyProtocol{plugins.ProxyV1, plugins.ProxyV2},
 		MinInterval:   plugins.Duration(time.Second), ExactExpect: true, DrainDeadline: true,
 		KeepsClients: true, SlowStart: true, Panic: true, MaxClients: true,

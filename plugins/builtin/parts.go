@@ -8,6 +8,7 @@ import (
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -30,6 +31,8 @@ type Listener struct {
 	UDP    *udp.Engine
 	TCP    *tcp.Engine
 	RADIUS *radius.Proxy
+	// RadSec takes connections for RADIUS, if that is reached over TLS.
+	RadSec *radsec.Server
 }
 
 // Groups returns the affinity groups that are served now.
@@ -71,7 +74,7 @@ func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad})
+		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad, RadSec: l.sec})
 	}
 	return out
 }

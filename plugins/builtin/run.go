@@ -114,7 +114,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, l := range r.listeners {
-		if l.tcp != nil {
+		if !l.datagrams() {
 			d.fronts.release(l.front, l)
 			wg.Go(func() { l.shutdown(ctx) })
 		}
@@ -134,6 +134,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	for _, l := range r.ledgers {
 		l.close()
 	}
+	d.closeDialers(r)
 	for _, p := range r.pools {
 		p.close()
 	}

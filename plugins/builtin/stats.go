@@ -94,6 +94,9 @@ func listenerStats(l *listener) plugins.ListenerStats {
 	}
 	if l.rad != nil {
 		radiusStats(&s, l.rad.Stats(), l.group.pool.lb)
+		if l.sec != nil {
+			radsecStats(&s, l.sec.Stats())
+		}
 	} else if l.udp != nil {
 		udpStats(&s, l.udp.Stats())
 	} else {
