@@ -94,7 +94,7 @@ func killed(t *testing.T, store string) {
 	if unmarked > 0 {
 		t.Errorf("%d records were at a server twice without a mark", unmarked)
 	}
-	if p.kills < 4 {
+	if p.kills < 3 {
 		t.Errorf("the program was killed only %d times", p.kills)
 	}
 	for _, bad := range []string{"DATA RACE", "panic:", "damaged"} {
