@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -155,3 +156,15 @@ func (v *validator) checkRadSec(at string, c *Check) {
 
 // ByRadSec reports whether the client is known by a certificate.
 func (c *RADIUSClient) ByRadSec() bool { return len(c.Names)+len(c.Fingerprints) > 0 }
+
+// targetPort returns the port that l's clients go to at a backend, in the network of
+// l; 0 if it is in the other one.
+func (g *Group) targetPort(l *Listener, backend string) uint16 {
+	switch over := g.Proxies() && g.RADIUS.ByRadSec(backend); {
+	case !over && l.Protocol != ProtocolRadSec:
+		return l.TargetPort()
+	case over && l.Protocol == ProtocolRadSec && g.RADIUS.RadSec != nil:
+		return uint16(cmp.Or(g.RADIUS.RadSec.Port, 2083))
+	}
+	return 0
+}

@@ -402,7 +402,7 @@ func (v *validator) reach(at string, g *Group, p *Pool) {
 		}
 		for _, b := range p.Backends {
 			back := b.Address.Unmap()
-			if back == front && l.TargetPort() == l.Address.Port() {
+			if back == front && g.targetPort(l, b.Name) == l.Address.Port() {
 				v.add(path, "%v is backend %s too: the listener would send to itself", l.Address, b.Name)
 			}
 			if g.ClientAddress != ClientAddressTransparent || !back.IsValid() || (front.Is6() && front.IsUnspecified()) {

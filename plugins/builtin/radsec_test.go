@@ -168,31 +168,9 @@ func (w *radsecWorld) ask(accounting bool) error {
 	return p.Probe(w.t.Context(), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), w.port))
 }
 
-// drive serves dep until the test ends.
-func drive(t *testing.T, dep *plugins.Deployment) *Driver {
-	t.Helper()
-	d := new(Driver)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if err := d.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	reapply(t, d, dep)
-	return d
-}
-
-func reapply(t *testing.T, d *Driver, dep *plugins.Deployment) {
-	t.Helper()
-	if err := d.Apply(t.Context(), &plugins.Plan{Deployment: dep}, nil); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestRadSec(t *testing.T) {
 	w := newRadsecWorld(t)
-	inner, outer := drive(t, w.inner), drive(t, w.outer)
+	inner, outer := start(t, new(Driver), w.inner), start(t, new(Driver), w.outer)
 	for _, accounting := range []bool{false, true} {
 		if err := w.ask(accounting); err != nil {
 			t.Fatal(err)
@@ -207,17 +185,17 @@ func TestRadSec(t *testing.T) {
 	}
 
 	// The same file again, and one whose servers are known by another name.
-	reapply(t, outer, w.outer)
+	apply(t, outer, w.outer)
 	if err := w.ask(false); err != nil {
 		t.Errorf("after a reload: %v", err)
 	}
 	other := w.outer.Clone()
 	other.Sites[0].Groups[0].RADIUS.RadSec.Names = []string{"nobody.example"}
-	reapply(t, outer, other)
+	apply(t, outer, other)
 	if err := w.ask(false); err == nil {
 		t.Error("a server whose certificate has another name was trusted")
 	}
-	reapply(t, outer, w.outer)
+	apply(t, outer, w.outer)
 	time.Sleep(600 * time.Millisecond) // the server is left alone for half a second
 	if err := w.ask(true); err != nil {
 		t.Errorf("with the right name again: %v", err)
@@ -226,7 +204,7 @@ func TestRadSec(t *testing.T) {
 	// A client that is taken away is shut out.
 	shut := w.inner.Clone()
 	shut.Sites[0].Groups[0].RADIUS.Clients[0].Names = []string{"else.example"}
-	reapply(t, inner, shut)
+	apply(t, inner, shut)
 	if err := w.ask(false); err == nil {
 		t.Error("a client that was taken away still gets answers")
 	}
@@ -235,7 +213,7 @@ func TestRadSec(t *testing.T) {
 // A check over TLS is answered by Status-Server, and by nobody else.
 func TestRadSecCheck(t *testing.T) {
 	w := newRadsecWorld(t)
-	drive(t, w.inner)
+	start(t, new(Driver), w.inner)
 	list, err := Checks([]plugins.Check{{Type: plugins.CheckRadSec, Port: int(w.tls), RadSec: w.ca.radsec("outer.example", "inner.example")}}, "checks")
 	if err != nil {
 		t.Fatal(err)
@@ -311,7 +289,7 @@ func TestLedger(t *testing.T) {
 		Mode: plugins.RADIUSProxy, SecretFile: w.secret, Accounting: &plugins.RADIUSAccounting{Directory: dir},
 		Clients: []plugins.RADIUSClient{{Name: "nas", Addresses: []string{"127.0.0.0/8"}, SecretFile: w.secret}},
 	}, plugins.Listener{Name: "udp", Protocol: plugins.ProtocolRADIUS, Address: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), w.port), BackendPort: int(back)})
-	d := drive(t, dep)
+	d := start(t, new(Driver), dep)
 	p := &radius.Prober{Secret: radius.NewSecret([]byte("of the NAS and the servers")), Accounting: true, Resend: -1, Timeout: 6 * time.Second}
 	if err := p.Probe(t.Context(), netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), w.port)); err != nil {
 		t.Fatalf("without a server: %v", err)
@@ -322,7 +300,7 @@ func TestLedger(t *testing.T) {
 	}
 	dep = dep.Clone()
 	dep.Sites[0].Groups[0].RADIUS.Accounting.MaxMiB = 5
-	reapply(t, d, dep)
+	apply(t, d, dep)
 	if waiting() != 1 {
 		t.Errorf("%d records wait after a reload", waiting())
 	}
@@ -337,7 +315,7 @@ func TestLedger(t *testing.T) {
 			t.Fatal("the record isn't delivered")
 		}
 	}
-	reapply(t, d, w.inner) // another file: the folder is left
+	apply(t, d, w.inner) // another file: the folder is left
 	if len(d.Accounting()) != 0 {
 		t.Error("the folder is still used")
 	}
