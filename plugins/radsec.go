@@ -126,7 +126,7 @@ func (v *validator) certificateFiles(at string, r *RadSec) {
 // peer checks by what somebody is to be known.
 func (v *validator) peer(at string, names, fingerprints []string) {
 	for i, n := range names {
-		if n == "" || strings.ContainsAny(n, " */:\r\n\t") && !strings.Contains(n, ":") {
+		if n == "" || strings.ContainsAny(n, " */\r\n\t") {
 			v.add(index(at, ".names", i), "%q is neither a DNS name nor an IP address", n)
 		}
 	}
