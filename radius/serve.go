@@ -120,6 +120,9 @@ func openFronts(conns []net.PacketConn) ([]*front, error) {
 		}
 		f := &front{conn: c, service: a.AddrPort().Port()}
 		f.io.init(c)
+		if u, ok := c.(*net.UDPConn); ok {
+			prepare(u)
+		}
 		fronts = append(fronts, f)
 	}
 	return fronts, nil
