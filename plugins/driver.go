@@ -201,8 +201,8 @@ const (
 // A Change is one step of a Plan.
 type Change struct {
 	Action Action `json:"action"`
-	// Kind is what is changed: certificate, pool, backend, check, group or
-	// listener.
+	// Kind is what is changed: certificate, pool, backend, check, group,
+	// listener or fastpath.
 	Kind string `json:"kind"`
 	// Name is the object's, with those of its parents: ras/ras1.
 	Name string `json:"name"`

@@ -107,6 +107,7 @@ func (v *validator) site(at string, s *Site) {
 		v.pool(path, &s.Pools[i])
 	}
 	v.certificates(at, s)
+	v.fastPath(at, s)
 	if len(s.Groups) == 0 {
 		v.add(at+".groups", "there is none")
 	}

@@ -261,6 +261,14 @@ func (p *Path) Run(ctx context.Context) error {
 	}
 }
 
+// Watch has the Path look for other network devices; see Config.At and
+// Config.Toward.
+func (p *Path) Watch(at, toward []netip.Addr) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.c.At, p.c.Toward = at, toward
+}
+
 // renew extends the lease. What isn't pinned ends with the process, and needs none.
 func (p *Path) renew() {
 	until := uint64(0)

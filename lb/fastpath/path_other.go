@@ -25,6 +25,9 @@ func (p *Path) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// Watch does nothing.
+func (p *Path) Watch([]netip.Addr, []netip.Addr) {}
+
 // Stats returns nothing.
 func (p *Path) Stats() Stats { return Stats{} }
 

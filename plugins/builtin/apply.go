@@ -79,6 +79,8 @@ type staged struct {
 	heirs   map[*group]*group
 	renamed []rename
 
+	freshFast bool // nobody else has fast
+
 	ringSpecs []stagedRing
 }
 
@@ -106,6 +108,9 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		}
 		pools[spec.Name] = p
 		next.pools, next.specs, next.checks = append(next.pools, p), append(next.specs, spec), append(next.checks, checks)
+	}
+	if err := d.stageFast(old, next, at); err != nil {
+		return nil, err
 	}
 	for i := range site.Groups {
 		spec := &site.Groups[i]
@@ -165,12 +170,15 @@ func mayBeTransparent(ctx context.Context, g *group, at string) error {
 
 // stage finds or makes the listener for spec, with its sockets.
 func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group, spec *plugins.Listener, at string) error {
-	if l := find(old.listeners, func(l *listener) bool { return l.group == g && l.equal(spec) && l.failed() == nil }); l != nil {
+	if l := find(old.listeners, func(l *listener) bool {
+		return l.group == g && l.equal(spec) && l.path == next.fast.fastFor(spec) && l.failed() == nil
+	}); l != nil {
 		next.renamed = append(next.renamed, rename{l, spec.Name})
 		next.listeners = append(next.listeners, l)
 		return nil
 	}
 	l := d.newListener(spec, g)
+	l.accelerate(next.fast.fastFor(spec))
 	next.listeners, next.fresh = append(next.listeners, l), append(next.fresh, l)
 	n := sockets(spec)
 	if f := d.fronts.find(l.key()); f != nil {
@@ -195,6 +203,9 @@ func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group
 func (s *staged) callOff(d *Driver) {
 	for _, f := range s.opened {
 		d.fronts.release(f, nil)
+	}
+	if s.freshFast {
+		d.closeFast(s.fast, false)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -85,6 +86,7 @@ type running struct {
 	listeners  []*listener
 	lingering  []*listener
 	rings      []*ring
+	fast       *fast
 }
 
 var nothing = &running{site: new(plugins.Site)}
@@ -222,7 +224,7 @@ func (d *Driver) plan(dep *plugins.Deployment) *plugins.Plan {
 	if err != nil {
 		return p // among the diagnostics already
 	}
-	p.Changes = effects(site, plugins.Diff(now.site, site))
+	p.Changes = effects(site, slices.Concat(plugins.Diff(now.site, site), fastChange(now.site, site)))
 	return p
 }
 

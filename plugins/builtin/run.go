@@ -130,6 +130,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 		l.shutdown(now)
 	}
 	err := d.save()
+	d.closeFast(r.fast, err == nil && d.StateDir != "")
 	for _, p := range r.pools {
 		p.close()
 	}
