@@ -44,6 +44,7 @@ const uncounted = -1
 var rooms = []room{
 	{match: "lb"},
 	{match: "lb/udp", ours: []string{"lb"}, modules: []string{sys, xnet}, reach: 1},
+	{match: "lb/fastpath", ours: []string{"lb", "lb/udp"}, modules: []string{sys, "github.com/cilium/ebpf"}, reach: 2},
 	{match: "lb/tcp", ours: []string{"lb"}, modules: []string{sys, xnet}, reach: 1},
 	{match: "lb/lbtest", ours: []string{"lb"}},
 	{match: "lb/lbotel", ours: []string{"lb"}, modules: []string{"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/trace"}, reach: 3},
@@ -67,7 +68,7 @@ var rooms = []room{
 	{match: "profilexml/rasphone"},
 
 	{match: "plugins"},
-	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 1},
+	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "lb/fastpath", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 2},
 	{match: "plugins/proto/v1", modules: []string{grpc, protobuf}, reach: 8},
 	{match: "plugins/host", ours: outside, modules: pluginModules, reach: 24},
 	{match: "plugins/sdk", ours: outside, modules: pluginModules, reach: 24},
@@ -115,6 +116,8 @@ var (
 var walls = []wall{
 	{from: []string{"lb"}, to: []string{"..."}, why: "lb decides, and knows nobody: what it needs of others it declares as an interface"},
 	{from: engines, to: protocols, why: "engines know no protocol; they are handed an lb.Classifier or lb.Sniffer"},
+	{from: append([]string{"lb"}, engines...), to: []string{"lb/fastpath"}, why: "a fast path is an option: engines declare what they need of it as an interface"},
+	{from: []string{"lb/fastpath"}, to: protocols, why: "it carries what the engine has judged"},
 	{from: engines, to: engines, why: "datagrams and streams are served by different engines that share a Balancer, not code"},
 	{from: engines, to: []string{"plugins/..."}, why: "engines carry bytes; a deployment is turned into engines by plugins/builtin"},
 	{from: protocols, to: engines, why: "protocols judge bytes and open no listener; programs put them and engines together"},
