@@ -278,7 +278,7 @@ type Protocol string
 const (
 	// ProtocolIKEv2 is IKEv2 with ESP in UDP: ports 500 and 4500.
 	ProtocolIKEv2 Protocol = "ikev2"
-	// ProtocolSSTP is SSTP, passed through with its TLS: TCP port 443.
+	// ProtocolSSTP is SSTP: TCP port 443.
 	ProtocolSSTP Protocol = "sstp"
 	// ProtocolRADIUS is RADIUS over UDP: ports 1812 and 1813.
 	ProtocolRADIUS Protocol = "radius"
@@ -318,6 +318,8 @@ type Listener struct {
 	// IdleTimeout is how long a TCP connection may be silent; 0 means 10
 	// minutes. SSTP needs more than 2. For UDP there is Group.Idle.
 	IdleTimeout Duration `json:"idle_timeout,omitempty"`
+	// TLS says what is done with the TLS of SSTP.
+	TLS TLS `json:"tls,omitzero"`
 }
 
 // TargetPort returns the port that l's clients go to at a backend.

@@ -306,6 +306,7 @@ func (v *validator) group(at string, g *Group, s *Site) {
 	}
 	for i := range g.Listeners {
 		v.listener(index(at, ".listeners", i), &g.Listeners[i], g)
+		v.tls(index(at, ".listeners", i)+".tls", &g.Listeners[i], g, s)
 	}
 	v.protocols(at, g)
 	pool := s.Pool(g.Pool)

@@ -47,6 +47,8 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
 	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
+	reflect.TypeFor[plugins.TLSMode]():              {"passthrough", "offload", "reencrypt"},
+	reflect.TypeFor[plugins.TLSVersion]():           {"1.2", "1.3"},
 }
 
 // limits are the bounds of numbers, by type and field.
@@ -84,7 +86,7 @@ func makeSchema(t *testing.T) []byte {
 
 // modelFiles are the source files of the model.
 func modelFiles(t *testing.T) (list []string) {
-	for _, name := range []string{"deployment", "radius", "certificate", "geo"} {
+	for _, name := range []string{"deployment", "radius", "certificate", "geo", "tls"} {
 		file := "../../plugins/" + name + ".go"
 		if _, err := os.Stat(file); err != nil {
 			t.Fatal(err)

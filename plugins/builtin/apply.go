@@ -165,12 +165,18 @@ func mayBeTransparent(ctx context.Context, g *group, at string) error {
 
 // stage finds or makes the listener for spec, with its sockets.
 func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group, spec *plugins.Listener, at string) error {
-	if l := find(old.listeners, func(l *listener) bool { return l.group == g && l.equal(spec) && l.failed() == nil }); l != nil {
+	tls, err := loadTLS(spec, at+".tls")
+	if err != nil {
+		return err
+	}
+	if l := find(old.listeners, func(l *listener) bool {
+		return l.group == g && l.equal(spec) && l.tls.equal(tls) && l.failed() == nil
+	}); l != nil {
 		next.renamed = append(next.renamed, rename{l, spec.Name})
 		next.listeners = append(next.listeners, l)
 		return nil
 	}
-	l := d.newListener(spec, g)
+	l := d.newListener(spec, g, tls)
 	next.listeners, next.fresh = append(next.listeners, l), append(next.fresh, l)
 	n := sockets(spec)
 	if f := d.fronts.find(l.key()); f != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -26,6 +27,7 @@ type listener struct {
 	udp   *udp.Engine // one of these three
 	tcp   *tcp.Engine
 	rad   *radius.Proxy
+	tls   *terminated // of tcp; nil if TLS passes through
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned
@@ -63,7 +65,7 @@ func Threads(s *plugins.Site) int {
 	return n
 }
 
-func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
+func (d *Driver) newListener(spec *plugins.Listener, g *group, tls *terminated) *listener {
 	l := &listener{spec: *spec, group: g, done: make(chan struct{})}
 	l.named.Store(&spec.Name)
 	transparent := g.made.client == plugins.ClientAddressTransparent
@@ -92,6 +94,7 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 		Idle:    spec.IdleTimeout.D(), Logger: log,
 		Trace: &tcp.Trace{Unreachable: func(m *lb.Member, _ netip.AddrPort, err error) { p.suspect(m.Name, err) }},
 	}
+	d.terminate(l, tls)
 	return l
 }
 
@@ -214,7 +217,7 @@ func (d *Driver) linger(l *listener) {
 func (l *listener) equal(spec *plugins.Listener) bool {
 	a, b := l.spec, *spec
 	a.Name, b.Name = "", ""
-	return a == b
+	return reflect.DeepEqual(a, b)
 }
 
 // key identifies the sockets of l.

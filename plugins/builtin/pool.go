@@ -13,6 +13,7 @@ import (
 
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/sstp"
 )
 
 // A pool is a plugins.Pool that is served.
@@ -20,6 +21,8 @@ type pool struct {
 	name   string
 	lb     *lb.Pool
 	picker switchPicker
+	// sessions are those of SSTP at its gateways.
+	sessions *sstp.Sessions
 
 	mu      sync.Mutex // below
 	spec    plugins.Pool
@@ -72,7 +75,7 @@ func (s *switchPicker) set(name plugins.Picker) {
 }
 
 func (d *Driver) newPool(name string) *pool {
-	p := &pool{name: name, drained: make(map[lb.ID]drainSet)}
+	p := &pool{name: name, drained: make(map[lb.ID]drainSet), sessions: d.newSessions(name)}
 	p.lb = &lb.Pool{Trace: &lb.Trace{Changed: func(old, now *lb.Member) { d.backendChanged(name, old, now) }}}
 	return p
 }
