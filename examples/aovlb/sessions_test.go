@@ -228,7 +228,7 @@ func TestDisconnectsPage(t *testing.T) {
 		// The rest is for programs.
 		"aovlb sessions --json --problems":       `"finding": "wrong_hash"`,
 		"aovlb status":                           served.String()[:8],
-		"aovlb probe sstp --plain 127.0.0.2:$GW": "serves sstp",
+		"aovlb probe sstp --plain-http 127.0.0.2:$GW": "serves sstp",
 	}
 	ran := 0
 	for line := range strings.Lines(string(page)) {

@@ -24,7 +24,7 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 				"groups.affinity=spi,source,user", "groups.client_address=nat", "groups.idle", "groups.half_open",
 				"groups.limits", "groups.radius",
 				"groups.listeners.protocol=ikev2,sstp,radius,udp,tcp", "groups.listeners.backend_port", "groups.listeners.workers",
-				"groups.listeners.proxy_protocol=v1,v2", "groups.listeners.idle_timeout",
+				"groups.listeners.proxy_protocol=v1,v2", "groups.listeners.idle_timeout", "groups.listeners.tls",
 			),
 			// The program serves these beside the driver.
 			plugins.Full("certificates", "geo"),
