@@ -28,7 +28,9 @@ type section struct {
 	note       string // for people, above it
 }
 
-func (s *section) add(format string, args ...any) { s.lines = append(s.lines, fmt.Sprintf(format, args...)) }
+func (s *section) add(format string, args ...any) {
+	s.lines = append(s.lines, fmt.Sprintf(format, args...))
+}
 
 // renderer makes sections of a site.
 type renderer struct {
