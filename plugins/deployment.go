@@ -358,8 +358,11 @@ const (
 )
 
 // Site returns the site of that name, or nil. An empty name means the only
-// site there is.
+// site there is. A nil Deployment has no sites.
 func (d *Deployment) Site(name string) *Site {
+	if d == nil {
+		return nil
+	}
 	if name == "" && len(d.Sites) == 1 {
 		return &d.Sites[0]
 	}
