@@ -130,16 +130,19 @@ func unfit(msg []byte) string {
 }
 
 func classifyIKE(v *lb.Verdict, msg []byte, f lb.Flow) {
-	spi, flow := SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
-	switch {
-	case begins(msg) && !isResponse(msg):
+	if begins(msg) && !isResponse(msg) {
 		// A flow is shared by the device tunnel and the user tunnel of one
 		// computer, and by ESP nobody can tell them apart: hence the hints. A
 		// retry with a cookie must reach the gateway that made the cookie: it
 		// keeps its SPI, so that is what is hashed.
-		v.Begin, v.Pick = true, spi
-		v.Keys[0] = spi
-		v.Hints[0], v.Hints[1] = flow, lb.AddrKey(f.Client.Addr())
+		v.Begin = true
+		v.Keys[0] = SPIKey(initiatorSPI(msg))
+		v.Pick = v.Keys[0]
+		v.Hints[0], v.Hints[1] = f.Keys()
+		return
+	}
+	spi, flow := SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
+	switch {
 	case responderSPI(msg) == 0 && !begins(msg):
 		// It belongs to no SA, so its SPI names nobody.
 		v.Miss = lb.MissDrop

@@ -36,7 +36,7 @@ type RADIUS struct {
 	// Hold is how long a request waits for its answer; 0 means 75 s.
 	Hold Duration `json:"hold,omitempty"`
 	// Remember is how long an answer is kept for repetitions of its request; 0
-	// means 10 s.
+	// means 30 s.
 	Remember Duration `json:"remember,omitempty"`
 	// ShowUsers has the status name users whose logins fail, rather than
 	// hashes of their names.

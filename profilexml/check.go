@@ -57,8 +57,8 @@ type Rule struct {
 // Rules are all rules, by ID.
 func Rules() []Rule {
 	rules := slices.Concat(
-		documentRules(), valueRules(), protocolRules(), cryptoRules(), authenticationRules(), eapRules(), eapServerRules(),
-		routeRules(), proxyRules(), nameRules(), triggerRules(), filterRules(), deviceRules(), besideRules(), pluginRules(), channelRules(),
+		documentRules(), elementRules(), valueRules(), protocolRules(), gatewayRules(), cryptoRules(), authenticationRules(), eapRules(), eapServerRules(), eapCertificateRules(),
+		routeRules(), routeListRules(), proxyRules(), nameRules(), triggerRules(), filterRules(), deviceRules(), besideRules(), pluginRules(), channelRules(),
 	)
 	slices.SortFunc(rules, func(a, b Rule) int { return strings.Compare(a.ID, b.ID) })
 	return rules
@@ -145,7 +145,7 @@ func (c *Checker) CheckBytes(b []byte) (*Document, []Finding) {
 		rules := Rules()
 		f := Finding{Rule: syntaxRuleID, Severity: Error, Text: err.Error()}
 		f.rule = &rules[slices.IndexFunc(rules, func(r Rule) bool { return r.ID == syntaxRuleID })]
-		if s, ok := err.(*SyntaxError); ok { //nolint:errorlint // Parse returns it bare
+		if s, ok := err.(*SyntaxError); ok {
 			f.Position, f.Text = s.Position, s.Text
 		}
 		return nil, []Finding{f}

@@ -21,7 +21,7 @@ const (
 func newContent() *Element {
 	return &Element{
 		Name: "VPNProfile", Type: Group, Required: true, About: "The profile.",
-		Children: []*Element{
+		Children: append([]*Element{
 			{
 				Name: "ProfileName", Type: Text, Schema: 1,
 				About: "A name.", Trap: "Windows ignores it: the name comes from the OMA-URI or the InstanceID.",
@@ -75,134 +75,54 @@ func newContent() *Element {
 				Name: "RequireVpnClientAppUI", Type: Boolean, Schema: 13, Since: Windows11v21H2, Scope: UserScope,
 				About: "For plug-in profiles whose app must show something to connect.",
 			},
-			{
-				Name: "DeviceCompliance", Type: Group, Schema: 16, Since: Windows10v1607,
-				About: "Entra conditional access: a short-lived certificate for compliant devices.",
-				Children: []*Element{
-					{Name: "Enabled", Type: Boolean, Required: true, Schema: 1, Default: "false", About: "Turns it on."},
-					{
-						Name: "Sso", Type: Group, Schema: 2, About: "Which certificate is used after the check, where it isn't that of the VPN.",
-						Children: []*Element{
-							{Name: "Enabled", Type: Boolean, Required: true, Schema: 1, Default: "false", About: "Turns it on."},
-							{Name: "Eku", Type: List, Separator: ",", Schema: 2, About: "Object identifiers that the certificate's extended key usage must have."},
-							{Name: "IssuerHash", Type: List, Separator: ",", Schema: 3, About: "Hashes of the issuers that the certificate may have.", Trap: "The reference has commas between them, and Microsoft's example semicolons."},
-						},
-					},
-				},
-			},
-			{
-				Name: "Proxy", Type: Group, Schema: 14, Since: Windows10v1511,
-				About: "The web proxy while connected.", Trap: "With split tunnelling it is ignored.",
-				Children: []*Element{
-					{
-						Name: "Manual", Type: Group, Schema: 2, About: "A proxy by address. If there is AutoConfigUrl too, this one counts.",
-						Children: []*Element{{Name: "Server", Type: Text, Required: true, Schema: 1, About: "Its address as host:port."}},
-					},
-					{Name: "AutoConfigUrl", Type: Text, Schema: 1, About: "The address of a PAC file."},
-				},
-			},
-			{
-				Name: "APNBinding", Type: Group, Schema: 15, Since: Windows10v1511, About: "Reserved.", Trap: "It has no effect.",
-				Children: []*Element{
-					{Name: "ProviderId", Type: Text, Schema: 1, About: "Reserved."},
-					{Name: "AccessPointName", Type: Text, Schema: 2, About: "Reserved."},
-					{Name: "UserName", Type: Text, Schema: 3, About: "Reserved."},
-					{Name: "Password", Type: Text, Schema: 4, About: "Reserved."},
-					{Name: "IsCompressionEnabled", Type: Boolean, Schema: 5, About: "Reserved."},
-					{Name: "AuthenticationType", Type: Text, Schema: 6, About: "Reserved."},
-				},
-			},
-			{
-				Name: "PluginProfile", Type: Group, Schema: 17, Since: Windows10v1511,
-				About: "A VPN app from the Microsoft Store in place of what Windows has built in.",
-				Children: []*Element{
-					{Name: "ServerUrlList", Type: List, Separator: ";", Required: true, Schema: 1, About: "The servers."},
-					{Name: "CustomConfiguration", Type: Opaque, Schema: 2, About: "What the app wants to know, as XML.", Trap: "It must be escaped: it is text within this XML."},
-					{Name: "PluginPackageFamilyName", Type: Text, Required: true, Schema: 3, About: "The package family name of the app."},
-				},
-			},
+			deviceCompliance(),
+			proxyElement(),
+			apnBinding(),
+			pluginProfile(),
 			nativeProfile(),
-			{
-				Name: "AppTrigger", Type: Group, Repeats: true, Schema: 18, Since: Windows10v1511,
-				About: "An app whose start connects the VPN.",
-				Children: []*Element{{
-					Name: "App", Type: Group, Required: true, Schema: 1, About: "The app.",
-					Children: []*Element{{Name: "Id", Type: Text, Required: true, Schema: 1, About: "Its package family name, or the path of its program."}},
-				}},
-			},
-			{
-				Name: "Route", Type: Group, Repeats: true, Schema: 22, Since: Windows10v1511,
-				About: "A network that is reached through the VPN, or isn't.",
-				Children: []*Element{
-					{Name: "Address", Type: Text, Required: true, Schema: 1, About: "The address of the network.", Trap: "An IPv6 route has the connection fail where the gateway gives no IPv6 address."},
-					{Name: "PrefixSize", Type: Number, Most: 128, Required: true, Schema: 2, About: "How many bits of Address are the network."},
-					{Name: "ExclusionRoute", Type: Boolean, Schema: 3, Since: Windows10v1607, Default: "false", About: "Keeps the network out of the VPN."},
-					{Name: "Metric", Type: Number, Most: 4294967295, Schema: 4, Since: Windows10v1607, Default: "1", About: "The metric of the route."},
-				},
-			},
-			{
-				Name: "TrafficFilter", Type: Group, Repeats: true, Schema: 20, Since: Windows10v1511,
-				About: "Traffic that may use the VPN: all that a filter says must fit, and one of the filters.",
-				Trap:  "As soon as there is one, everything else is blocked, both ways.",
-				Children: []*Element{
-					{
-						Name: "App", Type: Group, Schema: 1, About: "The app.",
-						Children: []*Element{{Name: "Id", Type: Text, Required: true, Schema: 1, About: "Its package family name, the path of its program, or SYSTEM."}},
-					},
-					{Name: "Claims", Type: Text, Schema: 2, About: "A security descriptor of users, as SDDL."},
-					{Name: "Protocol", Type: Number, Most: 255, Schema: 3, About: "The IP protocol: 6 is TCP, 17 UDP."},
-					{Name: "LocalPortRanges", Type: List, Separator: ",", Schema: 4, About: "Ports such as 10,20-50.", Trap: "Only with Protocol 6 or 17."},
-					{Name: "RemotePortRanges", Type: List, Separator: ",", Schema: 5, About: "Ports such as 10,20-50.", Trap: "Only with Protocol 6 or 17."},
-					{Name: "LocalAddressRanges", Type: List, Separator: ",", Schema: 6, About: "Addresses, prefixes, and ranges such as 10.0.0.1-10.0.0.9.", Trap: "Ignored in a filter that has RemoteAddressRanges."},
-					{Name: "RemoteAddressRanges", Type: List, Separator: ",", Schema: 7, About: "Addresses, prefixes, and ranges such as 10.0.0.1-10.0.0.9."},
-					{Name: "RoutingPolicyType", Type: Enumeration, Values: []string{"SplitTunnel", "ForceTunnel"}, Schema: 8, About: "Whether all traffic of the app goes through the VPN.", Trap: "Means something only with App."},
-					{Name: "Direction", Type: Enumeration, Values: []string{"Outbound", "Inbound"}, Schema: 9, Since: Windows10v2004, Default: "Outbound", About: "Which way the traffic goes."},
-				},
-			},
-			{
-				Name: "DomainNameInformation", Type: Group, Repeats: true, Schema: 19, Since: Windows10v1511,
-				About: "A rule of the Name Resolution Policy Table: which DNS servers answer for a name.",
-				Trap:  "Not in a device tunnel if the user tunnel has rules too.",
-				Children: []*Element{
-					{Name: "DomainName", Type: Text, Required: true, Schema: 1, About: "The name: with a dot before it a suffix, without a host, and a dot alone is every name."},
-					{Name: "DnsServers", Type: List, Separator: ",", Schema: 2, About: "Addresses of DNS servers. Without any, the name is kept out of the VPN's DNS.", Trap: "No spaces, or the rule isn't taken."},
-					{Name: "WebProxyServers", Type: Text, Schema: 3, About: "A web proxy for the name. There can be one."},
-					{Name: "AutoTrigger", Type: Boolean, Schema: 4, Since: Windows10v1607, Default: "false", About: "Connects the VPN when the name is looked up."},
-					{Name: "Persistent", Type: Boolean, Schema: 5, Since: Windows10v1607, Default: "false", About: "Keeps the rule while not connected."},
-				},
-			},
+			appTrigger(),
+			routeElement(),
+			trafficFilter(),
+			domainNameInformation(),
 			{
 				Name: "RegisterDNS", Type: Boolean, Schema: 11, Since: Windows10v1709, Default: "false",
 				About: "Registers the VPN's address in DNS.", Trap: "In one of the two tunnels only, or they fight over the record.",
 			},
-			{
-				Name: "NetworkOutageTime", Type: Number, Most: 4294967295, Since: Windows11v24H2,
-				About: "How long an IKEv2 connection outlives its network, in seconds; 0 is no limit.", Trap: "Before 24H2 only the phonebook can say so.",
-			},
-			{
-				Name: "IPv4InterfaceMetric", Type: Number, Least: 1, Most: 9999, Since: Windows11v24H2,
-				About: "The metric of the interface for IPv4.", Trap: "Before 24H2 only the phonebook can say so.",
-			},
-			{
-				Name: "IPv6InterfaceMetric", Type: Number, Least: 1, Most: 9999, Since: Windows11v24H2,
-				About: "The metric of the interface for IPv6.", Trap: "Before 24H2 only the phonebook can say so.",
-			},
-			{
-				Name: "UseRasCredentials", Type: Boolean, Since: Windows11v24H2, Default: "true",
-				About: "Uses the VPN's credentials for servers behind it.", Trap: "Before 24H2 only the phonebook can say so. False is for devices that are joined to Entra only.",
-			},
-			{
-				Name: "DataEncryption", Type: Enumeration, Values: []string{"None", "Require", "Max", "Optional"}, Since: Windows11v24H2, Default: "Require",
-				About: "Whether the connection must be encrypted.",
-			},
-			{
-				Name: "PrivateNetwork", Type: Boolean, Since: Windows11v24H2, Default: "true",
-				About: "Gives the connection the private profile of the firewall.",
-			},
-			{
-				Name: "DisableIKEv2Fragmentation", Type: Boolean, Since: Windows11v24H2, Default: "false",
-				About: "Sends IKE messages whole.", Trap: "Networks that drop IP fragments then end in error 809.",
-			},
+		}, newElements()...),
+	}
+}
+
+// newElements are those of Windows 11 24H2, which public builds have only since
+// then.
+func newElements() []*Element {
+	return []*Element{
+		{
+			Name: "NetworkOutageTime", Type: Number, Most: 4294967295, Since: Windows11v24H2,
+			About: "How long an IKEv2 connection outlives its network, in seconds; 0 is no limit.", Trap: "Before 24H2 only the phonebook can say so.",
+		},
+		{
+			Name: "IPv4InterfaceMetric", Type: Number, Least: 1, Most: 9999, Since: Windows11v24H2,
+			About: "The metric of the interface for IPv4.", Trap: "Before 24H2 only the phonebook can say so.",
+		},
+		{
+			Name: "IPv6InterfaceMetric", Type: Number, Least: 1, Most: 9999, Since: Windows11v24H2,
+			About: "The metric of the interface for IPv6.", Trap: "Before 24H2 only the phonebook can say so.",
+		},
+		{
+			Name: "UseRasCredentials", Type: Boolean, Since: Windows11v24H2, Default: "true",
+			About: "Uses the VPN's credentials for servers behind it.", Trap: "Before 24H2 only the phonebook can say so. False is for devices that are joined to Entra only.",
+		},
+		{
+			Name: "DataEncryption", Type: Enumeration, Values: []string{"None", "Require", "Max", "Optional"}, Since: Windows11v24H2, Default: "Require",
+			About: "Whether the connection must be encrypted.",
+		},
+		{
+			Name: "PrivateNetwork", Type: Boolean, Since: Windows11v24H2, Default: "true",
+			About: "Gives the connection the private profile of the firewall.",
+		},
+		{
+			Name: "DisableIKEv2Fragmentation", Type: Boolean, Since: Windows11v24H2, Default: "false",
+			About: "Sends IKE messages whole.", Trap: "Networks that drop IP fragments then end in error 809.",
 		},
 	}
 }
@@ -287,4 +207,123 @@ func cryptographySuite() *Element {
 		})
 	}
 	return suite
+}
+
+func deviceCompliance() *Element {
+	return &Element{
+		Name: "DeviceCompliance", Type: Group, Schema: 16, Since: Windows10v1607,
+		About: "Entra conditional access: a short-lived certificate for compliant devices.",
+		Children: []*Element{
+			{Name: "Enabled", Type: Boolean, Required: true, Schema: 1, Default: "false", About: "Turns it on."},
+			{
+				Name: "Sso", Type: Group, Schema: 2, About: "Which certificate is used after the check, where it isn't that of the VPN.",
+				Children: []*Element{
+					{Name: "Enabled", Type: Boolean, Required: true, Schema: 1, Default: "false", About: "Turns it on."},
+					{Name: "Eku", Type: List, Separator: ",", Schema: 2, About: "Object identifiers that the certificate's extended key usage must have."},
+					{Name: "IssuerHash", Type: List, Separator: ",", Schema: 3, About: "Hashes of the issuers that the certificate may have.", Trap: "The reference has commas between them, and Microsoft's example semicolons."},
+				},
+			},
+		},
+	}
+}
+
+func proxyElement() *Element {
+	return &Element{
+		Name: "Proxy", Type: Group, Schema: 14, Since: Windows10v1511,
+		About: "The web proxy while connected.", Trap: "With split tunnelling it is ignored.",
+		Children: []*Element{
+			{
+				Name: "Manual", Type: Group, Schema: 2, About: "A proxy by address. If there is AutoConfigUrl too, this one counts.",
+				Children: []*Element{{Name: "Server", Type: Text, Required: true, Schema: 1, About: "Its address as host:port."}},
+			},
+			{Name: "AutoConfigUrl", Type: Text, Schema: 1, About: "The address of a PAC file."},
+		},
+	}
+}
+
+func apnBinding() *Element {
+	return &Element{
+		Name: "APNBinding", Type: Group, Schema: 15, Since: Windows10v1511, About: "Reserved.", Trap: "It has no effect.",
+		Children: []*Element{
+			{Name: "ProviderId", Type: Text, Schema: 1, About: "Reserved."},
+			{Name: "AccessPointName", Type: Text, Schema: 2, About: "Reserved."},
+			{Name: "UserName", Type: Text, Schema: 3, About: "Reserved."},
+			{Name: "Password", Type: Text, Schema: 4, About: "Reserved."},
+			{Name: "IsCompressionEnabled", Type: Boolean, Schema: 5, About: "Reserved."},
+			{Name: "AuthenticationType", Type: Text, Schema: 6, About: "Reserved."},
+		},
+	}
+}
+
+func pluginProfile() *Element {
+	return &Element{
+		Name: "PluginProfile", Type: Group, Schema: 17, Since: Windows10v1511,
+		About: "A VPN app from the Microsoft Store in place of what Windows has built in.",
+		Children: []*Element{
+			{Name: "ServerUrlList", Type: List, Separator: ";", Required: true, Schema: 1, About: "The servers."},
+			{Name: "CustomConfiguration", Type: Opaque, Schema: 2, About: "What the app wants to know, as XML.", Trap: "It must be escaped: it is text within this XML."},
+			{Name: "PluginPackageFamilyName", Type: Text, Required: true, Schema: 3, About: "The package family name of the app."},
+		},
+	}
+}
+
+func appTrigger() *Element {
+	return &Element{
+		Name: "AppTrigger", Type: Group, Repeats: true, Schema: 18, Since: Windows10v1511,
+		About: "An app whose start connects the VPN.",
+		Children: []*Element{{
+			Name: "App", Type: Group, Required: true, Schema: 1, About: "The app.",
+			Children: []*Element{{Name: "Id", Type: Text, Required: true, Schema: 1, About: "Its package family name, or the path of its program."}},
+		}},
+	}
+}
+
+func routeElement() *Element {
+	return &Element{
+		Name: "Route", Type: Group, Repeats: true, Schema: 22, Since: Windows10v1511,
+		About: "A network that is reached through the VPN, or isn't.",
+		Children: []*Element{
+			{Name: "Address", Type: Text, Required: true, Schema: 1, About: "The address of the network.", Trap: "An IPv6 route has the connection fail where the gateway gives no IPv6 address."},
+			{Name: "PrefixSize", Type: Number, Most: 128, Required: true, Schema: 2, About: "How many bits of Address are the network."},
+			{Name: "ExclusionRoute", Type: Boolean, Schema: 3, Since: Windows10v1607, Default: "false", About: "Keeps the network out of the VPN."},
+			{Name: "Metric", Type: Number, Most: 4294967295, Schema: 4, Since: Windows10v1607, Default: "1", About: "The metric of the route."},
+		},
+	}
+}
+
+func trafficFilter() *Element {
+	return &Element{
+		Name: "TrafficFilter", Type: Group, Repeats: true, Schema: 20, Since: Windows10v1511,
+		About: "Traffic that may use the VPN: all that a filter says must fit, and one of the filters.",
+		Trap:  "As soon as there is one, everything else is blocked, both ways.",
+		Children: []*Element{
+			{
+				Name: "App", Type: Group, Schema: 1, About: "The app.",
+				Children: []*Element{{Name: "Id", Type: Text, Required: true, Schema: 1, About: "Its package family name, the path of its program, or SYSTEM."}},
+			},
+			{Name: "Claims", Type: Text, Schema: 2, About: "A security descriptor of users, as SDDL."},
+			{Name: "Protocol", Type: Number, Most: 255, Schema: 3, About: "The IP protocol: 6 is TCP, 17 UDP."},
+			{Name: "LocalPortRanges", Type: List, Separator: ",", Schema: 4, About: "Ports such as 10,20-50.", Trap: "Only with Protocol 6 or 17."},
+			{Name: "RemotePortRanges", Type: List, Separator: ",", Schema: 5, About: "Ports such as 10,20-50.", Trap: "Only with Protocol 6 or 17."},
+			{Name: "LocalAddressRanges", Type: List, Separator: ",", Schema: 6, About: "Addresses, prefixes, and ranges such as 10.0.0.1-10.0.0.9.", Trap: "Ignored in a filter that has RemoteAddressRanges."},
+			{Name: "RemoteAddressRanges", Type: List, Separator: ",", Schema: 7, About: "Addresses, prefixes, and ranges such as 10.0.0.1-10.0.0.9."},
+			{Name: "RoutingPolicyType", Type: Enumeration, Values: []string{"SplitTunnel", "ForceTunnel"}, Schema: 8, About: "Whether all traffic of the app goes through the VPN.", Trap: "Means something only with App."},
+			{Name: "Direction", Type: Enumeration, Values: []string{"Outbound", "Inbound"}, Schema: 9, Since: Windows10v2004, Default: "Outbound", About: "Which way the traffic goes."},
+		},
+	}
+}
+
+func domainNameInformation() *Element {
+	return &Element{
+		Name: "DomainNameInformation", Type: Group, Repeats: true, Schema: 19, Since: Windows10v1511,
+		About: "A rule of the Name Resolution Policy Table: which DNS servers answer for a name.",
+		Trap:  "Not in a device tunnel if the user tunnel has rules too.",
+		Children: []*Element{
+			{Name: "DomainName", Type: Text, Required: true, Schema: 1, About: "The name: with a dot before it a suffix, without a host, and a dot alone is every name."},
+			{Name: "DnsServers", Type: List, Separator: ",", Schema: 2, About: "Addresses of DNS servers. Without any, the name is kept out of the VPN's DNS.", Trap: "No spaces, or the rule isn't taken."},
+			{Name: "WebProxyServers", Type: Text, Schema: 3, About: "A web proxy for the name. There can be one."},
+			{Name: "AutoTrigger", Type: Boolean, Schema: 4, Since: Windows10v1607, Default: "false", About: "Connects the VPN when the name is looked up."},
+			{Name: "Persistent", Type: Boolean, Schema: 5, Since: Windows10v1607, Default: "false", About: "Keeps the rule while not connected."},
+		},
+	}
 }

@@ -1,11 +1,5 @@
 package profilexml
 
-import (
-	"maps"
-	"slices"
-	"strings"
-)
-
 // A Type is what an element holds.
 type Type uint8
 
@@ -145,23 +139,19 @@ func Content() *Element { return newContent().link() }
 // contentTable is what this package reads with; nobody changes it.
 var contentTable = Content()
 
-// byLocalName are all elements outside EAP by name, and by name in small letters.
-var byLocalName, byFoldedName = indexNames()
+// byLocalName are all elements outside EAP by name.
+var byLocalName = indexNames()
 
-func indexNames() (exact, folded map[string][]*Element) {
-	exact, folded = map[string][]*Element{}, map[string][]*Element{}
+func indexNames() map[string][]*Element {
+	names := map[string][]*Element{}
 	for e := range contentTable.Walk {
 		if e.Space != "" {
 			continue
 		}
-		exact[e.Name] = append(exact[e.Name], e)
-		folded[strings.ToLower(e.Name)] = append(folded[strings.ToLower(e.Name)], e)
+		names[e.Name] = append(names[e.Name], e)
 	}
-	return exact, folded
+	return names
 }
-
-// elementNames are all names outside EAP, sorted.
-func elementNames() []string { return slices.Sorted(maps.Keys(byLocalName)) }
 
 // assignSpecs finds the entry of the content table for n and all in it.
 func (n *Node) assignSpecs() {

@@ -3,6 +3,7 @@ package profilexml_test
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/aovlb/aovlb/profilexml"
 )
@@ -32,7 +33,7 @@ func ExampleChecker() {
 	}
 	d, fixed, err := c.Fix(d)
 	fmt.Println(len(fixed), err)
-	fmt.Println(d.Text[:67])
+	fmt.Println(d.Text[:strings.Index(d.Text, "  <Trusted")])
 	// Output:
 	// 2:13: error AOV017: "True" must be written true
 	// 4:3: warning AOV016: <DeviceTunnel> stands behind <TrustedNetworkDetection>, and Windows reads it back before
@@ -41,7 +42,7 @@ func ExampleChecker() {
 	// 2 <nil>
 	// <VPNProfile>
 	//   <AlwaysOn>true</AlwaysOn>
-	//   <DeviceTunnel>
+	//   <DeviceTunnel>true</DeviceTunnel>
 }
 
 // A device tunnel as it is recommended, laid out for Intune.

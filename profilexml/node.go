@@ -164,7 +164,9 @@ func (n *Node) Path() string {
 // A Position is a place in a file, counted in lines and characters from 1. The
 // zero Position is no place.
 type Position struct {
-	Line   int `json:"line"`
+	// Line counts from 1. LF, CR LF and CR end one.
+	Line int `json:"line"`
+	// Column counts characters, not bytes, from 1.
 	Column int `json:"column"`
 }
 
@@ -174,7 +176,7 @@ func (p Position) String() string { return strconv.Itoa(p.Line) + ":" + strconv.
 // lineStarts are the offsets at which lines begin: after LF, CR LF and CR.
 func lineStarts(text string) []int {
 	starts := []int{0}
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		switch {
 		case text[i] == '\n':
 			starts = append(starts, i+1)

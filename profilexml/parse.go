@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 const (
@@ -53,7 +54,7 @@ func (r *Reader) parse(text string, encoding Encoding) (*Document, error) {
 		}
 		end := int(d.InputOffset())
 		if err != nil {
-			p.decoderFailed(err, min(end, len(text)))
+			p.decoderFailed(err, start, min(end, len(text)))
 			break
 		}
 		p.token(t, start, end)
@@ -72,19 +73,34 @@ func (p *parser) fail(at int, format string, args ...any) {
 	}
 }
 
-// decoderFailed puts an error of the Decoder into words.
-func (p *parser) decoderFailed(err error, at int) {
+// decoderFailed puts an error of the Decoder into words. It came up in the token
+// that begins at start, after end had been read.
+func (p *parser) decoderFailed(err error, start, end int) {
 	text := err.Error()
 	if s := (*xml.SyntaxError)(nil); errors.As(err, &s) {
 		text = s.Msg
 	}
+	read := p.doc.Text[start:end]
 	switch {
-	case strings.HasPrefix(text, "invalid character entity") || strings.Contains(text, "no semicolon"):
-		text += ": write & as &amp;"
 	case strings.Contains(text, "unexpected EOF"):
-		text = "the file ends in the middle"
+		p.fail(end, "the file ends in the middle")
+	case strings.HasPrefix(text, "invalid character entity") || strings.Contains(text, "no semicolon"):
+		p.fail(start+max(strings.LastIndexByte(read, '&'), 0), "%s: write & as &amp;", text)
+	case strings.HasPrefix(text, "illegal character"):
+		p.fail(start+max(strings.IndexFunc(read, func(r rune) bool { return !inXML(r) }), 0), "%s", text)
+	case strings.Contains(text, "not allowed in comments"):
+		p.fail(start+max(strings.LastIndex(read, "--"), 0), "%s", text)
+	case strings.Contains(text, "]]>"):
+		p.fail(start+max(strings.LastIndex(read, cdataEnd), 0), "%s", text)
+	default: // what was read last is what was wrong
+		_, size := utf8.DecodeLastRuneInString(read)
+		p.fail(end-size, "%s", text)
 	}
-	p.fail(at, "%s", text)
+}
+
+// inXML reports whether XML may hold a character. XML 1.0 §2.2.
+func inXML(r rune) bool {
+	return r == '\t' || r == '\n' || r == '\r' || r >= ' ' && r <= 0xd7ff || r >= 0xe000 && r <= 0xfffd || r >= 0x10000
 }
 
 func (p *parser) finish() {

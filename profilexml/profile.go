@@ -13,24 +13,24 @@ import (
 //
 // [Profile.Document] makes XML of it, and [Document.Profile] reads it back.
 type Profile struct {
-	ProfileName                      string   // ignored by Windows
-	EdpModeID                        string   `vpn:"EdpModeId"` // retired
-	RememberCredentials              *bool    // keeps the user's password
-	AlwaysOn                         *bool    // connects without being asked
-	AlwaysOnActive                   *bool    // whether "connect automatically" is ticked at first
-	DeviceTunnel                     *bool    // connects before anybody logs on
-	LockDown                         *bool    // allows no other network
-	DNSSuffix                        []string `vpn:"DnsSuffix"` // the first is the connection's own
-	TrustedNetworkDetection          []string // DNS suffixes of networks that need no VPN
-	DisableAdvancedOptionsEditButton *bool    // greys out the button that edits
-	DisableDisconnectButton          *bool    // greys out the button that disconnects
-	ByPassForLocal                   *bool    // reserved
-	RequireVPNClientAppUI            *bool    `vpn:"RequireVpnClientAppUI"` // plug-ins only
-	DeviceCompliance                 *DeviceCompliance
-	Proxy                            *Proxy
-	APNBinding                       *APNBinding // reserved
-	PluginProfile                    *PluginProfile
-	NativeProfile                    *NativeProfile
+	ProfileName                      string                  // ignored by Windows
+	EdpModeID                        string                  `vpn:"EdpModeId"` // retired
+	RememberCredentials              *bool                   // keeps the user's password
+	AlwaysOn                         *bool                   // connects without being asked
+	AlwaysOnActive                   *bool                   // whether "connect automatically" is ticked at first
+	DeviceTunnel                     *bool                   // connects before anybody logs on
+	LockDown                         *bool                   // allows no other network
+	DNSSuffix                        []string                `vpn:"DnsSuffix"` // the first is the connection's own
+	TrustedNetworkDetection          []string                // DNS suffixes of networks that need no VPN
+	DisableAdvancedOptionsEditButton *bool                   // greys out the button that edits
+	DisableDisconnectButton          *bool                   // greys out the button that disconnects
+	ByPassForLocal                   *bool                   // reserved
+	RequireVPNClientAppUI            *bool                   `vpn:"RequireVpnClientAppUI"` // plug-ins only
+	DeviceCompliance                 *DeviceCompliance       // Entra conditional access
+	Proxy                            *Proxy                  // the web proxy, with ForceTunnel
+	APNBinding                       *APNBinding             // reserved
+	PluginProfile                    *PluginProfile          // an app's VPN
+	NativeProfile                    *NativeProfile          // Windows' own VPN
 	AppTrigger                       []AppTrigger            // apps that connect the VPN
 	Route                            []Route                 // networks behind the VPN
 	TrafficFilter                    []TrafficFilter         // what may use the VPN
@@ -48,7 +48,7 @@ type Profile struct {
 // DeviceCompliance is Entra conditional access.
 type DeviceCompliance struct {
 	Enabled bool // turns it on; always written
-	Sso     *Sso
+	Sso     *Sso // the certificate for servers behind the VPN
 }
 
 // Sso says which certificate is used behind the VPN.
@@ -60,8 +60,8 @@ type Sso struct {
 
 // Proxy is a web proxy.
 type Proxy struct {
-	Manual        *ManualProxy
-	AutoConfigURL string `vpn:"AutoConfigUrl"` // a PAC file
+	Manual        *ManualProxy // counts if both are there
+	AutoConfigURL string       `vpn:"AutoConfigUrl"` // a PAC file
 }
 
 // ManualProxy is a proxy by address.
@@ -71,32 +71,32 @@ type ManualProxy struct {
 
 // APNBinding is reserved, and has no effect.
 type APNBinding struct {
-	ProviderID           string `vpn:"ProviderId"`
-	AccessPointName      string
-	UserName             string
-	Password             string
-	IsCompressionEnabled *bool
-	AuthenticationType   string
+	ProviderID           string `vpn:"ProviderId"` // reserved
+	AccessPointName      string // reserved
+	UserName             string // reserved
+	Password             string // reserved; secret
+	IsCompressionEnabled *bool  // reserved
+	AuthenticationType   string // reserved
 }
 
 // PluginProfile is a VPN app from the Microsoft Store.
 type PluginProfile struct {
-	ServerURLList           []string `vpn:"ServerUrlList"`
+	ServerURLList           []string `vpn:"ServerUrlList"` // URLs or names of gateways
 	CustomConfiguration     string   // XML, which is escaped when it is written
-	PluginPackageFamilyName string
+	PluginPackageFamilyName string   // as Get-AppxPackage shows it
 }
 
 // NativeProfile is the VPN that Windows has built in.
 type NativeProfile struct {
-	Servers                       []Server
-	RoutingPolicyType             string // SplitTunnel or ForceTunnel
-	NativeProtocolType            string // IKEv2, SSTP, Automatic, ProtocolList, L2TP or PPTP
-	ProtocolList                  *ProtocolList
-	Authentication                Authentication
-	CryptographySuite             *Suite
-	DisableClassBasedDefaultRoute *bool  // leaves out the route of the address class
-	PlumbIKEv2TSAsRoutes          *bool  // routes of the gateway's traffic selectors
-	L2TPPSK                       string `vpn:"L2tpPsk"` // secret, in clear
+	Servers                       []Server       // the gateways; at least one
+	RoutingPolicyType             string         // SplitTunnel or ForceTunnel
+	NativeProtocolType            string         // IKEv2, SSTP, Automatic, ProtocolList, L2TP or PPTP
+	ProtocolList                  *ProtocolList  // with NativeProtocolType ProtocolList
+	Authentication                Authentication // how the user or the computer is known
+	CryptographySuite             *Suite         // the one proposal of IKEv2; nil for Windows' defaults
+	DisableClassBasedDefaultRoute *bool          // leaves out the route of the address class
+	PlumbIKEv2TSAsRoutes          *bool          // routes of the gateway's traffic selectors
+	L2TPPSK                       string         `vpn:"L2tpPsk"` // secret, in clear
 }
 
 // A Server is a gateway.
@@ -128,8 +128,8 @@ func (s *Server) UnmarshalText(b []byte) error {
 
 // ProtocolList are protocols in the order in which they are tried.
 type ProtocolList struct {
-	NativeProtocol   []NativeProtocol
-	RetryTimeInHours *uint32 // at most 500000
+	NativeProtocol   []NativeProtocol // the first is tried first
+	RetryTimeInHours *uint32          // at most 500000
 }
 
 // NativeProtocol is one of a ProtocolList.
@@ -170,7 +170,7 @@ func (r Route) Prefix() netip.Prefix { return netip.PrefixFrom(r.Address, int(r.
 
 // A TrafficFilter is traffic that may use the VPN.
 type TrafficFilter struct {
-	App                 *App
+	App                 *App     // whose traffic it is; nil for every app's
 	Claims              string   // SDDL
 	Protocol            *uint32  // 0 to 255
 	LocalPortRanges     []string // such as 80, 20-50
@@ -184,7 +184,7 @@ type TrafficFilter struct {
 // DomainNameInformation says which DNS servers answer for a name.
 type DomainNameInformation struct {
 	DomainName      string       // .suffix, a host, or a dot for all
-	DNSServers      []netip.Addr `vpn:"DnsServers"`
+	DNSServers      []netip.Addr `vpn:"DnsServers"` // none keeps the name out of the VPN's DNS
 	WebProxyServers string       // there can be one
 	AutoTrigger     *bool        // connects when the name is looked up
 	Persistent      *bool        // kept while not connected

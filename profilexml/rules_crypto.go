@@ -116,7 +116,7 @@ func (k *check) checkStrength(s strength, is string) {
 // suiteOf returns the suite if it is complete.
 func (k *check) suiteOf() (Suite, bool) {
 	var s Suite
-	for i, p := range s.fields() {
+	for i, p := range valuesOf(&s) {
 		if *p = k.suiteValue(suiteFields[i].name); *p == "" {
 			return s, false
 		}

@@ -9,7 +9,7 @@ import (
 // syntaxRuleID is the rule for files that can't be read.
 const syntaxRuleID = "AOV001"
 
-// documentRules are about the file and which elements are where.
+// documentRules are about the file.
 func documentRules() []Rule {
 	return []Rule{
 		{
@@ -48,6 +48,12 @@ func documentRules() []Rule {
 			Remedy: "Make <VPNProfile> the outermost element. SyncML or a script around it isn't part of the profile.",
 			run:    checkRoot,
 		},
+	}
+}
+
+// elementRules are about which elements are where.
+func elementRules() []Rule {
+	return []Rule{
 		{
 			ID: "AOV007", Severity: Error, Title: "An element is unknown",
 			Why:    "Windows ignores what it doesn't know, or refuses the whole profile; either way it doesn't do what was meant.",

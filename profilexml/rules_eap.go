@@ -68,6 +68,12 @@ func eapServerRules() []Rule {
 			Remedy: "Set RequireCryptoBinding to true: NPS does it.",
 			run:    checkCryptoBinding,
 		},
+	}
+}
+
+// eapCertificateRules are about what the user is known by.
+func eapCertificateRules() []Rule {
+	return []Rule{
 		{
 			ID: "AOV230", Severity: Error, Title: "A certificate filter names a usage that isn't defined",
 			Why:    "Lists of usages refer to names in EKUMapping. A name that isn't there matches no certificate, and the user is told that none was found.",

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// protocolRules are about the gateways and the tunnel protocol.
+// protocolRules are about the tunnel protocol.
 func protocolRules() []Rule {
 	return []Rule{
 		{
@@ -51,6 +51,12 @@ func protocolRules() []Rule {
 			Remedy: "Use certificates.",
 			visit:  checkSecrets,
 		},
+	}
+}
+
+// gatewayRules are about the gateways, and settings of protocols.
+func gatewayRules() []Rule {
+	return []Rule{
 		{
 			ID: "AOV108", Severity: Error, Title: "A server isn't a name or an address",
 			Why:    "Servers holds names or addresses as DNS knows them. With https://, a port, a path, quotation marks or a wildcard the client can't find it.",

@@ -51,6 +51,12 @@ func routeRules() []Rule {
 			Remedy: "Correct PrefixSize. A mask such as 255.255.255.0 is 24.",
 			run:    checkPrefixSize,
 		},
+	}
+}
+
+// routeListRules are about what routes make together.
+func routeListRules() []Rule {
+	return []Rule{
 		{
 			ID: "AOV308", Severity: Warning, Title: "A Route is there twice",
 			Why:    "One of the two has no effect, and if one is an exclusion, nobody says which.",

@@ -9,7 +9,7 @@ func (s Suite) ServerCommand() string {
 	var b strings.Builder
 	b.WriteString("Set-VpnServerConfiguration -CustomPolicy")
 	p := s.PowerShell()
-	for i, v := range p.fields() {
+	for i, v := range valuesOf(&p) {
 		b.WriteString(" -" + suiteFields[i].name + " " + *v)
 	}
 	b.WriteString(" -SALifeTimeSeconds 28800 -MMSALifeTimeSeconds 86400 -SADataSizeForRenegotiationKilobytes 1024000 -PassThru")

@@ -202,14 +202,66 @@ func ParseSuite(s string) (Suite, error) {
 		if !ok {
 			return Suite{}, fmt.Errorf("%s can't be %q: it can be %s", suiteFields[i].name, value, strings.Join(suiteFields[i].names(), ", "))
 		}
-		*suite.fields()[i] = v.name
+		*valuesOf(&suite)[i] = v.name
 	}
-	for i, p := range suite.fields() {
+	for i, p := range valuesOf(&suite) {
 		if *p == "" {
 			return Suite{}, fmt.Errorf("%s is missing: Windows wants all six values, or none", suiteFields[i].name)
 		}
 	}
 	return suite, nil
+}
+
+// FindSuite finds the six values of a suite in a file of any kind, by their
+// names: the output of Get-VpnServerConfiguration, a script, a profile. The error
+// says which value is missing, unknown, or there in two ways.
+func FindSuite(file []byte) (Suite, error) {
+	text, _, err := decodeBytes(file)
+	if err != nil {
+		return Suite{}, err
+	}
+	var s Suite
+	values := valuesOf(&s)
+	for i, f := range suiteFields {
+		for _, word := range wordsBehind(text, f.name) {
+			v, ok := f.value(word)
+			switch {
+			case !ok:
+				return Suite{}, fmt.Errorf("%s can't be %.40q: it can be %s", f.name, word, strings.Join(f.names(), ", "))
+			case *values[i] != "" && *values[i] != v.name:
+				return Suite{}, fmt.Errorf("%s is there twice, as %s and as %s", f.name, *values[i], v.name)
+			}
+			*values[i] = v.name
+		}
+		if *values[i] == "" {
+			return Suite{}, fmt.Errorf("there is no %s in it: a policy has %s", f.name, strings.Join(suiteFieldNames(), ", "))
+		}
+	}
+	return s, nil
+}
+
+// wordsBehind returns the words that follow each occurrence of name.
+func wordsBehind(text, name string) []string {
+	isWord := func(c byte) bool {
+		return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	}
+	var words []string
+	for i := 0; i+len(name) <= len(text); i++ {
+		if !strings.EqualFold(text[i:i+len(name)], name) || i > 0 && (isWord(text[i-1]) || text[i-1] == '/') {
+			continue
+		}
+		rest := text[i+len(name):]
+		if rest == "" || isWord(rest[0]) {
+			continue
+		}
+		rest = strings.TrimLeft(rest, " \t\r\n:=\"'>")
+		end := 0
+		for end < len(rest) && isWord(rest[end]) {
+			end++
+		}
+		words = append(words, rest[:end])
+	}
+	return words
 }
 
 func suiteFieldNames() []string {
@@ -220,8 +272,8 @@ func suiteFieldNames() []string {
 	return names
 }
 
-// fields returns the fields in the order of suiteFields.
-func (s *Suite) fields() [6]*string {
+// valuesOf returns the fields of a suite in the order of suiteFields.
+func valuesOf(s *Suite) [6]*string {
 	return [6]*string{
 		&s.AuthenticationTransformConstants, &s.CipherTransformConstants, &s.PfsGroup, &s.DHGroup, &s.IntegrityCheckMethod, &s.EncryptionMethod,
 	}
@@ -230,7 +282,7 @@ func (s *Suite) fields() [6]*string {
 // String returns the suite as ParseSuite reads it.
 func (s Suite) String() string {
 	var list []string
-	for i, p := range s.fields() {
+	for i, p := range valuesOf(&s) {
 		if *p != "" {
 			list = append(list, suiteFields[i].name+"="+*p)
 		}
@@ -294,7 +346,7 @@ func (s Suite) ESP() ([]Transform, error) {
 }
 
 func (s Suite) lookup(field int) (suiteValue, error) {
-	name := *s.fields()[field]
+	name := *valuesOf(&s)[field]
 	v, ok := suiteFields[field].value(name)
 	if !ok {
 		return suiteValue{}, fmt.Errorf("%s can't be %q: it can be %s", suiteFields[field].name, name, strings.Join(suiteFields[field].names(), ", "))
@@ -309,7 +361,7 @@ func isAEAD(list []Transform) bool {
 // PowerShell returns the suite in the spelling of the parameters of
 // Set-VpnConnectionIPsecConfiguration and Set-VpnServerConfiguration.
 func (s Suite) PowerShell() Suite {
-	for i, p := range s.fields() {
+	for i, p := range valuesOf(&s) {
 		if v, ok := suiteFields[i].value(*p); ok && v.powershell != "" {
 			*p = v.powershell
 		}
@@ -322,8 +374,8 @@ func (s Suite) PowerShell() Suite {
 // proposal, so that every difference is a failure.
 func (s Suite) Differences(server Suite) []string {
 	var list []string
-	theirs := server.fields()
-	for i, p := range s.fields() {
+	theirs := valuesOf(&server)
+	for i, p := range valuesOf(&s) {
 		a, b := *p, *theirs[i]
 		if v, ok := suiteFields[i].value(a); ok {
 			a = v.name

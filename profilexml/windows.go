@@ -39,11 +39,24 @@ var windowsNames = []struct {
 	build Windows
 	name  string
 }{
-	{Windows10v1511, "10-1511"}, {Windows10v1607, "10-1607"}, {Windows10v1703, "10-1703"}, {Windows10v1709, "10-1709"},
-	{Windows10v1803, "10-1803"}, {Windows10v1809, "10-1809"}, {Windows10v1903, "10-1903"}, {Windows10v1909, "10-1909"},
-	{Windows10v2004, "10-2004"}, {Windows10v20H2, "10-20H2"}, {Windows10v21H1, "10-21H1"}, {Windows10v21H2, "10-21H2"},
-	{Windows10v22H2, "10-22H2"}, {Windows11v21H2, "11-21H2"}, {Windows11v22H2, "11-22H2"}, {Windows11v23H2, "11-23H2"},
-	{Windows11v24H2, "11-24H2"}, {Windows11v25H2, "11-25H2"},
+	{Windows10v1511, "10-1511"},
+	{Windows10v1607, "10-1607"},
+	{Windows10v1703, "10-1703"},
+	{Windows10v1709, "10-1709"},
+	{Windows10v1803, "10-1803"},
+	{Windows10v1809, "10-1809"},
+	{Windows10v1903, "10-1903"},
+	{Windows10v1909, "10-1909"},
+	{Windows10v2004, "10-2004"},
+	{Windows10v20H2, "10-20H2"},
+	{Windows10v21H1, "10-21H1"},
+	{Windows10v21H2, "10-21H2"},
+	{Windows10v22H2, "10-22H2"},
+	{Windows11v21H2, "11-21H2"},
+	{Windows11v22H2, "11-22H2"},
+	{Windows11v23H2, "11-23H2"},
+	{Windows11v24H2, "11-24H2"},
+	{Windows11v25H2, "11-25H2"},
 }
 
 // ParseWindows reads a release such as "10-1809", "11-24H2" or "24H2", or a

@@ -216,7 +216,7 @@ func (c *cell) send(h *hand, r *request, m *lb.Member, why lb.Why) bool {
 	if v == nil {
 		return false
 	}
-	l := c.linkTo(v, m)
+	l := c.linkTo(h, v, m)
 	if l == nil {
 		v.count.noIdentifier.Add(1)
 		return false
@@ -259,10 +259,14 @@ func (c *cell) begin(h *hand, r *request, v *lb.Verdict) string {
 	if err != nil {
 		return reasonNoServer
 	}
-	if !c.send(h, r, m, why) {
-		return reasonNoServer
+	if c.send(h, r, m, why) {
+		return ""
 	}
-	return ""
+	// It is shunned now if it can't be reached; then there is another to try.
+	if other, why, err := c.p.route(h, r, v, true); err == nil && other.ID != m.ID && c.send(h, r, other, why) {
+		return ""
+	}
+	return reasonNoServer
 }
 
 // repeat deals with a repetition of r.

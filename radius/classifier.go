@@ -59,9 +59,10 @@ func (i Identity) String() string {
 // for the server and the NAS to say. The zero Classifier is ready for use.
 //
 // An Access-Request without a State may begin on any server; with one, it must
-// go to the server that issued it. Where that server is down, the conversation
-// is lost whatever is done; the packet then goes to another server, which
-// rejects it (FreeRADIUS) or discards it (NPS).
+// go to the server that issued it, also while that is down: it may only have been
+// held up for some seconds, and no other server can answer. Another would reject
+// it (FreeRADIUS) or discard it (NPS). Where nothing is known of the State, it goes
+// where a new user would.
 type Classifier struct {
 	// User says by what a server is picked for a user.
 	User Identity
@@ -215,7 +216,7 @@ func (c Classifier) access(p Packet, f lb.Flow) lb.Verdict {
 	nas := a.nasName(f)
 	session := a.sessionKey(&nas)
 	begins := len(a.state) == 0
-	v := lb.Verdict{Begin: begins, Anew: begins, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
+	v := lb.Verdict{Begin: begins, Anew: begins, Bound: !begins, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
 	user := a.userKey(&nas)
 	v.Keys = [lb.MaxKeys]lb.Key{{}, session.In(v.Scope), user, session}
 	if v.Begin {

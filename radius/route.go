@@ -19,9 +19,6 @@ func (p *Proxy) route(h *hand, r *request, v *lb.Verdict, settle bool) (*lb.Memb
 	}
 	r.keys, r.scope, r.pick = v.Keys, v.Scope, v.Pick
 	if r.bound {
-		if m := p.Balancer.Home(v.Keys[0]); m != nil {
-			return m, lb.WhyKnown, nil
-		}
 		got, err := p.Balancer.Route(v, r.flow)
 		return got.Member, got.Why, err
 	}

@@ -110,13 +110,14 @@ func TestFindingAborted(t *testing.T) {
 func TestFindingGatewayLeaf(t *testing.T) {
 	// The gateway has a certificate of its own, which the client knows from
 	// elsewhere, and it expects ours.
-	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
-	own := certificate(t, w.roots)
-	g, c := w.gateways[0], w.client()
-	served, _ := w.leaves.Leaf("", nil)
-	g.SetHash(sstp.FingerprintOf(served.Certificate[0]), sstp.FingerprintSHA1{})
-	w.term.Gateway.RootCAs = w.roots
-	g.Certificate = own
+	var own tls.Certificate
+	w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) {
+		own = certificate(t, w.roots)
+		served, _ := w.leaves.Leaf("", nil)
+		g := w.gateways[0]
+		g.Certificate, g.Hash = own, sstp.FingerprintOf(served.Certificate[0])
+	})
+	c := w.client()
 	c.Leaf = own.Certificate[0]
 	w.run(c, answered(1<<40))
 	if s := w.ended(1); s.Finding != sstp.FindingGatewayLeaf || s.Gateway != sstp.FingerprintOf(own.Certificate[0]) {
