@@ -164,5 +164,5 @@ func (d *differ) entryAt(n int) string {
 	if d.entry == 0 {
 		return ""
 	}
-	return " [" + printable(d.a.entries[d.entry-1].name) + "]"
+	return " [" + printable(decode(d.a.name(d.entry-1))) + "]"
 }

@@ -234,10 +234,11 @@ func (p *Phonebook) targets(e Edit) ([]Entry, error) {
 	if e.All {
 		seen := make(map[string]int, len(p.entries))
 		for i := range p.entries {
-			if first, ok := seen[p.entries[i].name]; ok {
-				return nil, fmt.Errorf("entry %q: %w, in lines %d and %d: delete one", p.entries[i].name, ErrTwice, p.lineAt(p.entries[first].start), p.lineAt(p.entries[i].start))
+			name := decode(p.name(i))
+			if first, ok := seen[name]; ok {
+				return nil, fmt.Errorf("entry %q: %w, in lines %d and %d: delete one", name, ErrTwice, p.lineAt(p.entries[first].start), p.lineAt(p.entries[i].start))
 			}
-			seen[p.entries[i].name] = i
+			seen[name] = i
 		}
 		if len(p.entries) == 0 {
 			return nil, fmt.Errorf("the phone book is empty: %w", ErrNoEntry)

@@ -41,7 +41,7 @@ type Entry struct {
 func (e Entry) span() *span { return &e.book.entries[e.n] }
 
 // Name returns the name of the connection.
-func (e Entry) Name() string { return e.span().name }
+func (e Entry) Name() string { return decode(e.book.name(e.n)) }
 
 // Line returns the number of the line that the entry begins in, from 1.
 func (e Entry) Line() int { return e.book.lineAt(e.span().start) }
@@ -58,7 +58,15 @@ func (l *line) key(data []byte) []byte {
 	if l.eq < 0 {
 		return nil
 	}
+	if k := data[l.start:l.eq]; !l.blank(data) {
+		return k
+	}
 	return bytes.Trim(data[l.start:l.eq], " \t")
+}
+
+// blank reports whether there are spaces around the key.
+func (l *line) blank(data []byte) bool {
+	return l.eq > l.start && (data[l.start] <= ' ' || data[l.eq-1] <= ' ')
 }
 
 // value returns where the value is, without spaces around it.
@@ -124,7 +132,7 @@ func find(data []byte, lines []line, g Group, key string, list []int) []int {
 		if l.eq < 0 || g != anyGroup && l.group != g || l.eq-l.start < len(key) {
 			continue
 		}
-		if data[l.start] == key[0] && string(data[l.start:l.eq]) == key || l.eq-l.start > len(key) && string(l.key(data)) == key {
+		if data[l.start] == key[0] && string(data[l.start:l.eq]) == key || l.blank(data) && string(l.key(data)) == key {
 			list = append(list, i)
 		}
 	}

@@ -45,7 +45,7 @@ type Phonebook struct {
 // lines from there to end.
 type span struct {
 	start, body, end int
-	name             string
+	nameEnd          int // where the last bracket of the header is
 }
 
 // The mark that editors put before UTF-8. Windows takes none.
@@ -75,16 +75,16 @@ func (p *Phonebook) index() {
 	if bytes.HasPrefix(p.data, []byte(byteOrderMark)) {
 		at = len(byteOrderMark)
 	}
-	p.entries = make([]span, 0, 16)
+	first := at
 	for at < len(p.data) {
-		if p.data[at] == '[' {
-			p.header(at)
-		}
-		next := bytes.Index(p.data[at:], []byte("\n["))
+		next := bytes.IndexByte(p.data[at:], '[') // which is rarer than line ends
 		if next < 0 {
 			break
 		}
-		at += next + 1
+		if at += next; at == first || p.data[at-1] == '\n' {
+			p.header(at)
+		}
+		at++
 	}
 	if n := len(p.entries); n > 0 {
 		p.entries[n-1].end = len(p.data)
@@ -105,7 +105,16 @@ func (p *Phonebook) header(at int) {
 	if n := len(p.entries); n > 0 {
 		p.entries[n-1].end = at
 	}
-	p.entries = append(p.entries, span{start: at, body: body, name: decode(line[1:last])})
+	p.entries = append(p.entries, span{start: at, body: body, nameEnd: at + last})
+}
+
+// name returns the bytes of the name of an entry.
+func (p *Phonebook) name(n int) []byte { return p.data[p.entries[n].start+1 : p.entries[n].nameEnd] }
+
+// isNamed reports whether an entry has a name.
+func (p *Phonebook) isNamed(n int, name string) bool {
+	b := p.name(n)
+	return string(b) == name || !utf8.Valid(b) && decode(b) == name
 }
 
 // decode returns bytes of a phone book as text. What isn't UTF-8 is from before
@@ -151,7 +160,7 @@ func (p *Phonebook) Entries() []Entry {
 func (p *Phonebook) Entry(name string) (Entry, error) {
 	found := -1
 	for i := range p.entries {
-		if p.entries[i].name != name {
+		if !p.isNamed(i, name) {
 			continue
 		}
 		if found >= 0 {
@@ -168,15 +177,15 @@ func (p *Phonebook) Entry(name string) (Entry, error) {
 // suggestion names an entry that may be meant.
 func (p *Phonebook) suggestion(name string) string {
 	for i := range p.entries {
-		if strings.EqualFold(strings.TrimSpace(p.entries[i].name), strings.TrimSpace(name)) {
-			return fmt.Sprintf("; there is %q", p.entries[i].name)
+		if other := decode(p.name(i)); strings.EqualFold(strings.TrimSpace(other), strings.TrimSpace(name)) {
+			return fmt.Sprintf("; there is %q", other)
 		}
 	}
 	switch len(p.entries) {
 	case 0:
 		return ", nor any other"
 	case 1:
-		return fmt.Sprintf("; there is only %q", p.entries[0].name)
+		return fmt.Sprintf("; there is only %q", decode(p.name(0)))
 	}
 	return ""
 }
