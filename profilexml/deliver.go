@@ -43,7 +43,7 @@ func (d *Delivery) check() error {
 	if d.Name == "" {
 		return errors.New("the connection has no name")
 	}
-	k := &check{Checker: &Checker{Name: d.Name}, doc: d.Document}
+	k := &check{Checker: &Checker{Name: d.Name}, doc: d.Document, rule: new(Rule)}
 	checkName(k)
 	for i := range k.findings {
 		return fmt.Errorf("%s: use letters, digits, spaces and hyphens", k.findings[i].Text)

@@ -88,8 +88,8 @@ if ($AllUsers -and $OwnSid -ne $SystemSid) {
 }
 if (-not $AllUsers -and $OwnSid -eq $SystemSid) {
     # Who is logged on, by remote desktop too, is who has a shell.
-    $Sids = @(Get-CimInstance -ClassName Win32_Process -Filter 'Name = "explorer.exe"' |
-        ForEach-Object { (Invoke-CimMethod -InputObject $_ -MethodName GetOwnerSid).Sid } | Sort-Object -Unique)
+    $Sids = @(Get-CimInstance -ClassName 'Win32_Process' -Filter 'Name = "explorer.exe"' |
+        ForEach-Object { (Invoke-CimMethod -InputObject $_ -MethodName 'GetOwnerSid').Sid } | Sort-Object -Unique)
     if ($Sids.Count -ne 1) {
         Write-Output "There must be one user who is logged on, and there are $($Sids.Count)."
         exit 1

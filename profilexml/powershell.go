@@ -130,3 +130,12 @@ func (n *Node) hasASCIINames(d *Document) bool {
 	}
 	return isPlain(n.Name())
 }
+
+// encodedCommand returns commands as powershell.exe -EncodedCommand takes them.
+func encodedCommand(script string) string {
+	var b []byte
+	for _, u := range utf16.Encode([]rune(script)) {
+		b = append(b, byte(u), byte(u>>8))
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
