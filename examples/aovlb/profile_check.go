@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/profilexml"
 )
 
@@ -34,7 +31,7 @@ func (c *profileCheck) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.channel, "channel", "intune", "how it gets to clients: intune or wmi (`channel`)")
 	fs.StringVar(&c.scope, "scope", "any", "whose it is: user or device (`scope`)")
 	fs.StringVar(&c.checker.Name, "name", "", "what the profile is called (`name`)")
-	fs.StringVar(&c.policies, "server-policy", "", "the gateways' `policy`: standard, enhanced, strong, or six Name=value with commas")
+	fs.StringVar(&c.policies, "server-policy", "", "the gateways' `policy`: a name that aovlb crypto knows, six values with commas, or a file such as the output of Get-VpnServerConfiguration")
 	fs.StringVar(&c.probe, "probe", "", "ask this gateway whether it takes the suite (`host`)")
 	fs.DurationVar(&c.timeout, "timeout", 5*time.Second, "how `long` to wait for the gateway")
 	fs.StringVar(&c.ignore, "ignore", "", "`rules` that aren't wanted, such as AOV231,AOV004")
@@ -68,9 +65,9 @@ func (c *profileCheck) prepare(ctx context.Context) (err error) {
 		}
 	}
 	if c.policies != "" {
-		s, err := profilexml.ParseSuite(c.policies)
+		s, err := parseServerPolicy(c.policies)
 		if err != nil {
-			return &usageError{err.Error()}
+			return err
 		}
 		c.checker.Server = append(c.checker.Server, s)
 	}
@@ -82,31 +79,6 @@ func (c *profileCheck) prepare(ctx context.Context) (err error) {
 		c.checker.Negotiate = func(s profilexml.Suite) error { return askSuite(ctx, targets, s, c.timeout) }
 	}
 	return nil
-}
-
-// askSuite asks gateways whether they take the proposal of a suite.
-func askSuite(ctx context.Context, targets []netip.AddrPort, s profilexml.Suite, timeout time.Duration) error {
-	list, err := s.IKE()
-	if err != nil {
-		return err
-	}
-	p := ikev2.Proposal{Number: 1, Protocol: ikev2.ProtocolIKE}
-	for _, t := range list {
-		p.Transforms = append(p.Transforms, ikev2.Transform{Type: ikev2.TransformType(t.Type), ID: t.ID, KeyBits: t.KeyBits})
-	}
-	var errs []error
-	for _, target := range targets {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		r, err := ikev2.Prober{Proposals: []ikev2.Proposal{p}}.Ask(ctx, target)
-		cancel()
-		switch {
-		case r.Answer == ikev2.AnswerNoProposal:
-			errs = append(errs, fmt.Errorf("%v refuses %v: clients would end in error 13868 or 800", target, p))
-		case err != nil:
-			errs = append(errs, fmt.Errorf("%v: %w", target, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // checkedProfile is what profile check --json prints of a file.

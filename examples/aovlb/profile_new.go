@@ -208,9 +208,9 @@ func (r *profileRequest) native(n *profilexml.NativeProfile) error {
 	}
 	n.CryptographySuite = nil
 	if r.suite != "none" && n.NativeProtocolType != "Automatic" && strings.Contains(strings.ToLower(r.protocol), "ikev2") {
-		s, err := profilexml.ParseSuite(r.suite)
+		s, err := parseSuite(r.suite)
 		if err != nil {
-			return &usageError{err.Error()}
+			return err
 		}
 		n.CryptographySuite = &s
 	}

@@ -30,6 +30,7 @@ const (
 	goPlugin = "github.com/hashicorp/go-plugin"
 	grpc     = "google.golang.org/grpc"
 	protobuf = "google.golang.org/protobuf"
+	fsnotify = "github.com/fsnotify/fsnotify"
 	pkcs12   = "software.sslmate.com/src/go-pkcs12"
 )
 
@@ -66,6 +67,7 @@ var rooms = []room{
 	{match: "geo/mmdb", ours: []string{"geo"}, modules: []string{"github.com/oschwald/maxminddb-golang/v2"}, reach: 2},
 	{match: "profilexml"},
 	{match: "profilexml/rasphone"},
+	{match: "profilexml/rasphone/watch", ours: []string{"profilexml/rasphone"}, modules: []string{fsnotify, sys}, reach: 2},
 
 	{match: "plugins"},
 	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "lb/fastpath", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 2},
