@@ -98,7 +98,7 @@ func isGateway(s string) error {
 }
 
 func isNetwork(s string) error {
-	_, err := list{s}.networks()
+	_, err := networksOf(list{s})
 	return err
 }
 

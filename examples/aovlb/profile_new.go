@@ -257,7 +257,7 @@ func listedProtocol(s string) string {
 // network sets routes and DNS.
 func (r *profileRequest) network(p *profilexml.Profile) error {
 	for i, list := range []list{r.routes, r.excluded} {
-		prefixes, err := list.networks()
+		prefixes, err := networksOf(list)
 		if err != nil {
 			return err
 		}
@@ -296,8 +296,8 @@ func (r *profileRequest) network(p *profilexml.Profile) error {
 	return nil
 }
 
-// networks reads networks, those in files too.
-func (l list) networks() ([]netip.Prefix, error) {
+// networksOf reads networks, those in files too.
+func networksOf(l list) ([]netip.Prefix, error) {
 	var networks []netip.Prefix
 	add := func(s, where string) error {
 		p, err := parseNetwork(s)
