@@ -340,6 +340,9 @@ const (
 // Site returns the site of that name, or nil. An empty name means the only
 // site there is.
 func (d *Deployment) Site(name string) *Site {
+	if d == nil {
+		return nil
+	}
 	if name == "" && len(d.Sites) == 1 {
 		return &d.Sites[0]
 	}
