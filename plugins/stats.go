@@ -91,6 +91,8 @@ type GroupStats struct {
 	Routes  map[string]uint64 `json:"routes,omitempty"`
 	Refused map[string]uint64 `json:"refused,omitempty"`
 	Lost    map[string]uint64 `json:"lost,omitempty"`
+	// Accounting is what is kept of RADIUS accounting; nil if none is.
+	Accounting *RADIUSStoreStats `json:"accounting,omitempty"`
 	// IKEv2 is what became of IKEv2 handshakes; nil if there were none.
 	IKEv2 *IKEv2Stats `json:"ikev2,omitempty"`
 }

@@ -18,13 +18,13 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 				"pools.picker=maglev,least-clients,round-robin,least-outstanding",
 				"pools.failback", "pools.failback_delay", "pools.slow_start", "pools.panic", "pools.need",
 				"pools.backends.weight", "pools.backends.priority", "pools.backends.max_clients", "pools.backends.admin",
-				"pools.checks.type=ikev2,sstp,radius,tcp", "pools.checks",
+				"pools.checks.type=ikev2,sstp,radius,radsec,tcp", "pools.checks",
 			),
 			plugins.Full(
 				"groups.affinity=spi,source,user", "groups.client_address=nat", "groups.idle", "groups.half_open",
 				"groups.limits", "groups.radius",
-				"groups.listeners.protocol=ikev2,sstp,radius,udp,tcp", "groups.listeners.backend_port", "groups.listeners.workers",
-				"groups.listeners.proxy_protocol=v1,v2", "groups.listeners.idle_timeout",
+				"groups.listeners.protocol=ikev2,sstp,radius,radsec,udp,tcp", "groups.listeners.backend_port", "groups.listeners.workers",
+				"groups.listeners.proxy_protocol=v1,v2", "groups.listeners.idle_timeout", "groups.listeners.tls",
 			),
 			// The program serves these beside the driver.
 			plugins.Full("certificates", "geo"),

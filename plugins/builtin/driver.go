@@ -67,7 +67,9 @@ type Driver struct {
 	site   atomic.Pointer[plugins.Site] // what is, or is about to be, served
 	wg     sync.WaitGroup               // engines, monitors and lingering listeners
 	closed bool                         // under applying
-	since  atomic.Pointer[time.Time]
+
+	retired []*dialing // under applying
+	since   atomic.Pointer[time.Time]
 
 	endMu sync.Mutex
 	end   chan struct{} // closed by Shutdown
@@ -85,6 +87,7 @@ type running struct {
 	listeners  []*listener
 	lingering  []*listener
 	rings      []*ring
+	ledgers    []*ledger
 }
 
 var nothing = &running{site: new(plugins.Site)}

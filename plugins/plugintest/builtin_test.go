@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -34,8 +35,10 @@ func (l *logs) String() string {
 
 // The built-in driver keeps what every driver promises.
 func TestBuiltin(t *testing.T) {
+	// Other runs of this test may open listeners at the same time.
+	front := netip.AddrFrom4([4]byte{127, 61, byte(os.Getpid() >> 8), byte(os.Getpid()) | 1})
 	s := plugintest.Suite{
-		Layout: plugintest.Layout{Front: netip.MustParseAddr("127.0.61.1"), Back: netip.MustParseAddr("127.0.62.10"), PortOffset: 20000},
+		Layout: plugintest.Layout{Front: front, Back: netip.MustParseAddr("127.0.62.10"), PortOffset: 20000},
 		Open: func(t *testing.T) plugintest.Target {
 			log := new(logs)
 			d := &builtin.Driver{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
