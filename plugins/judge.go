@@ -20,6 +20,9 @@ import (
 // says nothing.
 func Judge(d *Deployment, site string, c Capabilities) []Diagnostic {
 	j := judge{c: &c}
+	if d == nil {
+		return nil
+	}
 	s := d.Site(site)
 	for i := range d.Sites {
 		if &d.Sites[i] == s {

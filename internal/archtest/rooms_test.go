@@ -72,9 +72,12 @@ var rooms = []room{
 	{match: "plugins"},
 	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "lb/fastpath", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 2},
 	{match: "plugins/proto/v1", modules: []string{grpc, protobuf}, reach: 8},
+	{match: "plugins/proto/wire", ours: []string{"plugins", "plugins/proto/v1"}, modules: []string{grpc, protobuf}, reach: 8},
 	{match: "plugins/host", ours: outside, modules: pluginModules, reach: 24},
 	{match: "plugins/sdk", ours: outside, modules: pluginModules, reach: 24},
-	{match: "plugins/plugintest", ours: outside, modules: append([]string{"github.com/google/go-cmp"}, pluginModules...), reach: 24},
+	{match: "plugins/plugintest", ours: []string{"plugins"}, modules: []string{"github.com/google/go-cmp"}, reach: 1},
+	{match: "plugins/plugintest/...", ours: outside, modules: pluginModules, reach: 24},
+	{match: "plugins/vendors", ours: []string{"plugins", "plugins/vendors/..."}, modules: pluginModules, reach: 24},
 	// A vendor that needs a client library gets a rule of its own above this.
 	{match: "plugins/vendors/...", ours: append([]string{"plugins/vendors/..."}, outside...), modules: pluginModules, reach: 24},
 
@@ -86,7 +89,7 @@ var rooms = []room{
 }
 
 // outside is what plugin programs stand on: the contract and its wire form.
-var outside = []string{"plugins", "plugins/proto/v1", "plugins/host", "plugins/sdk", "plugins/plugintest"}
+var outside = []string{"plugins", "plugins/proto/...", "plugins/host", "plugins/sdk", "plugins/plugintest"}
 
 var pluginModules = []string{goPlugin, grpc, protobuf, "github.com/hashicorp/go-hclog"}
 

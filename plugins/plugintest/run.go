@@ -40,7 +40,7 @@ func (s Suite) run(t *testing.T, test func(*run)) {
 	if r.Logs != nil {
 		r.hear(r.Logs(), nil)
 	}
-	if i := strings.Index(r.said.String(), canary); i >= 0 {
+	if i := strings.Index(r.said.String(), Canary); i >= 0 {
 		text := r.said.String()
 		t.Errorf("a secret was said: …%s…", text[max(i-80, 0):min(i+60, len(text))])
 	}

@@ -77,14 +77,15 @@ func (l Layout) back(n int) netip.Addr {
 	return a
 }
 
-// canary is what secrets of the suite hold: it must never be seen.
-const canary = "canary-V3ry5ecret-7f3a"
+// Canary is what secrets hold while the suite runs: it must never be seen. A Target
+// whose driver has secrets of its own has them hold it, too.
+const Canary = "Canary-V3ry5ecret-7f3a"
 
 // secretFile writes a file with a secret.
 func secretFile(t *testing.T) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(name, []byte(canary+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(name, []byte(Canary+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return name
