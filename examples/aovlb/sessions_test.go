@@ -226,8 +226,8 @@ func TestDisconnectsPage(t *testing.T) {
 		"aovlb sessions --problems": "to do: on ras1: Enable-SstpOffload -CertificateHash " + served.String(),
 		"aovlb sessions -n 50":      "wrong_hash",
 		// The rest is for programs.
-		"aovlb sessions --json --problems":       `"finding": "wrong_hash"`,
-		"aovlb status":                           served.String()[:8],
+		"aovlb sessions --json --problems":            `"finding": "wrong_hash"`,
+		"aovlb status":                                served.String()[:8],
 		"aovlb probe sstp --plain-http 127.0.0.2:$GW": "serves sstp",
 	}
 	ran := 0
