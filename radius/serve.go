@@ -480,6 +480,10 @@ func (p *Proxy) learn(h *hand, r *request, pkt Packet) {
 	if state, ok := pkt.Lookup(State); ok && len(state) > 0 {
 		h.keys[lb.MaxKeys] = stateKey(state).In(r.scope)
 	}
+	if p.Classifier.Class && pkt.Code() == AccessAccept {
+		a := gather(pkt)
+		h.keys[lb.MaxKeys+1] = p.Classifier.classKey(&a)
+	}
 	p.Balancer.Answered(r.member, r.flow, lb.StageEstablished, r.why, h.keys[:]...)
 }
 
