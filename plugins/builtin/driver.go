@@ -158,7 +158,7 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 		ClientAddress: []plugins.ClientAddress{plugins.ClientAddressNAT},
 		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin, plugins.PickLeastOutstanding},
 		Failbacks:     []plugins.Failback{plugins.FailbackAutomatic, plugins.FailbackDelayed, plugins.FailbackManual},
-		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckTCP},
+		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckTCP, plugins.CheckHTTPS, plugins.CheckICMP},
 		ProxyProtocol: []plugins.ProxyProtocol{plugins.ProxyV1, plugins.ProxyV2},
 		MinInterval:   plugins.Duration(time.Second), ExactExpect: true, DrainDeadline: true,
 		KeepsClients: true, SlowStart: true, Panic: true, MaxClients: true,

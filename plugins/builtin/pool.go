@@ -253,7 +253,10 @@ func (p *pool) status() map[string]lb.BackendStatus {
 
 // checkPort returns where a check asks.
 func checkPort(c *plugins.Check) uint16 {
-	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812}
+	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812, plugins.CheckHTTPS: 443}
+	if c.PlainHTTP {
+		usual[plugins.CheckHTTPS] = 80
+	}
 	if c.Accounting {
 		usual[plugins.CheckRADIUS] = 1813
 	}
