@@ -37,7 +37,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
-	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp"},
+	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp", "https", "icmp"},
 	reflect.TypeFor[plugins.Affinity]():      {"spi", "source", "user"},
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
 	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "radsec", "udp", "tcp"},

@@ -66,6 +66,10 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 		return &radsec.Prober{GetCertificate: f.client, GetRoots: f.roots, Peer: peerOf(c.RadSec.Names, c.RadSec.Fingerprints)}, nil
 	case plugins.CheckTCP:
 		return lb.ProberFunc(probeTCP), nil
+	case plugins.CheckHTTPS:
+		return &httpProber{host: c.Host, path: c.Path, expect: c.Expect, plain: c.PlainHTTP, verify: c.VerifyTLS}, nil
+	case plugins.CheckICMP:
+		return lb.ProberFunc(probeICMP), nil
 	}
 	return nil, fmt.Errorf("there is no check of type %q", c.Type)
 }
