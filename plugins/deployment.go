@@ -184,6 +184,8 @@ type Check struct {
 	// PlainHTTP has CheckSSTP and CheckHTTPS ask without TLS, for gateways
 	// whose TLS is ended before them.
 	PlainHTTP bool `json:"plain_http,omitempty"`
+	// Ask is what CheckSSTP asks; empty means AskHead.
+	Ask SSTPQuestion `json:"ask,omitempty"`
 	// VerifyTLS has these refuse a certificate that isn't valid for Host.
 	VerifyTLS bool `json:"verify_tls,omitempty"`
 
@@ -213,6 +215,19 @@ type Check struct {
 	// RadSec says by what certificates CheckRadSec asks; it needs it.
 	RadSec *RadSec `json:"radsec,omitempty"`
 }
+
+// A SSTPQuestion is what a check of SSTP asks.
+type SSTPQuestion string
+
+const (
+	// AskHead sends a HEAD, which costs a gateway nothing.
+	AskHead SSTPQuestion = "head"
+	// AskCall begins a call and aborts it, which proves more, takes a port for a
+	// moment, and is logged by the gateway.
+	AskCall SSTPQuestion = "call"
+	// AskIPHTTPS asks for the resource of DirectAccess.
+	AskIPHTTPS SSTPQuestion = "ip-https"
+)
 
 // Secret refers to the RADIUS secret.
 func (c *Check) Secret() Secret { return Secret{File: c.SecretFile, Env: c.SecretEnv} }

@@ -208,6 +208,7 @@ var checkFields = []struct {
 	{"plain_http", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.PlainHTTP }},
 	{"path", []CheckType{CheckHTTPS}, func(c *Check) bool { return c.Path != "" }},
 	{"verify_tls", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.VerifyTLS }},
+	{"ask", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Ask != "" }},
 	{"user", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.User != "" }},
 	{"secret_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretFile != "" }},
 	{"secret_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretEnv != "" }},
@@ -271,6 +272,13 @@ func (v *validator) checkSSTP(at string, c *Check) {
 	v.between(at+".expect", c.Expect, 100, 599)
 	if c.PlainHTTP && c.VerifyTLS {
 		v.add(at+".verify_tls", "plain_http has no TLS to verify")
+	}
+	oneOf(v, at+".ask", c.Ask, AskHead, AskCall, AskIPHTTPS)
+	if c.Ask == AskCall && c.Interval.D() < 30*time.Second {
+		v.add(at+".interval", "a call takes a port of the gateway and is logged there: ask each 30s at most, and by another check more often")
+	}
+	if c.Expect != 0 && c.Ask != "" && c.Ask != AskHead {
+		v.add(at+".expect", "a call, and IP-HTTPS, are answered by 200")
 	}
 	if strings.ContainsAny(c.Host, " /:\r\n\t") {
 		v.add(at+".host", "%q is not a host name", c.Host)

@@ -42,7 +42,7 @@ func commands() []command {
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
 		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
-		sessionsCommand, rasphoneCommand, schemaCommand, versionCommand,
+		sessionsCommand, rasphoneCommand, auditCommand, schemaCommand, versionCommand,
 	}
 }
 

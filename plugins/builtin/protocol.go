@@ -48,7 +48,7 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 	case plugins.CheckIKEv2:
 		return &ikev2.Prober{Strict: c.Strict}, nil
 	case plugins.CheckSSTP:
-		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
+		return &sstp.Prober{Question: sstpQuestion(c), ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
 	case plugins.CheckRADIUS:
 		p := &radius.Prober{
 			Secret: radius.NewSecret(secret), User: c.User, Accounting: c.Accounting,
@@ -81,4 +81,15 @@ func probeTCP(ctx context.Context, target netip.AddrPort) error {
 		return err
 	}
 	return c.Close()
+}
+
+// sstpQuestion returns what a check of SSTP asks.
+func sstpQuestion(c *plugins.Check) sstp.Question {
+	switch c.Ask {
+	case plugins.AskCall:
+		return sstp.AskCall
+	case plugins.AskIPHTTPS:
+		return sstp.AskIPHTTPS
+	}
+	return sstp.AskHead
 }
