@@ -24,6 +24,11 @@ type Site struct {
 	Groups []Group `json:"groups"`
 	// Certificates are what clients of SSTP are shown.
 	Certificates []Certificate `json:"certificates,omitempty"`
+	// FastPath says whether the kernel carries established clients of ikev2
+	// listeners; empty means FastPathOff.
+	FastPath FastPath `json:"fastpath,omitempty"`
+	// FastPathOptions say how; nil means that all have their defaults.
+	FastPathOptions *FastPathOptions `json:"fastpath_options,omitempty"`
 }
 
 // A Pool is a set of servers of which each can serve any client.
@@ -353,7 +358,7 @@ const (
 )
 
 // Site returns the site of that name, or nil. An empty name means the only
-// site there is.
+// site there is. A nil Deployment has no sites.
 func (d *Deployment) Site(name string) *Site {
 	if d == nil {
 		return nil

@@ -203,8 +203,8 @@ const (
 // A Change is one step of a Plan.
 type Change struct {
 	Action Action `json:"action"`
-	// Kind is what is changed: certificate, pool, backend, check, group or
-	// listener; or a kind of object of the balancer's own, in its words.
+	// Kind is what is changed: certificate, pool, backend, check, group, listener
+	// or fastpath; or a kind of object of the balancer's own, in its words.
 	Kind string `json:"kind"`
 	// Name is the object's, with those of its parents: ras/ras1.
 	Name string `json:"name"`

@@ -16,6 +16,8 @@ type Stats struct {
 	Pools     []PoolStats     `json:"pools"`
 	Groups    []GroupStats    `json:"groups"`
 	Listeners []ListenerStats `json:"listeners"`
+	// FastPath is nil if none was asked for.
+	FastPath *FastPathStats `json:"fastpath,omitempty"`
 }
 
 // PoolStats is what is known of a pool.
@@ -115,6 +117,9 @@ type ListenerStats struct {
 	// In is from clients to backends, Out from backends to clients.
 	In  *Traffic `json:"in,omitempty"`
 	Out *Traffic `json:"out,omitempty"`
+	// Carried is the part of both that the fast path has carried; nil if there
+	// is none for this listener.
+	Carried *Traffic `json:"carried,omitempty"`
 	// Dropped counts what was not forwarded, by reason.
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
 	// RADIUS is what a RADIUS proxy counts besides.

@@ -108,6 +108,7 @@ func (v *validator) site(at string, s *Site) {
 	}
 	v.certificates(at, s)
 	v.storeFolders(at, s)
+	v.fastPath(at, s)
 	if len(s.Groups) == 0 {
 		v.add(at+".groups", "there is none")
 	}

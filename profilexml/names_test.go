@@ -67,6 +67,36 @@ func TestParseSuite(t *testing.T) {
 	}
 }
 
+func TestFindSuite(t *testing.T) {
+	enhanced := EnhancedSuite()
+	listing := "CustomPolicy                     : True\r\n"
+	for i, v := range valuesOf(new(enhanced.PowerShell())) {
+		listing += suiteFields[i].name + "     : " + *v + "\r\n"
+	}
+	for name, file := range map[string][]byte{
+		"script":  []byte(enhanced.ServerCommand()),
+		"profile": read(t, "golden", "user-peap-tls.xml"),
+		"listing": append([]byte("\xff\xfe"), utf16Bytes(listing, false)...),
+		"JSON":    []byte(`{"authenticationtransformconstants": "GCMAES128", "CipherTransformConstants":"GCMAES128", "PfsGroup":"ECP256","DHGroup":"Group14","IntegrityCheckMethod":"SHA256","EncryptionMethod":"GCMAES128"}`),
+	} {
+		if got, err := FindSuite(file); err != nil || got != enhanced {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"":                               "there is no AuthenticationTransformConstants",
+		listing[40:] + "DHGroup: Group2": "DHGroup is there twice, as Group14 and as Group2",
+		strings.Replace(listing, "Group14", "Group15", 1):      `DHGroup can't be "Group15"`,
+		strings.Replace(listing, "PfsGroup ", "PfsGroups ", 1): "there is no PfsGroup",
+		strings.Replace(listing, "Group14", "$group", 1):       `DHGroup can't be ""`,
+		"\xff\xfeodd": "odd number of bytes",
+	} {
+		if s, err := FindSuite([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: %v, %v", text, s, err)
+		}
+	}
+}
+
 // TestContentAndProfile: every element has a field, and every field an element.
 func TestContentAndProfile(t *testing.T) {
 	fields := 0

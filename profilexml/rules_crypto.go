@@ -136,7 +136,7 @@ func checkServerPolicy(k *check) {
 		return
 	}
 	if err := k.Negotiate(s); err != nil {
-		k.report(k.suite, nil, "the gateway doesn't take it: %v", err)
+		k.report(k.suite, nil, "the gateway was asked: %v", err)
 	}
 }
 

@@ -212,6 +212,58 @@ func ParseSuite(s string) (Suite, error) {
 	return suite, nil
 }
 
+// FindSuite finds the six values of a suite in a file of any kind, by their
+// names: the output of Get-VpnServerConfiguration, a script, a profile. The error
+// says which value is missing, unknown, or there in two ways.
+func FindSuite(file []byte) (Suite, error) {
+	text, _, err := decodeBytes(file)
+	if err != nil {
+		return Suite{}, err
+	}
+	var s Suite
+	values := valuesOf(&s)
+	for i, f := range suiteFields {
+		for _, word := range wordsBehind(text, f.name) {
+			v, ok := f.value(word)
+			switch {
+			case !ok:
+				return Suite{}, fmt.Errorf("%s can't be %.40q: it can be %s", f.name, word, strings.Join(f.names(), ", "))
+			case *values[i] != "" && *values[i] != v.name:
+				return Suite{}, fmt.Errorf("%s is there twice, as %s and as %s", f.name, *values[i], v.name)
+			}
+			*values[i] = v.name
+		}
+		if *values[i] == "" {
+			return Suite{}, fmt.Errorf("there is no %s in it: a policy has %s", f.name, strings.Join(suiteFieldNames(), ", "))
+		}
+	}
+	return s, nil
+}
+
+// wordsBehind returns the words that follow each occurrence of name.
+func wordsBehind(text, name string) []string {
+	isWord := func(c byte) bool {
+		return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	}
+	var words []string
+	for i := 0; i+len(name) <= len(text); i++ {
+		if !strings.EqualFold(text[i:i+len(name)], name) || i > 0 && (isWord(text[i-1]) || text[i-1] == '/') {
+			continue
+		}
+		rest := text[i+len(name):]
+		if rest == "" || isWord(rest[0]) {
+			continue
+		}
+		rest = strings.TrimLeft(rest, " \t\r\n:=\"'>")
+		end := 0
+		for end < len(rest) && isWord(rest[end]) {
+			end++
+		}
+		words = append(words, rest[:end])
+	}
+	return words
+}
+
 func suiteFieldNames() []string {
 	names := make([]string, len(suiteFields))
 	for i, f := range suiteFields {

@@ -11,6 +11,7 @@
 //	aovlb diagnose FILE         say what a capture shows
 //	aovlb profile check FILE    say all that is wrong with a client's profile
 //	aovlb sessions --problems   why sessions of SSTP ended
+//	aovlb rasphone set …        edit the phone book of Windows
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
 package main
@@ -41,7 +42,7 @@ func commands() []command {
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
 		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
-		sessionsCommand, schemaCommand, versionCommand,
+		sessionsCommand, rasphoneCommand, planCommand, applyCommand, driftCommand, pluginCommand, schemaCommand, versionCommand,
 	}
 }
 

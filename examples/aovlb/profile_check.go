@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/profilexml"
 )
 
@@ -34,12 +31,12 @@ func (c *profileCheck) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.channel, "channel", "intune", "how it gets to clients: intune or wmi (`channel`)")
 	fs.StringVar(&c.scope, "scope", "any", "whose it is: user or device (`scope`)")
 	fs.StringVar(&c.checker.Name, "name", "", "what the profile is called (`name`)")
-	fs.StringVar(&c.policies, "server-policy", "", "the gateways' `policy`: standard, enhanced, strong, or six Name=value with commas")
+	fs.StringVar(&c.policies, "server-policy", "", "the gateways' `policy`: a name that aovlb crypto knows, six values with commas, or a file such as the output of Get-VpnServerConfiguration")
 	fs.StringVar(&c.probe, "probe", "", "ask this gateway whether it takes the suite (`host`)")
 	fs.DurationVar(&c.timeout, "timeout", 5*time.Second, "how `long` to wait for the gateway")
 	fs.StringVar(&c.ignore, "ignore", "", "`rules` that aren't wanted, such as AOV231,AOV004")
 	fs.BoolVar(&c.fix, "fix", false, "set right what can be set right safely, in the files")
-	fs.BoolVar(&c.dry, "dry-run", false, "with --fix: show what would be changed, and change nothing")
+	fs.BoolVar(&c.dry, "dry-run", false, "with --fix: show what would be changed, change nothing, and fail if the file has errors")
 	fs.BoolVar(&c.why, "why", false, "say why it matters and what to do")
 	fs.BoolVar(&c.strict, "strict", false, "fail for warnings too")
 	fs.BoolVar(&c.together, "together", false, "the files are for the same computers, such as a user and a device tunnel")
@@ -68,9 +65,9 @@ func (c *profileCheck) prepare(ctx context.Context) (err error) {
 		}
 	}
 	if c.policies != "" {
-		s, err := profilexml.ParseSuite(c.policies)
+		s, err := parseServerPolicy(c.policies)
 		if err != nil {
-			return &usageError{err.Error()}
+			return err
 		}
 		c.checker.Server = append(c.checker.Server, s)
 	}
@@ -84,31 +81,6 @@ func (c *profileCheck) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// askSuite asks gateways whether they take the proposal of a suite.
-func askSuite(ctx context.Context, targets []netip.AddrPort, s profilexml.Suite, timeout time.Duration) error {
-	list, err := s.IKE()
-	if err != nil {
-		return err
-	}
-	p := ikev2.Proposal{Number: 1, Protocol: ikev2.ProtocolIKE}
-	for _, t := range list {
-		p.Transforms = append(p.Transforms, ikev2.Transform{Type: ikev2.TransformType(t.Type), ID: t.ID, KeyBits: t.KeyBits})
-	}
-	var errs []error
-	for _, target := range targets {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		r, err := ikev2.Prober{Proposals: []ikev2.Proposal{p}}.Ask(ctx, target)
-		cancel()
-		switch {
-		case r.Answer == ikev2.AnswerNoProposal:
-			errs = append(errs, fmt.Errorf("%v refuses %v: clients would end in error 13868 or 800", target, p))
-		case err != nil:
-			errs = append(errs, fmt.Errorf("%v: %w", target, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // checkedProfile is what profile check --json prints of a file.
 type checkedProfile struct {
 	File     string               `json:"file"`
@@ -116,6 +88,7 @@ type checkedProfile struct {
 	Fixed    []profilexml.Finding `json:"fixed,omitempty"`
 
 	doc, fixedDoc *profilexml.Document
+	judged        []profilexml.Finding // what decides on the exit code
 }
 
 func runProfileCheck(ctx context.Context, env *environment, args []string) error {
@@ -173,6 +146,9 @@ func (c *profileCheck) one(env *environment, p *checkedProfile) error {
 			}
 		}
 	}
+	if p.judged == nil {
+		p.judged = p.Findings
+	}
 	if p.Findings == nil {
 		p.Findings = []profilexml.Finding{}
 	}
@@ -183,6 +159,9 @@ func (c *profileCheck) one(env *environment, p *checkedProfile) error {
 }
 
 func (c *profileCheck) repair(env *environment, p *checkedProfile) (err error) {
+	if c.dry {
+		p.judged = p.Findings // for the file stays as it is
+	}
 	if p.fixedDoc, p.Fixed, err = c.checker.Fix(p.doc); err != nil {
 		return fmt.Errorf("%s: %w", p.File, err)
 	}
@@ -253,7 +232,7 @@ func printableLine(s string) string {
 
 func (c *profileCheck) failed(list []*checkedProfile) bool {
 	for _, p := range list {
-		for _, f := range p.Findings {
+		for _, f := range p.judged {
 			if f.Severity == profilexml.Error || c.strict && f.Severity == profilexml.Warning {
 				return true
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -9,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/aovlb/aovlb/plugins"
-	"github.com/aovlb/aovlb/profilexml"
 )
 
 var profileFromCommand = command{
@@ -38,7 +38,10 @@ func runProfileFrom(_ context.Context, env *environment, args []string) error {
 	if err != nil {
 		return err
 	}
-	script := serverScript(p)
+	script, err := serverScript(p)
+	if err != nil {
+		return err
+	}
 	switch *policy {
 	case "":
 	case "-":
@@ -55,41 +58,81 @@ func runProfileFrom(_ context.Context, env *environment, args []string) error {
 // fromDeployment fills in what a deployment says: the gateways' names, the
 // protocols, and which public addresses must not be led into the tunnel.
 func (r *profileRequest) fromDeployment(d *plugins.Deployment) error {
-	served := map[plugins.Protocol]bool{}
-	var names list
-	var public []netip.Addr
+	f := found{served: map[plugins.Protocol]bool{}}
 	for i := range d.Sites {
-		s := &d.Sites[i]
-		for _, g := range s.Groups {
-			for _, l := range g.Listeners {
-				served[l.Protocol] = true
-				if vpn := l.Protocol == plugins.ProtocolIKEv2 || l.Protocol == plugins.ProtocolSSTP; vpn && !l.Address.Addr().IsUnspecified() {
-					public = append(public, l.Address.Addr().Unmap())
-				}
-			}
-			if pool := s.Pool(g.Pool); pool != nil {
-				names = append(names, checkedNames(pool)...)
-			}
-		}
+		f.site(&d.Sites[i])
+	}
+	if d.Geo != nil {
+		f.geo(d.Geo)
 	}
 	if r.protocol == "" {
 		switch {
-		case served[plugins.ProtocolIKEv2]:
+		case f.served[plugins.ProtocolIKEv2]:
 			r.protocol = "IKEv2"
-		case served[plugins.ProtocolSSTP]:
+		case f.served[plugins.ProtocolSSTP]:
 			r.protocol = "SSTP"
 		default:
-			return fmt.Errorf("no listener serves ikev2 or sstp, so that there is no VPN to make a profile for")
+			return errors.New("no listener serves ikev2 or sstp, so that there is no VPN to make a profile for; if other gateways do, give --protocol")
 		}
 	}
 	if len(r.servers) == 0 {
-		slices.Sort(names)
-		r.servers = slices.Compact(names)
+		if r.servers = f.names; len(r.servers) == 0 {
+			return errors.New("it doesn't say the gateways' public name: give --server, or set host in an sstp check")
+		}
+		slices.Sort(r.servers)
+		r.servers = slices.Compact(r.servers)
 	}
-	if len(r.servers) == 0 {
-		return fmt.Errorf("it doesn't say the gateways' public name: give --server, or set host in an sstp check")
+	return r.excludePublic(f.public)
+}
+
+// found is what a deployment says of its VPN.
+type found struct {
+	served map[plugins.Protocol]bool
+	names  list
+	public []netip.Addr
+}
+
+func (f *found) site(s *plugins.Site) {
+	for _, g := range s.Groups {
+		vpn := false
+		for _, l := range g.Listeners {
+			f.served[l.Protocol] = true
+			if l.Protocol != plugins.ProtocolIKEv2 && l.Protocol != plugins.ProtocolSSTP {
+				continue
+			}
+			vpn = true
+			if !l.Address.Addr().IsUnspecified() {
+				f.public = append(f.public, l.Address.Addr().Unmap())
+			}
+		}
+		if pool := s.Pool(g.Pool); pool != nil && vpn {
+			f.names = append(f.names, checkedNames(pool)...)
+		}
 	}
-	return r.excludePublic(public)
+	for _, c := range s.Certificates {
+		if c.ACME != nil {
+			f.names = append(f.names, c.ACME.Host)
+		}
+	}
+}
+
+// geo takes the names that clients of all sites use in place of those of each
+// site.
+func (f *found) geo(g *plugins.Geo) {
+	var names list
+	for _, n := range g.Names {
+		if !strings.Contains(n.Name, "*") {
+			names = append(names, strings.TrimSuffix(n.Name, "."))
+		}
+	}
+	if len(names) > 0 {
+		f.names = names
+	}
+	for _, s := range g.Sites {
+		for _, w := range s.Gateways {
+			f.public = append(f.public, w.Addresses...)
+		}
+	}
 }
 
 // checkedNames are the names that the gateways are asked for.
@@ -121,16 +164,4 @@ func (r *profileRequest) excludePublic(public []netip.Addr) error {
 		}
 	}
 	return nil
-}
-
-// serverScript is what the gateways must be told.
-func serverScript(p *profilexml.Profile) string {
-	var s strings.Builder
-	s.WriteString("# Run on each RRAS gateway, as an administrator. Connections end when RRAS restarts.\n")
-	if n := p.NativeProfile; n != nil && n.CryptographySuite != nil {
-		s.WriteString(n.CryptographySuite.ServerCommand() + "\n")
-	}
-	s.WriteString("New-ItemProperty -Path 'HKLM:\\SYSTEM\\CurrentControlSet\\Services\\RemoteAccess\\Parameters\\Ikev2' -Name EnableServerFragmentation -PropertyType DWord -Value 1 -Force\n")
-	s.WriteString("Restart-Service -Name RemoteAccess -PassThru\n")
-	return s.String()
 }

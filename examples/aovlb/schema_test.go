@@ -32,6 +32,8 @@ type object = map[string]any
 // words are the values of the types that are words.
 var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin", "least-outstanding"},
+	reflect.TypeFor[plugins.FastPath]():      {"off", "auto", "require"},
+	reflect.TypeFor[plugins.FastPathHook]():  {"tc", "xdp"},
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
@@ -90,7 +92,7 @@ func makeSchema(t *testing.T) []byte {
 
 // modelFiles are the source files of the model.
 func modelFiles(t *testing.T) (list []string) {
-	for _, name := range []string{"deployment", "radius", "accounting", "radsec", "certificate", "geo", "tls"} {
+	for _, name := range []string{"deployment", "radius", "accounting", "radsec", "certificate", "geo", "tls", "fastpath"} {
 		file := "../../plugins/" + name + ".go"
 		if _, err := os.Stat(file); err != nil {
 			t.Fatal(err)
@@ -240,6 +242,9 @@ func (g *generator) value(t reflect.Type) object {
 	case reflect.Float64:
 		return object{"type": "number"}
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.Interface {
+			return object{"type": "object"}
+		}
 		return object{"type": "object", "additionalProperties": g.value(t.Elem())}
 	}
 	return object{"type": "string"}

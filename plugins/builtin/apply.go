@@ -79,6 +79,8 @@ type staged struct {
 	heirs   map[*group]*group
 	renamed []rename
 
+	freshFast bool // nobody else has fast
+
 	ringSpecs []stagedRing
 
 	newLedgers  []*ledger // opened for nothing, if all is called off
@@ -109,6 +111,9 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		}
 		pools[spec.Name] = p
 		next.pools, next.specs, next.checks = append(next.pools, p), append(next.specs, spec), append(next.checks, checks)
+	}
+	if err := d.stageFast(old, next, at); err != nil {
+		return nil, err
 	}
 	for i := range site.Groups {
 		spec := &site.Groups[i]
@@ -179,13 +184,14 @@ func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group
 		return err
 	}
 	if l := find(old.listeners, func(l *listener) bool {
-		return l.group == g && l.equal(spec) && l.tls.equal(tls) && l.failed() == nil
+		return l.group == g && l.equal(spec) && l.tls.equal(tls) && l.path == next.fast.fastFor(spec) && l.failed() == nil
 	}); l != nil {
 		next.renamed = append(next.renamed, rename{l, spec.Name})
 		next.listeners = append(next.listeners, l)
 		return nil
 	}
 	l := d.newListener(spec, g, tls)
+	l.accelerate(next.fast.fastFor(spec))
 	next.listeners, next.fresh = append(next.listeners, l), append(next.fresh, l)
 	n := sockets(spec)
 	if f := d.fronts.find(l.key()); f != nil {
@@ -213,6 +219,9 @@ func (s *staged) callOff(d *Driver) {
 	}
 	for _, l := range s.newLedgers {
 		l.close()
+	}
+	if s.freshFast {
+		d.closeFast(s.fast, false)
 	}
 }
 

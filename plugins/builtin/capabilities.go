@@ -27,7 +27,7 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 				"groups.listeners.proxy_protocol=v1,v2", "groups.listeners.idle_timeout", "groups.listeners.tls",
 			),
 			// The program serves these beside the driver.
-			plugins.Full("certificates", "geo"),
+			plugins.Full("certificates", "geo", "fastpath", "fastpath_options"),
 		),
 		MinInterval: plugins.Duration(time.Second), ExactExpect: true, DrainDeadline: true, KeepsClients: true,
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,6 +89,7 @@ type running struct {
 	lingering  []*listener
 	rings      []*ring
 	ledgers    []*ledger
+	fast       *fast
 }
 
 var nothing = &running{site: new(plugins.Site)}
@@ -214,7 +216,7 @@ func (d *Driver) plan(dep *plugins.Deployment) *plugins.Plan {
 	if err != nil {
 		return p // among the diagnostics already
 	}
-	p.Changes = effects(site, plugins.Diff(now.site, site))
+	p.Changes = effects(site, slices.Concat(plugins.Diff(now.site, site), fastChange(now.site, site)))
 	return p
 }
 

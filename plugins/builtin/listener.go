@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/fastpath"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
@@ -21,15 +22,17 @@ import (
 
 // A listener is a plugins.Listener that is served, by one engine.
 type listener struct {
-	named atomic.Pointer[string]
-	spec  plugins.Listener // but for its name, which can change
-	group *group
-	front *front
-	udp   *udp.Engine // one of these three
-	tcp   *tcp.Engine
-	rad   *radius.Proxy
-	tls   *terminated    // of tcp; nil if TLS passes through
-	sec   *radsec.Server // before rad, if that is reached over TLS
+	named   atomic.Pointer[string]
+	spec    plugins.Listener // but for its name, which can change
+	group   *group
+	front   *front
+	udp     *udp.Engine // one of these three
+	tcp     *tcp.Engine
+	rad     *radius.Proxy
+	carrier *fastpath.Carrier // l.udp's
+	path    *fastpath.Path    // what carries for udp; nil: nothing
+	tls     *terminated       // of tcp; nil if TLS passes through
+	sec     *radsec.Server    // before rad, if that is reached over TLS
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned
@@ -103,6 +106,16 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group, tls *terminated) 
 	return l
 }
 
+// accelerate has p carry clients of l, unless it is nil.
+func (l *listener) accelerate(p *fastpath.Path) {
+	if p == nil || l.udp == nil {
+		return
+	}
+	l.path = p
+	l.carrier = p.Carrier()
+	l.udp.FastPath = l.carrier
+}
+
 // serve starts the engine. The sockets are open, so nothing is lost meanwhile.
 func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -140,6 +153,9 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	d.fronts.claim(l.front, l)
 	d.wg.Go(func() {
 		defer close(l.done)
+		if l.carrier != nil {
+			defer l.carrier.Close()
+		}
 		d.ended(l, run())
 	})
 	return nil

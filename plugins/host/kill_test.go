@@ -72,7 +72,9 @@ func calls() []struct {
 		}},
 		{"Read", func(ctx context.Context, d plugins.Driver) error { _, err := d.Read(ctx); return err }},
 		{"Stats", func(ctx context.Context, d plugins.Driver) error { _, err := d.Stats(ctx); return err }},
-		{"Drain", func(ctx context.Context, d plugins.Driver) error { return d.Drain(ctx, plugins.DrainRequest{BackendRef: ref}) }},
+		{"Drain", func(ctx context.Context, d plugins.Driver) error {
+			return d.Drain(ctx, plugins.DrainRequest{BackendRef: ref})
+		}},
 		{"Undrain", func(ctx context.Context, d plugins.Driver) error { return d.Undrain(ctx, ref) }},
 		{"Render", func(ctx context.Context, d plugins.Driver) error {
 			_, err := d.(plugins.Renderer).Render(ctx, intent())

@@ -2,7 +2,10 @@
 // Each has a folder of its own, and one line here.
 package vendors
 
-import "github.com/aovlb/aovlb/plugins"
+import (
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/haproxy"
+)
 
 // A Vendor is a driver that comes with aovlb.
 type Vendor struct {
@@ -15,7 +18,7 @@ type Vendor struct {
 // All returns the vendors, by name.
 func All() []Vendor {
 	return []Vendor{
-		// {"haproxy", "HAProxy", func() plugins.Driver { return new(haproxy.Driver) }},
+		{"haproxy", "HAProxy", func() plugins.Driver { return new(haproxy.Driver) }},
 	}
 }
 
