@@ -101,11 +101,13 @@ func pluginList(ctx context.Context, env *environment, args []string) error {
 		})
 	}
 	for _, v := range vendors.All() {
-		p, err := c.plugin(v.Name)
-		if err == nil {
-			err = show(v.Name, v.Product+", comes with aovlb", p)
+		var p *host.Plugin
+		if *schema {
+			if p, err = c.plugin(v.Name); err != nil {
+				return err
+			}
 		}
-		if err != nil {
+		if err := show(v.Name, v.Product+", comes with aovlb", p); err != nil {
 			return err
 		}
 	}
