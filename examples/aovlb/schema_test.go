@@ -243,6 +243,9 @@ func (g *generator) value(t reflect.Type) object {
 	case reflect.Float64:
 		return object{"type": "number"}
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.Interface {
+			return object{"type": "object"}
+		}
 		return object{"type": "object", "additionalProperties": g.value(t.Elem())}
 	}
 	return object{"type": "string"}

@@ -47,6 +47,8 @@ var ErrClosed = errors.New("host: the plugin is closed")
 type Plugin struct {
 	// Name is the plugin's, Path its program.
 	Name, Path string
+	// Args are its arguments, of which most plugins have none.
+	Args []string
 	// SHA256 is what its content must be, in hexadecimal. It is needed.
 	SHA256 string
 	// Host says who starts it, such as "aovlb 1.2".

@@ -68,7 +68,7 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 	}
 	// go-plugin can't end a program that isn't ready yet; this can.
 	alive, kill := context.WithCancel(context.WithoutCancel(ctx))
-	cmd := exec.CommandContext(alive, p.Path) //nolint:gosec // the program is pinned, and compared before it is started
+	cmd := exec.CommandContext(alive, p.Path, p.Args...) //nolint:gosec // the program is pinned, and compared before it is started
 	cmd.Env = p.environment(dir.path)
 	cmd.Dir = dir.path
 	life, err := tie(cmd)
