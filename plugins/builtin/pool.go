@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -130,6 +130,9 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 			sum.Write(password)
 		}
 		p, err := prober(c, secret, password)
+		if c.Type == plugins.CheckRadSec && err != nil {
+			return out, beneath(fmt.Sprintf("%s.checks[%d].radsec.", at, i), err)
+		}
 		if err != nil {
 			return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].type", at, i), Err: err}
 		}
@@ -183,7 +186,7 @@ func (d *Driver) update(p *pool, spec *plugins.Pool, checks checkSet) error {
 	defer p.mu.Unlock()
 	old, secrets := p.spec, p.secrets
 	p.spec, p.secrets = *spec, checks.secrets
-	if slices.Equal(old.Checks, spec.Checks) && old.Need == spec.Need && secrets == checks.secrets &&
+	if reflect.DeepEqual(old.Checks, spec.Checks) && old.Need == spec.Need && secrets == checks.secrets &&
 		(p.monitor != nil) == (len(checks.list) > 0) {
 		return nil
 	}
@@ -255,13 +258,7 @@ func (p *pool) status() map[string]lb.BackendStatus {
 }
 
 // checkPort returns where a check asks.
-func checkPort(c *plugins.Check) uint16 {
-	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812}
-	if c.Accounting {
-		usual[plugins.CheckRADIUS] = 1813
-	}
-	return uint16(cmp.Or(c.Port, usual[c.Type]))
-}
+func checkPort(c *plugins.Check) uint16 { return uint16(c.Usual().Port) }
 
 // Checks makes the checks of a list, reading their secrets. at is its path, for
 // errors, which are *plugins.FieldError. Programs that check other addresses than
