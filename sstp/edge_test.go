@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aovlb/aovlb/internal/standin"
+	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/sstp"
 )
 
@@ -272,4 +275,56 @@ func TestLimits(t *testing.T) {
 			t.Errorf("let in %d, %+v", in, s)
 		}
 	})
+}
+
+// TestProxyHeader: a gateway that wants it is told where the client comes from,
+// before TLS if that goes on to it.
+func TestProxyHeader(t *testing.T) {
+	eachMode(t, func(t *testing.T, mode sstp.Mode) {
+		w := newWorld(t, mode, 1, func(w *world) { w.engine.ProxyTo = tcp.ProxyV1 })
+		got := make(chan string, 1)
+		rawGateway(t, w, func(c net.Conn) {
+			b := make([]byte, 4096)
+			n, _ := io.ReadAtLeast(c, b, 60)
+			got <- string(b[:n])
+		})
+		c, err := w.dial(&tls.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		from := c.LocalAddr().(*net.TCPAddr)
+		q := sstp.TunnelRequest("vpn.example", "{1}")
+		c.Write(q.Append(nil))
+		want := fmt.Sprintf("PROXY TCP4 127.0.0.1 127.0.0.1 %d %d\r\n", from.Port, w.addr.Port())
+		next := sstp.Method + " /sra_"
+		if mode == sstp.ModeReencrypt {
+			next = "\x16\x03\x01"
+		}
+		if text := <-got; !strings.HasPrefix(text, want+next) {
+			t.Errorf("the gateway got %.80q, want %q", text, want+next)
+		}
+	})
+}
+
+// TestIPHTTPSBesideOffload: it goes to the port where gateways take TLS.
+func TestIPHTTPSBesideOffload(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.2:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, sstp.ModeOffload, 1, func(w *world) { w.term.TLSPort = uint16(l.Addr().(*net.TCPAddr).Port) })
+	leaf, _ := w.leaves.Leaf("", nil)
+	da := &standin.SSTPGateway{Name: "da1", Certificate: *leaf}
+	w.wg.Go(func() { da.Serve(w.ctx, l) })
+	p := &sstp.Prober{Question: sstp.AskIPHTTPS, ServerName: "vpn.example"}
+	if err := p.Probe(t.Context(), w.addr); err != nil {
+		t.Error(err)
+	}
+	if s := w.run(w.client(), answered(2)); s.Received < 2 {
+		t.Errorf("SSTP: %+v", s)
+	}
+	if n := da.Counts(); n.IPHTTPS != 1 || n.Calls != 0 || w.gateways[0].Counts().Calls != 1 {
+		t.Errorf("counts %+v", n)
+	}
 }
