@@ -328,3 +328,19 @@ func TestIPHTTPSBesideOffload(t *testing.T) {
 		t.Errorf("counts %+v", n)
 	}
 }
+
+// TestCorrelationIsBounded: it is kept and logged, and anybody can send one.
+func TestCorrelationIsBounded(t *testing.T) {
+	w := newWorld(t, sstp.ModeOffload, 1, nil)
+	c, err := w.dial(&tls.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := sstp.TunnelRequest("vpn.example", strings.Repeat("{", 4000))
+	c.Write(q.Append(nil))
+	c.Read(make([]byte, 1))
+	c.Close()
+	if s := w.ended(1); s.Correlation != strings.Repeat("{", 64) {
+		t.Errorf("%d bytes are kept", len(s.Correlation))
+	}
+}
