@@ -219,10 +219,33 @@ func stage(msg []byte) lb.Stage {
 		return lb.StageNone
 	case !protected(msg):
 		return lb.StageNone
-	case exchange(msg) == ExchangeIntermediate:
+	case exchange(msg) == ExchangeIntermediate, unfinished(msg):
 		return lb.StageHalfOpen
 	}
 	return lb.StageEstablished
+}
+
+// unfinished reports whether a protected message is an answer in IKE_AUTH that
+// can't have made a tunnel, by all of it that isn't encrypted. A step of EAP begins
+// with EAP, while the answer before the first begins with the gateway's name, and
+// the one that makes the tunnel with the name or AUTH (RFC 7296 §2.16).
+func unfinished(msg []byte) bool {
+	return exchange(msg) == ExchangeAuth && isResponse(msg) && (firstInside(msg) == PayloadEAP || refuses(msg))
+}
+
+// refuses reports whether msg looks like the answer in IKE_AUTH that refuses a
+// client: a Notify and little else.
+func refuses(msg []byte) bool {
+	return exchange(msg) == ExchangeAuth && isResponse(msg) && len(msg) < minFinalAuth && firstInside(msg) == PayloadNotify
+}
+
+// firstInside returns which kind of payload comes first in an encrypted message;
+// none in all IKE fragments but the first (RFC 7383 §2.5).
+func firstInside(msg []byte) PayloadType {
+	if len(msg) < HeaderLen+payloadHeaderLen || !protected(msg) {
+		return PayloadNone
+	}
+	return PayloadType(msg[HeaderLen])
 }
 
 // asksCookie reports whether msg says nothing but that the client is to come

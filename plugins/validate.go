@@ -107,6 +107,8 @@ func (v *validator) site(at string, s *Site) {
 		v.pool(path, &s.Pools[i])
 	}
 	v.certificates(at, s)
+	v.storeFolders(at, s)
+	v.fastPath(at, s)
 	if len(s.Groups) == 0 {
 		v.add(at+".groups", "there is none")
 	}
@@ -213,9 +215,10 @@ var checkFields = []struct {
 	{"password_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordFile != "" }},
 	{"password_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordEnv != "" }},
 	{"status_server", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.StatusServer }},
+	{"radsec", []CheckType{CheckRadSec}, func(c *Check) bool { return c.RadSec != nil }},
 }
 
-var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckTCP}
+var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckRadSec, CheckTCP}
 
 func (v *validator) check(at string, c *Check) {
 	if c.Type == "" {
@@ -248,6 +251,8 @@ func (v *validator) check(at string, c *Check) {
 		v.checkSSTP(at, c)
 	case CheckRADIUS:
 		v.checkRADIUS(at, c)
+	case CheckRadSec:
+		v.checkRadSec(at, c)
 	case CheckIKEv2:
 	}
 }
@@ -306,6 +311,7 @@ func (v *validator) group(at string, g *Group, s *Site) {
 	}
 	for i := range g.Listeners {
 		v.listener(index(at, ".listeners", i), &g.Listeners[i], g)
+		v.tls(index(at, ".listeners", i)+".tls", &g.Listeners[i], g, s)
 	}
 	v.protocols(at, g)
 	pool := s.Pool(g.Pool)
@@ -338,9 +344,12 @@ func (v *validator) protocols(at string, g *Group) {
 	has := func(p Protocol) bool {
 		return slices.ContainsFunc(g.Listeners, func(l Listener) bool { return l.Protocol == p })
 	}
-	if has(ProtocolRADIUS) {
+	if has(ProtocolRadSec) && !g.Proxies() {
+		v.add(at+".radius.mode", "a radsec listener needs mode: proxy, since TLS ends there")
+	}
+	if has(ProtocolRADIUS) || has(ProtocolRadSec) {
 		for i, l := range g.Listeners {
-			if l.Protocol != ProtocolRADIUS && l.Protocol.Network() != "" {
+			if !l.Protocol.radius() && l.Protocol.Network() != "" {
 				v.add(index(at, ".listeners", i)+".protocol",
 					"%s can't share a group with radius: RADIUS clients are not the clients of a gateway", l.Protocol)
 				break
@@ -350,7 +359,7 @@ func (v *validator) protocols(at string, g *Group) {
 	switch {
 	case g.Affinity == AffinitySPI && !has(ProtocolIKEv2):
 		v.add(at+".affinity", "spi needs an ikev2 listener")
-	case g.Affinity == AffinityUser && !has(ProtocolRADIUS):
+	case g.Affinity == AffinityUser && !has(ProtocolRADIUS) && !has(ProtocolRadSec):
 		v.add(at+".affinity", "user needs a radius listener")
 	}
 }
@@ -359,13 +368,15 @@ func (v *validator) listener(at string, l *Listener, g *Group) {
 	if l.Protocol == "" {
 		v.add(at+".protocol", "a listener needs a protocol")
 	}
-	oneOf(v, at+".protocol", l.Protocol, ProtocolIKEv2, ProtocolSSTP, ProtocolRADIUS, ProtocolUDP, ProtocolTCP)
+	oneOf(v, at+".protocol", l.Protocol, ProtocolIKEv2, ProtocolSSTP, ProtocolRADIUS, ProtocolRadSec, ProtocolUDP, ProtocolTCP)
 	oneOf(v, at+".proxy_protocol", l.ProxyProtocol, ProxyV1, ProxyV2)
 	v.between(at+".backend_port", l.BackendPort, 1, 65535)
 	v.between(at+".workers", l.Workers, 1, 64)
 	v.span(at+".idle_timeout", l.IdleTimeout, time.Second, 31*24*time.Hour)
 	udp := l.Protocol.Network() == "udp"
 	switch {
+	case l.Protocol == ProtocolRadSec && l.ProxyProtocol != "":
+		v.add(at+".proxy_protocol", "radsec ends here: servers are spoken to anew")
 	case udp && l.ProxyProtocol != "":
 		v.add(at+".proxy_protocol", "%s is over UDP, the PROXY protocol is for TCP", l.Protocol)
 	case l.ProxyProtocol != "" && g.ClientAddress == ClientAddressTransparent:
@@ -393,7 +404,7 @@ func (v *validator) reach(at string, g *Group, p *Pool) {
 		}
 		for _, b := range p.Backends {
 			back := b.Address.Unmap()
-			if back == front && l.TargetPort() == l.Address.Port() {
+			if back == front && g.targetPort(l, b.Name) == l.Address.Port() {
 				v.add(path, "%v is backend %s too: the listener would send to itself", l.Address, b.Name)
 			}
 			if g.ClientAddress != ClientAddressTransparent || !back.IsValid() || (front.Is6() && front.IsUnspecified()) {

@@ -76,9 +76,9 @@ func TestDiffReadback(t *testing.T) {
 	if list := Diff(mustParse(t, sent), mustParse(t, back), DiffOptions{}); len(list) != 1 {
 		t.Errorf("between two profiles: %q", texts(list))
 	}
-	at := strings.Index(back, "  <DomainNameInformation>")
+	before, _, _ := strings.Cut(back, "  <DomainNameInformation>")
 	end := strings.Index(back, "</DomainNameInformation>\n") + len("</DomainNameInformation>\n")
-	lost := Diff(mustParse(t, sent), mustParse(t, back[:at]+back[end:]), DiffOptions{Readback: true})
+	lost := Diff(mustParse(t, sent), mustParse(t, before+back[end:]), DiffOptions{Readback: true})
 	if len(lost) != 1 || lost[0].Text != "DomainNameInformation[.corp.example.com] is gone" {
 		t.Errorf("Windows lost a rule: %q", texts(lost))
 	}

@@ -88,7 +88,10 @@ type EKU struct {
 // access.
 func ConditionalAccessEKU() EKU { return EKU{"AAD Conditional Access", conditionalAccessOID} }
 
-const conditionalAccessOID = "1.3.6.1.4.1.311.87"
+const (
+	conditionalAccessOID = "1.3.6.1.4.1.311.87"
+	clientAuthOID        = "1.3.6.1.5.5.7.3.2" // RFC 5280 §4.2.1.12
+)
 
 // A CertificateFilter says which of the user's certificates may be used. The
 // zero filter takes any.

@@ -69,18 +69,14 @@ type Element struct {
 	Children []*Element `json:"children,omitempty"`
 
 	parent  *Element
+	path    string
 	index   int // among the children of its parent
 	ordinal int // in the whole table
 	byName  map[string][]*Element
 }
 
 // Path returns the names from the root on, such as VPNProfile/Route/Address.
-func (e *Element) Path() string {
-	if e.parent == nil {
-		return e.Name
-	}
-	return e.parent.Path() + "/" + e.Name
-}
+func (e *Element) Path() string { return e.path }
 
 // child returns what may stand in e by that name, preferring that namespace.
 func (e *Element) child(local, space string) *Element {
@@ -114,6 +110,7 @@ func (e *Element) walk(yield func(*Element) bool) bool {
 
 // link prepares e and all in it for lookups.
 func (e *Element) link() *Element {
+	e.path = e.Name
 	e.linkChildren()
 	ordinal := 0
 	for x := range e.Walk {
@@ -126,7 +123,7 @@ func (e *Element) link() *Element {
 func (e *Element) linkChildren() {
 	e.byName = make(map[string][]*Element, len(e.Children))
 	for i, c := range e.Children {
-		c.parent, c.index = e, i
+		c.parent, c.index, c.path = e, i, e.path+"/"+c.Name
 		e.byName[c.Name] = append(e.byName[c.Name], c)
 		c.linkChildren()
 	}
@@ -151,24 +148,4 @@ func indexNames() map[string][]*Element {
 		names[e.Name] = append(names[e.Name], e)
 	}
 	return names
-}
-
-// assignSpecs finds the entry of the content table for n and all in it.
-func (n *Node) assignSpecs() {
-	if n.Local == contentTable.Name && n.Space == "" {
-		n.spec = contentTable
-	}
-	n.assignChildren()
-}
-
-func (n *Node) assignChildren() {
-	for _, c := range n.Children {
-		if c.Kind != ElementNode {
-			continue
-		}
-		if n.spec != nil {
-			c.spec = n.spec.child(c.Local, c.Space)
-		}
-		c.assignChildren()
-	}
 }

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -86,10 +85,7 @@ func goldenProfiles() []goldenProfile {
 			p.NativeProfile.Authentication.EAP.Certificate = CertificateFilter{EKUs: []EKU{{"Always On VPN", "1.3.6.1.4.1.311.21.8.1.2.3"}}, AllPurpose: true}
 		})},
 		{name: "user-conditional-access", profile: user(func(p *Profile) {
-			p.NativeProfile.Authentication.EAP.Certificate = CertificateFilter{EKUs: []EKU{ConditionalAccessEKU()}}
-			p.DeviceCompliance = &DeviceCompliance{Enabled: true, Sso: &Sso{
-				Enabled: true, EKU: []string{"1.3.6.1.5.5.7.3.2"}, IssuerHash: []string{strings.TrimSpace(exampleRoot.String())},
-			}}
+			p.UseConditionalAccess(exampleRoot)
 		})},
 		{name: "user-standard-suite", profile: user(suite(StandardSuite()))},
 		{name: "user-strong-suite", profile: user(suite(StrongSuite()))},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -211,6 +212,34 @@ func NewUserTunnel(eap EAP, servers ...string) *Profile {
 			Authentication:    Authentication{UserMethod: "Eap", MachineMethod: "Eap", EAP: &eap},
 			CryptographySuite: &suite, DisableClassBasedDefaultRoute: new(true),
 		},
+	}
+}
+
+// UseConditionalAccess has the profile work with Entra conditional access: users
+// come with the short-lived certificate that Entra gives to devices that comply.
+// Servers behind the VPN don't take that one, so that they are shown a
+// certificate for client authentication from the issuers given, which are the
+// roots of the company's own authorities; without any, they get none.
+//
+// EAP then takes certificates with the usage of conditional access alone, and
+// from any issuer, for Entra's is in the cloud. The gateways must trust Entra's
+// root.
+func (p *Profile) UseConditionalAccess(issuers ...Thumbprint) {
+	p.DeviceCompliance = &DeviceCompliance{Enabled: true}
+	if len(issuers) > 0 {
+		sso := &Sso{Enabled: true, EKU: []string{clientAuthOID}}
+		for _, t := range issuers {
+			sso.IssuerHash = append(sso.IssuerHash, strings.TrimSpace(t.String()))
+		}
+		p.DeviceCompliance.Sso = sso
+	}
+	if p.NativeProfile == nil || p.NativeProfile.Authentication.EAP == nil {
+		return
+	}
+	filter := &p.NativeProfile.Authentication.EAP.Certificate
+	filter.Issuers = nil
+	if !slices.ContainsFunc(filter.EKUs, func(e EKU) bool { return e.OID == conditionalAccessOID }) {
+		filter.EKUs = append(filter.EKUs, ConditionalAccessEKU())
 	}
 }
 

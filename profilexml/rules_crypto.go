@@ -1,5 +1,7 @@
 package profilexml
 
+import "slices"
+
 import "strings"
 
 // cryptoRules are about CryptographySuite.
@@ -52,12 +54,7 @@ func cryptoRules() []Rule {
 
 // usesIKEv2 reports whether the profile may connect by IKEv2 and apply a suite.
 func (k *check) usesIKEv2() bool {
-	for _, p := range k.protocols() {
-		if p == "IKEv2" {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(k.protocols(), "IKEv2")
 }
 
 func checkSuiteMissing(k *check) {
@@ -139,7 +136,7 @@ func checkServerPolicy(k *check) {
 		return
 	}
 	if err := k.Negotiate(s); err != nil {
-		k.report(k.suite, nil, "the gateway doesn't take it: %v", err)
+		k.report(k.suite, nil, "the gateway was asked: %v", err)
 	}
 }
 

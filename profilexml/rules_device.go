@@ -54,7 +54,7 @@ func deviceRules() []Rule {
 			run:    checkDeviceLockDown,
 		},
 		{
-			ID: "AOV609", Severity: Warning, Title: "A device tunnel is turned on by something else than DeviceTunnel",
+			ID: "AOV609", Severity: Warning, Title: "The computer's certificate is used without DeviceTunnel",
 			Why:    "MachineMethod Certificate without DeviceTunnel makes a connection for all users with the computer's certificate. It isn't there before logon.",
 			Remedy: "Add DeviceTunnel, if it is to be one.",
 			run:    checkMachineWithout,

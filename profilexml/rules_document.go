@@ -440,11 +440,24 @@ func checkRequired(k *check, n *Node) {
 	}
 	if n.spec.Name == "NativeProfile" && n.child("Authentication") == nil || n.spec.Name != "CryptographySuite" {
 		for _, e := range n.spec.Children {
-			if e.Required && n.child(e.Name) == nil && !(e.Name == "Eap" && k.text(n.child("Type")) != "") {
+			if e.Required && n.child(e.Name) == nil && !meant(n, e) && !(e.Name == "Eap" && k.text(n.child("Type")) != "") {
 				k.report(n, nil, "<%s> has no <%s>", n.Name(), e.Name)
 			}
 		}
 	}
+}
+
+// meant reports whether n has e under another name, which is said elsewhere.
+func meant(n *Node, e *Element) bool {
+	for _, c := range n.Children {
+		if c.Kind != ElementNode || c.spec != nil {
+			continue
+		}
+		if other, _ := likely(c); other == e {
+			return true
+		}
+	}
+	return false
 }
 
 func checkEmpty(k *check, n *Node) {

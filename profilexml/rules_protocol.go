@@ -149,11 +149,14 @@ func checkOldProtocol(k *check) {
 }
 
 func checkSecrets(k *check, n *Node) {
-	if n.spec == nil || k.text(n) == "" {
+	if n.spec == nil || n.spec.Type != Text || n.Space != "" {
 		return
 	}
 	switch n.spec.Path() {
 	case "VPNProfile/NativeProfile/L2tpPsk", "VPNProfile/APNBinding/Password":
+		if k.text(n) == "" {
+			return
+		}
 		k.report(n, nil, "<%s> is a secret that everybody with the profile can read", n.Name())
 	}
 }

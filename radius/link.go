@@ -43,9 +43,9 @@ const linkIdle = int64(2 * time.Minute)
 
 // linkTo returns a link to v with a free Identifier, opened if need be, or nil.
 func (c *cell) linkTo(h *hand, v *server, m *lb.Member) *link {
-	open := 0
+	open, way := 0, v.conf.Load().way
 	for _, l := range c.links {
-		if l.server != v || l.dead {
+		if l.server != v || l.dead || l.conf.way != way {
 			continue
 		}
 		open++

@@ -114,11 +114,11 @@ func (p *Proxy) suspect(v *server, err error) {
 	p.Suspect(v.name, fmt.Errorf("radius: port %d: %w", v.port, err))
 }
 
-// Alive says that a probe has found a backend alive: new users aren't kept from it
-// any longer.
+// Alive says that a probe has found a port of a backend alive, or with port 0 all of
+// them: new users aren't kept from it any longer.
 func (p *Proxy) Alive(backend string, port uint16) {
 	for _, v := range p.servers.Load().list() {
-		if v.name == backend && v.port == port {
+		if v.name == backend && (v.port == port || port == 0) {
 			v.shun.Store(0)
 			v.heard.Store(p.now())
 		}

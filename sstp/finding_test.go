@@ -140,13 +140,15 @@ func TestFindingUntrustedGateway(t *testing.T) {
 			}
 		})
 	}
-	leaf, _ := w.leaves.Leaf("", nil)
-	for name, g := range map[string]sstp.GatewayTLS{
-		"pin":      {Pins: []sstp.Fingerprint{{1}, sstp.FingerprintOf(leaf.Certificate[0])}},
-		"insecure": {Insecure: true},
+	for name, trust := range map[string]func(w *world) sstp.GatewayTLS{
+		"pin": func(w *world) sstp.GatewayTLS {
+			leaf, _ := w.leaves.Leaf("", nil)
+			return sstp.GatewayTLS{Pins: []sstp.Fingerprint{{1}, sstp.FingerprintOf(leaf.Certificate[0])}}
+		},
+		"insecure": func(*world) sstp.GatewayTLS { return sstp.GatewayTLS{Insecure: true} },
 	} {
 		t.Run(name+" that fits", func(t *testing.T) {
-			w.term.Gateway = g
+			w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) { w.term.Gateway = trust(w) })
 			if s := w.run(w.client(), answered(1)); s.Received == 0 {
 				t.Errorf("status %+v", s)
 			}

@@ -10,6 +10,7 @@
 //	aovlb probe ikev2 HOST      ask a gateway
 //	aovlb diagnose FILE         say what a capture shows
 //	aovlb profile check FILE    say all that is wrong with a client's profile
+//	aovlb sessions --problems   why sessions of SSTP ended
 //	aovlb rasphone set …        edit the phone book of Windows
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
@@ -40,8 +41,8 @@ func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, rasphoneCommand, geoCommand,
-		schemaCommand, versionCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
+		sessionsCommand, rasphoneCommand, schemaCommand, versionCommand,
 	}
 }
 

@@ -36,7 +36,7 @@ func (c *profileCheck) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&c.timeout, "timeout", 5*time.Second, "how `long` to wait for the gateway")
 	fs.StringVar(&c.ignore, "ignore", "", "`rules` that aren't wanted, such as AOV231,AOV004")
 	fs.BoolVar(&c.fix, "fix", false, "set right what can be set right safely, in the files")
-	fs.BoolVar(&c.dry, "dry-run", false, "with --fix: show what would be changed, and change nothing")
+	fs.BoolVar(&c.dry, "dry-run", false, "with --fix: show what would be changed, change nothing, and fail if the file has errors")
 	fs.BoolVar(&c.why, "why", false, "say why it matters and what to do")
 	fs.BoolVar(&c.strict, "strict", false, "fail for warnings too")
 	fs.BoolVar(&c.together, "together", false, "the files are for the same computers, such as a user and a device tunnel")
@@ -88,6 +88,7 @@ type checkedProfile struct {
 	Fixed    []profilexml.Finding `json:"fixed,omitempty"`
 
 	doc, fixedDoc *profilexml.Document
+	judged        []profilexml.Finding // what decides on the exit code
 }
 
 func runProfileCheck(ctx context.Context, env *environment, args []string) error {
@@ -145,6 +146,9 @@ func (c *profileCheck) one(env *environment, p *checkedProfile) error {
 			}
 		}
 	}
+	if p.judged == nil {
+		p.judged = p.Findings
+	}
 	if p.Findings == nil {
 		p.Findings = []profilexml.Finding{}
 	}
@@ -155,6 +159,9 @@ func (c *profileCheck) one(env *environment, p *checkedProfile) error {
 }
 
 func (c *profileCheck) repair(env *environment, p *checkedProfile) (err error) {
+	if c.dry {
+		p.judged = p.Findings // for the file stays as it is
+	}
 	if p.fixedDoc, p.Fixed, err = c.checker.Fix(p.doc); err != nil {
 		return fmt.Errorf("%s: %w", p.File, err)
 	}
@@ -225,7 +232,7 @@ func printableLine(s string) string {
 
 func (c *profileCheck) failed(list []*checkedProfile) bool {
 	for _, p := range list {
-		for _, f := range p.Findings {
+		for _, f := range p.judged {
 			if f.Severity == profilexml.Error || c.strict && f.Severity == profilexml.Warning {
 				return true
 			}

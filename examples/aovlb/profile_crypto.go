@@ -38,7 +38,7 @@ func parseServerPolicy(s string) (profilexml.Suite, error) {
 	}
 	b, err2 := os.ReadFile(s)
 	if errors.Is(err2, os.ErrNotExist) {
-		return suite, fmt.Errorf("%w, and there is no such file", err)
+		return suite, &usageError{fmt.Sprintf("%v, and there is no such file", err)}
 	}
 	if err2 != nil {
 		return suite, err2

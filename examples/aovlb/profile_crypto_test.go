@@ -2,16 +2,20 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/internal/standin"
 	"github.com/aovlb/aovlb/profilexml"
 )
 
@@ -260,5 +264,47 @@ func fromDeploymentNegotiates(t *testing.T, file string, flags ...string) {
 	}
 	if list := p.NativeProfile.CryptographySuite.Differences(server); len(list) > 0 {
 		t.Errorf("%v: %v", flags, list)
+	}
+}
+
+// TestCheckProbe asks a gateway on loopback whether it takes a profile's suite.
+func TestCheckProbe(t *testing.T) {
+	udp := func() *net.UDPConn {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Skip("no loopback:", err)
+		}
+		return c
+	}
+	c, natt := udp(), udp()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	g := &standin.IKEGateway{Name: "ras1", Secret: []byte("x")}
+	wg.Go(func() { _ = g.Serve(ctx, c, natt) }) // ends with ctx
+	check := func(suite, at string) (string, int) {
+		file := filepath.Join(t.TempDir(), "p.xml")
+		var out bytes.Buffer
+		env := &environment{stdout: &out, stderr: &out, getenv: func(string) string { return "" }}
+		if code := run(ctx, env, []string{"profile", "new", "--type", "device", "--server", "vpn.example.com", "--route", "10.0.0.1", "--suite", suite, "--out", file}); code != 0 {
+			t.Fatal(&out)
+		}
+		out.Reset()
+		code := run(ctx, env, []string{"profile", "check", "--probe", at, "--timeout", "2s", file})
+		return out.String(), code
+	}
+	at := c.LocalAddr().String()
+	if out, code := check("strong", at); code != 0 {
+		t.Errorf("what the gateway takes: %s", out)
+	}
+	if out, code := check("SHA196,DES3,DES3,SHA1,Group2,PFS2", at); code != 1 || !strings.Contains(out, "AOV125") || !strings.Contains(out, "13868 or 800") {
+		t.Errorf("what the gateway refuses: %d %s", code, out)
+	}
+	cancel()
+	wg.Wait()
+	ctx = t.Context()
+	if out, code := check("strong", at); code != 1 || !strings.Contains(out, "AOV125") {
+		t.Errorf("nobody is there: %d %s", code, out)
 	}
 }

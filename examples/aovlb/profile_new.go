@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"strings"
@@ -40,10 +38,12 @@ type profileRequest struct {
 	roots   list
 	issuers list
 	ekus    list
+	access  bool
 
 	family, custom string
 
-	use, out string
+	use, out      string
+	windows, name string
 }
 
 // list is a flag that may be given several times, or once with commas.
@@ -67,8 +67,8 @@ func (r *profileRequest) flags(fs *flag.FlagSet) {
 	fs.StringVar(&r.protocol, "protocol", "IKEv2", "IKEv2, SSTP, Automatic, or several with > between them, such as IKEv2>SSTP (Windows 11)")
 	fs.StringVar(&r.suite, "suite", "enhanced", "the cryptography: standard, enhanced, strong, six Name=value with commas, or none")
 	fs.BoolVar(&r.force, "force", false, "send everything through the VPN")
-	fs.Var(&r.routes, "route", "a `network` behind the VPN, such as 10.0.0.0/8; may be repeated")
-	fs.Var(&r.excluded, "exclude", "a `network` that isn't reached through the VPN; may be repeated")
+	fs.Var(&r.routes, "route", "a `network` behind the VPN, such as 10.0.0.0/8, or @FILE with one in a line; may be repeated")
+	fs.Var(&r.excluded, "exclude", "a `network` that isn't reached through the VPN, or @FILE; may be repeated")
 	fs.Var((*verbatim)(&r.dns), "dns", "a DNS `rule` such as .corp.example.com=10.0.0.1,10.0.0.2; may be repeated")
 	fs.Var(&r.trusted, "trusted", "the DNS `suffix` of the internal network, where no VPN is needed; may be repeated")
 	fs.Var(&r.suffix, "suffix", "a DNS `suffix` of the connection; may be repeated")
@@ -78,6 +78,9 @@ func (r *profileRequest) flags(fs *flag.FlagSet) {
 	fs.Var(&r.roots, "root", "the RADIUS server's root certificate: a `file` or its SHA-1 thumbprint; may be repeated")
 	fs.Var(&r.issuers, "issuer", "take only certificates of this issuer: a `file` or a thumbprint; may be repeated")
 	fs.Var(&r.ekus, "eku", "take only certificates with this usage: `name=OID`, or conditional-access; may be repeated")
+	fs.BoolVar(&r.access, "conditional-access", false, "use Entra conditional access; --issuer is then the company's own root, for servers behind the VPN")
+	fs.StringVar(&r.windows, "windows", "11-25H2", "the oldest `release` that it must work on, for warnings")
+	fs.StringVar(&r.name, "name", "", "what the profile will be called (`name`), for warnings")
 	fs.StringVar(&r.family, "package", "", "the package family `name` of the app, for plugin")
 	fs.StringVar(&r.custom, "custom", "", "a `file` with the app's configuration, for plugin")
 	fs.StringVar(&r.use, "for", "editor", "how it is laid out: editor, intune, wmi or schema (`purpose`)")
@@ -130,9 +133,12 @@ func (r *profileRequest) deliver(env *environment, p *profilexml.Profile) error 
 	if d, err = formatFor(d, r.use, false); err != nil {
 		return err
 	}
-	c := &profilexml.Checker{}
+	c := &profilexml.Checker{Name: r.name}
 	if r.use == "wmi" || r.use == "schema" {
 		c.Channel = profilexml.WMI
+	}
+	if c.Windows, err = profilexml.ParseWindows(cmp.Or(r.windows, "11")); err != nil {
+		return &usageError{err.Error()}
 	}
 	for _, f := range c.Check(d) {
 		if f.Severity > profilexml.Info {
@@ -146,9 +152,9 @@ func (r *profileRequest) deliver(env *environment, p *profilexml.Profile) error 
 	if err := replaceFile(r.out, d.Bytes()); err != nil {
 		return err
 	}
-	fmt.Fprintf(env.stderr, "%s is written; the gateways need the same cryptography:\n", r.out)
+	fmt.Fprintf(env.stderr, "%s is written\n", r.out)
 	if n := p.NativeProfile; n != nil && n.CryptographySuite != nil {
-		fmt.Fprintf(env.stderr, "  %s\n", n.CryptographySuite.ServerCommand())
+		fmt.Fprintf(env.stderr, "the gateways need the same cryptography:\n  %s\n", n.CryptographySuite.ServerCommand())
 	}
 	return nil
 }
@@ -166,6 +172,9 @@ func (r *profileRequest) profile() (*profilexml.Profile, error) {
 			return nil, err
 		}
 		p = profilexml.NewUserTunnel(*eap, r.servers...)
+		if r.access {
+			p.UseConditionalAccess(eap.Certificate.Issuers...)
+		}
 	case "device":
 		p = profilexml.NewDeviceTunnel(r.servers...)
 	case "lockdown":
@@ -192,7 +201,14 @@ func (r *profileRequest) customConfiguration() (string, error) {
 		return "", nil
 	}
 	b, err := os.ReadFile(r.custom)
-	return string(b), err
+	if err != nil {
+		return "", err
+	}
+	d, err := profilexml.Parse(b)
+	if err != nil {
+		return "", fmt.Errorf("%s:%w", r.custom, err)
+	}
+	return strings.TrimSpace(d.Text), nil
 }
 
 // native sets the protocol, the cryptography and the routing.
@@ -241,17 +257,22 @@ func listedProtocol(s string) string {
 // network sets routes and DNS.
 func (r *profileRequest) network(p *profilexml.Profile) error {
 	for i, list := range []list{r.routes, r.excluded} {
-		for _, s := range list {
-			prefix, err := parseNetwork(s)
-			if err != nil {
-				return err
-			}
+		prefixes, err := networksOf(list)
+		if err != nil {
+			return err
+		}
+		for _, prefix := range prefixes {
 			route := profilexml.RouteTo(prefix)
 			if i == 1 {
 				route.ExclusionRoute = new(true)
 			}
 			p.Route = append(p.Route, route)
 		}
+	}
+	if n := p.NativeProfile; n != nil && len(r.routes) == 0 {
+		// Without routes, the one by the class of the VPN's address is all
+		// that leads into the VPN.
+		n.DisableClassBasedDefaultRoute = nil
 	}
 	for _, s := range r.dns {
 		name, servers, _ := strings.Cut(s, "=")
@@ -273,6 +294,42 @@ func (r *profileRequest) network(p *profilexml.Profile) error {
 		p.RegisterDNS = new(true)
 	}
 	return nil
+}
+
+// networksOf reads networks, those in files too.
+func networksOf(l list) ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	add := func(s, where string) error {
+		p, err := parseNetwork(s)
+		if err != nil {
+			return &usageError{where + err.Error()}
+		}
+		networks = append(networks, p)
+		return nil
+	}
+	for _, s := range l {
+		file, ok := strings.CutPrefix(s, "@")
+		if !ok {
+			if err := add(s, ""); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		for i, line := range strings.Split(string(b), "\n") {
+			line, _, _ = strings.Cut(line, "#")
+			if line = strings.TrimSpace(line); line == "" {
+				continue
+			}
+			if err := add(line, fmt.Sprintf("%s:%d: ", file, i+1)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return networks, nil
 }
 
 // parseNetwork reads a network, or an address, which is a network of its own.
@@ -339,82 +396,4 @@ func thumbprints(items []string, root bool) ([]profilexml.Thumbprint, error) {
 		list = append(list, sha1.Sum(c.Raw))
 	}
 	return list, nil
-}
-
-// ask asks for what a profile is made of.
-func (r *profileRequest) ask(in io.Reader, out io.Writer) error {
-	*r = profileRequest{kind: "user", protocol: "IKEv2", suite: "enhanced", method: "PEAP-TLS", use: "editor"}
-	q := &questions{in: bufio.NewScanner(in), out: out}
-	fmt.Fprintln(out, "This makes a profile for Windows clients. Enter takes what is in brackets; lists have commas.")
-	q.text(&r.kind, "Is it for users, or for devices before logon: user, device, lockdown")
-	q.list(&r.servers, "The public name of the gateways, as in their certificate", true)
-	q.text(&r.protocol, "The protocol: IKEv2, SSTP (Windows 11), IKEv2>SSTP (Windows 11)")
-	q.text(&r.suite, "The cryptography: enhanced (Windows 10 1803 and Server 2019 on), standard, strong")
-	if r.kind == "user" {
-		q.yes(&r.force, "Should everything go through the VPN, the Internet too")
-		q.text(&r.method, "How are users known: PEAP-TLS (NPS), EAP-TLS, PEAP-MSCHAPv2 (passwords)")
-		q.list(&r.nps, "The name of the RADIUS (NPS) server, as in its certificate", true)
-		q.list(&r.roots, "The root of that certificate: its file, or its SHA-1 thumbprint", true)
-		q.list(&r.issuers, "Take only users' certificates of this issuer: file or thumbprint", false)
-		q.list(&r.trusted, "The DNS suffix of the internal network, where no VPN is needed", false)
-		if dns := new(list); q.list(dns, "The DNS servers for that name", false) && len(*dns) > 0 {
-			for _, name := range r.trusted {
-				r.dns = append(r.dns, "."+strings.TrimPrefix(name, ".")+"="+strings.Join(*dns, ","))
-			}
-		}
-	}
-	if !r.force && r.kind != "lockdown" {
-		q.list(&r.routes, "The networks behind the VPN, such as 10.0.0.0/8", true)
-	}
-	q.text(&r.out, "The file to write")
-	if q.err == nil && q.ended {
-		q.err = errors.New("the answers ended before the questions")
-	}
-	return q.err
-}
-
-// questions asks one thing after the other.
-type questions struct {
-	in    *bufio.Scanner
-	out   io.Writer
-	err   error
-	ended bool
-}
-
-// line asks, and returns the answer.
-func (q *questions) line(question, otherwise string) string {
-	if q.ended {
-		return ""
-	}
-	if otherwise != "" {
-		question += " [" + otherwise + "]"
-	}
-	fmt.Fprintf(q.out, "%s? ", question)
-	if !q.in.Scan() {
-		q.ended, q.err = true, q.in.Err()
-		return ""
-	}
-	return strings.TrimSpace(q.in.Text())
-}
-
-func (q *questions) text(v *string, question string) {
-	if s := q.line(question, *v); s != "" {
-		*v = s
-	}
-}
-
-func (q *questions) yes(v *bool, question string) {
-	*v = strings.HasPrefix(strings.ToLower(q.line(question, "no")), "y")
-}
-
-// list asks for a list, again if it is needed and there is none.
-func (q *questions) list(v *list, question string, needed bool) bool {
-	for !q.ended {
-		s := q.line(question, "")
-		if s != "" || !needed {
-			return v.Set(s) == nil
-		}
-		fmt.Fprintln(q.out, "It can't be left out.")
-	}
-	return false
 }

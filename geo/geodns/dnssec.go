@@ -383,6 +383,9 @@ func (r *responder) deny(z *zoneTable, n *node, name *qname, missing bool) {
 		for i := range n.sets {
 			types = append(types, n.sets[i].typ)
 		}
+		if n.cut != nil {
+			types = append(types, typeNS)
+		}
 		if n.geo != nil && len(n.geo.Targets) == 0 {
 			for _, t := range []uint16{typeA, typeAAAA} {
 				if t != r.q.qtype {

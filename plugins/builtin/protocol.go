@@ -3,6 +3,7 @@ package builtin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
 	"github.com/aovlb/aovlb/sstp"
 )
 
@@ -56,6 +58,12 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 			return &radius.LoginProber{Prober: *p, Password: radius.NewSecret(password)}, nil
 		}
 		return p, nil
+	case plugins.CheckRadSec:
+		f, err := openTLS(c.RadSec, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, err
+		}
+		return &radsec.Prober{GetCertificate: f.client, GetRoots: f.roots, Peer: peerOf(c.RadSec.Names, c.RadSec.Fingerprints)}, nil
 	case plugins.CheckTCP:
 		return lb.ProberFunc(probeTCP), nil
 	}

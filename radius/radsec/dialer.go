@@ -45,6 +45,8 @@ type Dialer struct {
 	// Roots are who issues the servers' certificates. Without any, servers are
 	// known by fingerprints alone.
 	Roots *x509.CertPool
+	// GetRoots, if not nil, returns them for each connection instead.
+	GetRoots func() *x509.CertPool
 	// Peers say by what certificates the servers are known, by the names of
 	// backends; All is for those that aren't among them.
 	Peers map[string]Peer
@@ -104,6 +106,13 @@ func (d *Dialer) Dial(m *lb.Member, _ uint16) (net.Conn, error) {
 	return l, nil
 }
 
+// Links returns how many links are open.
+func (d *Dialer) Links() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.links)
+}
+
 // Close closes all links, and waits for them.
 func (d *Dialer) Close() error {
 	d.mu.Lock()
@@ -150,7 +159,7 @@ func (d *Dialer) config(backend string) *tls.Config {
 	}
 	c.InsecureSkipVerify = true // VerifyConnection does it, with fingerprints too
 	c.VerifyConnection = func(st tls.ConnectionState) error {
-		return p.verify(st.PeerCertificates, d.Roots, x509.ExtKeyUsageServerAuth, time.Now())
+		return p.verify(st.PeerCertificates, roots(d.Roots, d.GetRoots), x509.ExtKeyUsageServerAuth, time.Now())
 	}
 	return c
 }

@@ -65,6 +65,14 @@ func (p *Peer) verify(chain []*x509.Certificate, roots *x509.CertPool, usage x50
 	return chained(chain, roots, usage, now)
 }
 
+// roots returns those that are to be used now.
+func roots(fixed *x509.CertPool, get func() *x509.CertPool) *x509.CertPool {
+	if get != nil {
+		return get()
+	}
+	return fixed
+}
+
 func addresses(c *x509.Certificate) (all []string) {
 	for _, ip := range c.IPAddresses {
 		all = append(all, ip.String())

@@ -62,6 +62,9 @@ type Server struct {
 	// Roots are who issues the clients' certificates. Without any, clients are
 	// known by fingerprints alone.
 	Roots *x509.CertPool
+	// GetRoots, if not nil, returns them for each connection instead, so that
+	// they can be exchanged.
+	GetRoots func() *x509.CertPool
 	// MaxConns bounds connections, MaxPerSource those from one address; 0
 	// means the defaults.
 	MaxConns, MaxPerSource int
@@ -133,7 +136,7 @@ func (s *Server) identify(chain []*x509.Certificate) (string, error) {
 	var first error
 	for i := range *list {
 		c := &(*list)[i]
-		err := c.verify(chain, s.Roots, x509.ExtKeyUsageClientAuth, time.Now())
+		err := c.verify(chain, roots(s.Roots, s.GetRoots), x509.ExtKeyUsageClientAuth, time.Now())
 		if err == nil {
 			return c.Name, nil
 		}
