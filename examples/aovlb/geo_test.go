@@ -1,10 +1,14 @@
 package main
 
 import (
+	"fmt"
+	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -50,6 +54,56 @@ func TestGeoMetricsAreWritten(t *testing.T) {
 	}
 	if n < 15 {
 		t.Errorf("%d metrics", n)
+	}
+}
+
+// TestQuorum: a gateway is down if enough of those that have a view say so, and a
+// view that has grown old doesn't count.
+func TestQuorum(t *testing.T) {
+	const up, down = "up", "down"
+	for _, c := range []struct {
+		name   string
+		quorum int
+		own    string
+		peers  []string // a view that is old begins with "old "
+		want   geo.State
+	}{
+		{"alone", 0, down, nil, geo.Down},
+		{"one of two is no majority", 0, down, []string{up}, geo.Up},
+		{"two of two", 0, down, []string{down}, geo.Down},
+		{"one of three, this one", 0, down, []string{up, up}, geo.Up},
+		{"two of three, others", 0, up, []string{down, down}, geo.Down},
+		{"one is enough", 1, up, []string{down, up}, geo.Down},
+		{"all are needed", 3, down, []string{down, up}, geo.Up},
+		{"a peer that is silent", 0, down, []string{"old up", "old up"}, geo.Down},
+		{"a peer that is silent, of three", 2, down, []string{"old up", down}, geo.Down},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGeoServer(slog.New(slog.DiscardHandler), "", nil)
+			defer g.health.Close()
+			site := geo.Site{Name: "berlin", Gateways: []geo.Gateway{{Name: "ras1", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}}
+			if err := g.health.Set(site); err != nil {
+				t.Fatal(err)
+			}
+			g.setting.Store(&geoSetting{spec: &plugins.Geo{Quorum: c.quorum}})
+			key := [2]string{"berlin", "ras1"}
+			g.votes.peers = make(map[string]*peerVotes)
+			for i, state := range c.peers {
+				at := time.Now()
+				if s, old := strings.CutPrefix(state, "old "); old {
+					state, at = s, at.Add(-time.Minute)
+				}
+				g.votes.peers[fmt.Sprint("peer", i)] = &peerVotes{at: at, byGateway: map[[2]string]geoVote{key: {Site: "berlin", Gateway: "ras1", State: state, Cause: "timeout"}}}
+			}
+			state := geo.Up
+			if c.own == down {
+				state = geo.Down
+			}
+			g.vote("berlin", "ras1", state, "no answer")
+			if got := g.health.View().Site("berlin"); got.State != c.want {
+				t.Errorf("it is %v (%s), want %v", got.State, got.Cause, c.want)
+			}
+		})
 	}
 }
 
