@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -424,10 +425,8 @@ func (g *GatewayTLS) verify(cs tls.ConnectionState, name string) error {
 	leaf := cs.PeerCertificates[0]
 	if len(g.Pins) > 0 {
 		f := FingerprintOf(leaf.Raw)
-		for _, p := range g.Pins {
-			if p == f {
-				return nil
-			}
+		if slices.Contains(g.Pins, f) {
+			return nil
 		}
 		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: fmt.Errorf("sstp: its SHA-256 %v is none of the pins", f)}
 	}

@@ -6,26 +6,33 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync/atomic"
 
 	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/fastpath"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
 )
 
 // A listener is a plugins.Listener that is served, by one engine.
 type listener struct {
-	named atomic.Pointer[string]
-	spec  plugins.Listener // but for its name, which can change
-	group *group
-	front *front
-	udp   *udp.Engine // one of these three
-	tcp   *tcp.Engine
-	rad   *radius.Proxy
+	named   atomic.Pointer[string]
+	spec    plugins.Listener // but for its name, which can change
+	group   *group
+	front   *front
+	udp     *udp.Engine // one of these three
+	tcp     *tcp.Engine
+	rad     *radius.Proxy
+	carrier *fastpath.Carrier // l.udp's
+	path    *fastpath.Path    // what carries for udp; nil: nothing
+	tls     *terminated       // of tcp; nil if TLS passes through
+	sec     *radsec.Server    // before rad, if that is reached over TLS
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned
@@ -63,14 +70,17 @@ func Threads(s *plugins.Site) int {
 	return n
 }
 
-func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
+func (d *Driver) newListener(spec *plugins.Listener, g *group, tls *terminated) *listener {
 	l := &listener{spec: *spec, group: g, done: make(chan struct{})}
 	l.named.Store(&spec.Name)
 	transparent := g.made.client == plugins.ClientAddressTransparent
 	log := d.logger().With("group", g.name, "listener", spec.Name)
 	p := g.pool
-	if spec.Protocol == plugins.ProtocolRADIUS && g.made.radius.proxy {
+	if (spec.Protocol == plugins.ProtocolRADIUS || spec.Protocol == plugins.ProtocolRadSec) && g.made.radius.proxy {
 		l.rad = d.newProxy(spec, g, log)
+		if spec.Protocol == plugins.ProtocolRadSec {
+			l.sec = newRadSec(spec, g, l.rad, log)
+		}
 		return l
 	}
 	if spec.Protocol.Network() == "udp" {
@@ -92,7 +102,18 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 		Idle:    spec.IdleTimeout.D(), Logger: log,
 		Trace: &tcp.Trace{Unreachable: func(m *lb.Member, _ netip.AddrPort, err error) { p.suspect(m.Name, err) }},
 	}
+	d.terminate(l, tls)
 	return l
+}
+
+// accelerate has p carry clients of l, unless it is nil.
+func (l *listener) accelerate(p *fastpath.Path) {
+	if p == nil || l.udp == nil {
+		return
+	}
+	l.path = p
+	l.carrier = p.Carrier()
+	l.udp.FastPath = l.carrier
 }
 
 // serve starts the engine. The sockets are open, so nothing is lost meanwhile.
@@ -100,7 +121,13 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	var run func() error
-	if l.rad != nil {
+	if l.sec != nil {
+		var err error
+		if run, err = l.serveRadSec(ctx); err != nil {
+			cancel()
+			return fmt.Errorf("builtin: listener %s: %w", l.name(), err)
+		}
+	} else if l.rad != nil {
 		conns, err := l.front.packetConns()
 		if err != nil {
 			cancel()
@@ -126,6 +153,9 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	d.fronts.claim(l.front, l)
 	d.wg.Go(func() {
 		defer close(l.done)
+		if l.carrier != nil {
+			defer l.carrier.Close()
+		}
 		d.ended(l, run())
 	})
 	return nil
@@ -133,7 +163,8 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 
 // ended takes note of why the engine of l returned.
 func (d *Driver) ended(l *listener, err error) {
-	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, radius.ErrClosed) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, radius.ErrClosed) ||
+		errors.Is(err, radsec.ErrClosed) || errors.Is(err, context.Canceled) {
 		return
 	}
 	l.err.Store(&err)
@@ -167,6 +198,8 @@ func (l *listener) shutdown(ctx context.Context) {
 	l.draining.Store(true)
 	// That ctx ended first is no fault: it is what ctx is for.
 	switch {
+	case l.sec != nil:
+		l.shutdownRadSec(ctx)
 	case l.rad != nil:
 		_ = l.rad.Shutdown(ctx)
 	case l.udp != nil:
@@ -190,13 +223,13 @@ func (l *listener) stop() []udp.FlowState {
 }
 
 // datagrams reports whether l serves UDP.
-func (l *listener) datagrams() bool { return l.tcp == nil }
+func (l *listener) datagrams() bool { return l.tcp == nil && l.sec == nil }
 
 // linger lets the clients of l stay for a while, after which its sockets are
 // closed, unless another listener has taken them over.
 func (d *Driver) linger(l *listener) {
 	l.draining.Store(true)
-	if l.tcp != nil {
+	if !l.datagrams() {
 		// Its streams don't need it, and connections must not be taken by the
 		// kernel for nobody.
 		d.fronts.release(l.front, l)
@@ -214,7 +247,7 @@ func (d *Driver) linger(l *listener) {
 func (l *listener) equal(spec *plugins.Listener) bool {
 	a, b := l.spec, *spec
 	a.Name, b.Name = "", ""
-	return a == b
+	return reflect.DeepEqual(a, b)
 }
 
 // key identifies the sockets of l.
