@@ -298,6 +298,13 @@ func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins
 		p.Network = n.Name
 		own = append(own, geo.Network{Prefix: n.Prefix, Place: p})
 	}
+	for i, name := range spec.NetworkFiles {
+		list, err := readNetworks(name)
+		if err != nil {
+			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.network_files[%d]", i), Err: err}
+		}
+		own = append(own, list...)
+	}
 	networks, err := geo.NewNetworks(own...)
 	if err != nil {
 		return nil, &plugins.FieldError{Path: "geo.networks", Err: err}
@@ -354,6 +361,16 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	g.dns.CountBy(b.where)
 	signalOne(g.kick)
 	return nil
+}
+
+// readNetworks reads a table of networks.
+func readNetworks(name string) ([]geo.Network, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return geo.ReadNetworks(f, name)
 }
 
 // reuse keeps the names that are served already, with their counts.
