@@ -87,7 +87,10 @@ func (x *HelloRequest) GetFeatures() []string {
 
 type HelloResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the plugin offers beyond what every driver does: "render".
+	// What the plugin offers beyond what every driver does: "render"; and what it
+	// leaves to the host: with "judged-by-host" the host adds to the diagnostics of
+	// Validate and Plan what the model and Capabilities say, and refuses what is
+	// wrong by these.
 	Features []string `protobuf:"bytes,1,rep,name=features,proto3" json:"features,omitempty"`
 	// The largest message it takes, in bytes; 0 means 16 MiB.
 	MaxMessage    uint64 `protobuf:"varint,2,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
