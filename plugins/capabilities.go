@@ -94,7 +94,7 @@ func None(field, why, fix string) Support {
 // value, then the last for any value, then what is said of the parent.
 func (c *Capabilities) Lookup(field, value string) (Support, bool) {
 	for ; field != ""; field, value = parentOf(field), "" {
-		var any *Support
+		var whole *Support
 		named := false
 		for i := len(c.Support) - 1; i >= 0; i-- {
 			s := &c.Support[i]
@@ -105,12 +105,12 @@ func (c *Capabilities) Lookup(field, value string) (Support, bool) {
 			if slices.Contains(s.Values, value) {
 				return *s, true
 			}
-			if len(s.Values) == 0 && any == nil {
-				any = s
+			if len(s.Values) == 0 && whole == nil {
+				whole = s
 			}
 		}
-		if any != nil {
-			return *any, true
+		if whole != nil {
+			return *whole, true
 		}
 		if named {
 			return Support{}, false

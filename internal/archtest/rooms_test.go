@@ -73,7 +73,7 @@ var rooms = []room{
 	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "lb/fastpath", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 2},
 	{match: "plugins/proto/v1", modules: []string{grpc, protobuf}, reach: 8},
 	{match: "plugins/proto/wire", ours: []string{"plugins", "plugins/proto/v1"}, modules: []string{grpc, protobuf}, reach: 8},
-	{match: "plugins/host", ours: outside, modules: pluginModules, reach: 24},
+	{match: "plugins/host", ours: outside, modules: append([]string{sys}, pluginModules...), reach: 24},
 	{match: "plugins/sdk", ours: outside, modules: pluginModules, reach: 24},
 	{match: "plugins/plugintest", ours: []string{"plugins"}, modules: []string{"github.com/google/go-cmp"}, reach: 1},
 	{match: "plugins/plugintest/...", ours: outside, modules: pluginModules, reach: 24},

@@ -4,13 +4,26 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/hashicorp/go-hclog"
 )
 
 // sink takes lines of go-plugin, and those of the plugin, which come through it.
-type sink struct{ log *slog.Logger }
+type sink struct {
+	log *slog.Logger
+
+	mu   sync.Mutex
+	last string // that the plugin said, and not as a line of a log
+}
+
+func (s *sink) said() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
 
 // plumbing are go-plugin's own lines, of no use to an administrator.
 var plumbing = []string{
@@ -23,10 +36,14 @@ func (s *sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	at := map[hclog.Level]slog.Level{
 		hclog.Trace: slog.LevelDebug, hclog.Debug: slog.LevelDebug, hclog.Info: slog.LevelInfo, hclog.Warn: slog.LevelWarn, hclog.Error: slog.LevelError,
 	}[level]
-	for _, p := range plumbing {
-		if strings.HasPrefix(msg, p) {
-			at = slog.LevelDebug
-		}
+	plumb := slices.ContainsFunc(plumbing, func(p string) bool { return strings.HasPrefix(msg, p) })
+	if plumb {
+		at = slog.LevelDebug
+	}
+	if level == hclog.Debug && at == slog.LevelDebug && !plumb && strings.TrimSpace(msg) != "" {
+		s.mu.Lock()
+		s.last = strings.TrimSpace(msg)[:min(len(strings.TrimSpace(msg)), 300)]
+		s.mu.Unlock()
 	}
 	if !s.log.Enabled(context.Background(), at) {
 		return

@@ -79,6 +79,7 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 	}
 	timeout := cmp.Or(p.StartTimeout, DefaultStartTimeout)
 	set := &service{host: p.Host}
+	log, lines := p.hclog()
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig:  plugin.HandshakeConfig{MagicCookieKey: wire.CookieKey, MagicCookieValue: wire.CookieValue},
 		VersionedPlugins: map[int]plugin.PluginSet{wire.Version: {wire.Name: set}},
@@ -89,7 +90,7 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 		SkipHostEnv:      true,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: dir.path},
 		StartTimeout:     timeout,
-		Logger:           p.hclog(),
+		Logger:           log,
 		SyncStdout:       io.Discard,
 		SyncStderr:       io.Discard,
 		GRPCDialOptions:  wire.DialOptions(),
@@ -126,7 +127,7 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 		proc.pid = cmd.Process.Pid
 	}
 	if got.err != nil {
-		return nil, startError(got.err)
+		return nil, startError(got.err, lines)
 	}
 	proc.driver, _ = got.what.(plugins.Driver)
 	proc.gone = set.gone
@@ -138,7 +139,7 @@ func (p *Plugin) start(ctx context.Context) (_ *process, err error) {
 }
 
 // startError says in fewer words why a start failed.
-func startError(err error) error {
+func startError(err error, lines *sink) error {
 	text := err.Error()
 	if errors.Is(err, plugin.ErrChecksumsDoNotMatch) {
 		return errors.New("its content is not what was pinned: it doesn't run")
@@ -146,7 +147,10 @@ func startError(err error) error {
 	first, _, _ := strings.Cut(text, "\n")
 	switch said, odd := strings.CutPrefix(first, "Unrecognized remote plugin message:"); {
 	case odd && strings.TrimSpace(said) == "":
-		return errors.New("it ended before it was ready: run it by hand to see what it says")
+		if last := lines.said(); last != "" {
+			return fmt.Errorf("it ended before it was ready, and said %q", last)
+		}
+		return errors.New("it ended before it was ready, and said nothing")
 	case odd:
 		return fmt.Errorf("it printed %q: it must print nothing to standard output before it serves", strings.TrimSpace(said))
 	}
@@ -263,8 +267,9 @@ func sweep(base string) {
 }
 
 // hclog returns a logger for go-plugin whose lines go to p.Logger.
-func (p *Plugin) hclog() hclog.Logger {
+func (p *Plugin) hclog() (hclog.Logger, *sink) {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Name: p.Name, Output: io.Discard, Level: hclog.Debug})
-	l.RegisterSink(&sink{log: p.logger()})
-	return l
+	s := &sink{log: p.logger()}
+	l.RegisterSink(s)
+	return l, s
 }

@@ -86,16 +86,17 @@ func dieWithParent() {
 			// It has no content: it ends with the host.
 			_, _ = io.Copy(io.Discard, os.NewFile(uintptr(fd), "parent"))
 		} else {
-			for os.Getppid() == parent && parent > 1 {
-				time.Sleep(time.Second)
-			}
 			if parent <= 1 {
 				return
+			}
+			tick := time.NewTicker(time.Second)
+			for os.Getppid() == parent {
+				<-tick.C
 			}
 		}
 		if dir := os.Getenv(wire.DirKey); strings.HasPrefix(filepath.Base(dir), wire.DirPrefix) {
 			_ = os.RemoveAll(dir)
 		}
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // nobody is left who would wait for this program to end in order
 	}()
 }

@@ -84,7 +84,7 @@ func change(file string, f func(*Box) bool) error {
 	}
 	b.Writes++
 	if b.Pause > 0 {
-		time.Sleep(b.Pause.D())
+		<-time.After(b.Pause.D()) // a call of an appliance, which nobody can take back
 	}
 	return b.Save(file)
 }

@@ -87,7 +87,10 @@ func (x *HelloRequest) GetFeatures() []string {
 
 type HelloResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the plugin offers beyond what every driver does: "render".
+	// What the plugin offers beyond what every driver does: "render"; and what it
+	// leaves to the host: with "judged-by-host" the host adds to the diagnostics of
+	// Validate and Plan what the model and Capabilities say, and refuses what is
+	// wrong by these.
 	Features []string `protobuf:"bytes,1,rep,name=features,proto3" json:"features,omitempty"`
 	// The largest message it takes, in bytes; 0 means 16 MiB.
 	MaxMessage    uint64 `protobuf:"varint,2,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
@@ -1893,6 +1896,8 @@ type StatsResponse struct {
 	Pools         []*PoolStats           `protobuf:"bytes,4,rep,name=pools,proto3" json:"pools,omitempty"`
 	Groups        []*GroupStats          `protobuf:"bytes,5,rep,name=groups,proto3" json:"groups,omitempty"`
 	Listeners     []*ListenerStats       `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	// JSON, as the Go type plugins.FastPathStats has it.
+	FastPath      []byte `protobuf:"bytes,7,opt,name=fast_path,json=fastPath,proto3" json:"fast_path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1965,6 +1970,13 @@ func (x *StatsResponse) GetGroups() []*GroupStats {
 func (x *StatsResponse) GetListeners() []*ListenerStats {
 	if x != nil {
 		return x.Listeners
+	}
+	return nil
+}
+
+func (x *StatsResponse) GetFastPath() []byte {
+	if x != nil {
+		return x.FastPath
 	}
 	return nil
 }
@@ -2504,7 +2516,8 @@ type ListenerStats struct {
 	Out     *Traffic          `protobuf:"bytes,10,opt,name=out,proto3" json:"out,omitempty"`
 	Dropped map[string]uint64 `protobuf:"bytes,11,rep,name=dropped,proto3" json:"dropped,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// JSON, as the Go type plugins.RADIUSStats has it.
-	Radius        []byte `protobuf:"bytes,12,opt,name=radius,proto3" json:"radius,omitempty"`
+	Radius        []byte   `protobuf:"bytes,12,opt,name=radius,proto3" json:"radius,omitempty"`
+	Carried       *Traffic `protobuf:"bytes,13,opt,name=carried,proto3" json:"carried,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2619,6 +2632,13 @@ func (x *ListenerStats) GetDropped() map[string]uint64 {
 func (x *ListenerStats) GetRadius() []byte {
 	if x != nil {
 		return x.Radius
+	}
+	return nil
+}
+
+func (x *ListenerStats) GetCarried() *Traffic {
+	if x != nil {
+		return x.Carried
 	}
 	return nil
 }
@@ -3016,7 +3036,7 @@ const file_plugins_proto_v1_driver_proto_rawDesc = "" +
 	"\x0fUndrainResponse\"-\n" +
 	"\fStatsRequest\x12\x1d\n" +
 	"\n" +
-	"every_nano\x18\x01 \x01(\x03R\teveryNano\"\x95\x02\n" +
+	"every_nano\x18\x01 \x01(\x03R\teveryNano\"\xb2\x02\n" +
 	"\rStatsResponse\x12 \n" +
 	"\fat_unix_nano\x18\x01 \x01(\x03R\n" +
 	"atUnixNano\x12&\n" +
@@ -3024,7 +3044,8 @@ const file_plugins_proto_v1_driver_proto_rawDesc = "" +
 	"\x04site\x18\x03 \x01(\tR\x04site\x121\n" +
 	"\x05pools\x18\x04 \x03(\v2\x1b.aovlb.plugins.v1.PoolStatsR\x05pools\x124\n" +
 	"\x06groups\x18\x05 \x03(\v2\x1c.aovlb.plugins.v1.GroupStatsR\x06groups\x12=\n" +
-	"\tlisteners\x18\x06 \x03(\v2\x1f.aovlb.plugins.v1.ListenerStatsR\tlisteners\"\x8d\x01\n" +
+	"\tlisteners\x18\x06 \x03(\v2\x1f.aovlb.plugins.v1.ListenerStatsR\tlisteners\x12\x1b\n" +
+	"\tfast_path\x18\a \x01(\fR\bfastPath\"\x8d\x01\n" +
 	"\tPoolStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05panic\x18\x02 \x01(\bR\x05panic\x12\x1a\n" +
@@ -3098,7 +3119,7 @@ const file_plugins_proto_v1_driver_proto_rawDesc = "" +
 	"\n" +
 	"_half_openB\b\n" +
 	"\x06_namesB\b\n" +
-	"\x06_bytes\"\xdc\x03\n" +
+	"\x06_bytes\"\x91\x04\n" +
 	"\rListenerStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05group\x18\x02 \x01(\tR\x05group\x12\x1a\n" +
@@ -3112,7 +3133,8 @@ const file_plugins_proto_v1_driver_proto_rawDesc = "" +
 	"\x03out\x18\n" +
 	" \x01(\v2\x19.aovlb.plugins.v1.TrafficR\x03out\x12F\n" +
 	"\adropped\x18\v \x03(\v2,.aovlb.plugins.v1.ListenerStats.DroppedEntryR\adropped\x12\x16\n" +
-	"\x06radius\x18\f \x01(\fR\x06radius\x1a:\n" +
+	"\x06radius\x18\f \x01(\fR\x06radius\x123\n" +
+	"\acarried\x18\r \x01(\v2\x19.aovlb.plugins.v1.TrafficR\acarried\x1a:\n" +
 	"\fDroppedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01B\t\n" +
@@ -3252,41 +3274,42 @@ var file_plugins_proto_v1_driver_proto_depIdxs = []int32{
 	38, // 29: aovlb.plugins.v1.ListenerStats.in:type_name -> aovlb.plugins.v1.Traffic
 	38, // 30: aovlb.plugins.v1.ListenerStats.out:type_name -> aovlb.plugins.v1.Traffic
 	50, // 31: aovlb.plugins.v1.ListenerStats.dropped:type_name -> aovlb.plugins.v1.ListenerStats.DroppedEntry
-	13, // 32: aovlb.plugins.v1.RenderRequest.deployment:type_name -> aovlb.plugins.v1.Deployment
-	46, // 33: aovlb.plugins.v1.RenderResponse.files:type_name -> aovlb.plugins.v1.File
-	0,  // 34: aovlb.plugins.v1.Driver.Hello:input_type -> aovlb.plugins.v1.HelloRequest
-	2,  // 35: aovlb.plugins.v1.Driver.Info:input_type -> aovlb.plugins.v1.InfoRequest
-	4,  // 36: aovlb.plugins.v1.Driver.Schema:input_type -> aovlb.plugins.v1.SchemaRequest
-	6,  // 37: aovlb.plugins.v1.Driver.Configure:input_type -> aovlb.plugins.v1.ConfigureRequest
-	10, // 38: aovlb.plugins.v1.Driver.Capabilities:input_type -> aovlb.plugins.v1.CapabilitiesRequest
-	14, // 39: aovlb.plugins.v1.Driver.Validate:input_type -> aovlb.plugins.v1.ValidateRequest
-	17, // 40: aovlb.plugins.v1.Driver.Plan:input_type -> aovlb.plugins.v1.PlanRequest
-	22, // 41: aovlb.plugins.v1.Driver.Apply:input_type -> aovlb.plugins.v1.ApplyRequest
-	24, // 42: aovlb.plugins.v1.Driver.Read:input_type -> aovlb.plugins.v1.ReadRequest
-	30, // 43: aovlb.plugins.v1.Driver.Drain:input_type -> aovlb.plugins.v1.DrainRequest
-	32, // 44: aovlb.plugins.v1.Driver.Undrain:input_type -> aovlb.plugins.v1.UndrainRequest
-	34, // 45: aovlb.plugins.v1.Driver.Stats:input_type -> aovlb.plugins.v1.StatsRequest
-	42, // 46: aovlb.plugins.v1.Driver.Watch:input_type -> aovlb.plugins.v1.WatchRequest
-	44, // 47: aovlb.plugins.v1.Driver.Render:input_type -> aovlb.plugins.v1.RenderRequest
-	1,  // 48: aovlb.plugins.v1.Driver.Hello:output_type -> aovlb.plugins.v1.HelloResponse
-	3,  // 49: aovlb.plugins.v1.Driver.Info:output_type -> aovlb.plugins.v1.InfoResponse
-	5,  // 50: aovlb.plugins.v1.Driver.Schema:output_type -> aovlb.plugins.v1.SchemaResponse
-	7,  // 51: aovlb.plugins.v1.Driver.Configure:output_type -> aovlb.plugins.v1.ConfigureResponse
-	11, // 52: aovlb.plugins.v1.Driver.Capabilities:output_type -> aovlb.plugins.v1.CapabilitiesResponse
-	15, // 53: aovlb.plugins.v1.Driver.Validate:output_type -> aovlb.plugins.v1.ValidateResponse
-	18, // 54: aovlb.plugins.v1.Driver.Plan:output_type -> aovlb.plugins.v1.PlanResponse
-	23, // 55: aovlb.plugins.v1.Driver.Apply:output_type -> aovlb.plugins.v1.ApplyResponse
-	25, // 56: aovlb.plugins.v1.Driver.Read:output_type -> aovlb.plugins.v1.ReadResponse
-	31, // 57: aovlb.plugins.v1.Driver.Drain:output_type -> aovlb.plugins.v1.DrainResponse
-	33, // 58: aovlb.plugins.v1.Driver.Undrain:output_type -> aovlb.plugins.v1.UndrainResponse
-	35, // 59: aovlb.plugins.v1.Driver.Stats:output_type -> aovlb.plugins.v1.StatsResponse
-	43, // 60: aovlb.plugins.v1.Driver.Watch:output_type -> aovlb.plugins.v1.WatchResponse
-	45, // 61: aovlb.plugins.v1.Driver.Render:output_type -> aovlb.plugins.v1.RenderResponse
-	48, // [48:62] is the sub-list for method output_type
-	34, // [34:48] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	38, // 32: aovlb.plugins.v1.ListenerStats.carried:type_name -> aovlb.plugins.v1.Traffic
+	13, // 33: aovlb.plugins.v1.RenderRequest.deployment:type_name -> aovlb.plugins.v1.Deployment
+	46, // 34: aovlb.plugins.v1.RenderResponse.files:type_name -> aovlb.plugins.v1.File
+	0,  // 35: aovlb.plugins.v1.Driver.Hello:input_type -> aovlb.plugins.v1.HelloRequest
+	2,  // 36: aovlb.plugins.v1.Driver.Info:input_type -> aovlb.plugins.v1.InfoRequest
+	4,  // 37: aovlb.plugins.v1.Driver.Schema:input_type -> aovlb.plugins.v1.SchemaRequest
+	6,  // 38: aovlb.plugins.v1.Driver.Configure:input_type -> aovlb.plugins.v1.ConfigureRequest
+	10, // 39: aovlb.plugins.v1.Driver.Capabilities:input_type -> aovlb.plugins.v1.CapabilitiesRequest
+	14, // 40: aovlb.plugins.v1.Driver.Validate:input_type -> aovlb.plugins.v1.ValidateRequest
+	17, // 41: aovlb.plugins.v1.Driver.Plan:input_type -> aovlb.plugins.v1.PlanRequest
+	22, // 42: aovlb.plugins.v1.Driver.Apply:input_type -> aovlb.plugins.v1.ApplyRequest
+	24, // 43: aovlb.plugins.v1.Driver.Read:input_type -> aovlb.plugins.v1.ReadRequest
+	30, // 44: aovlb.plugins.v1.Driver.Drain:input_type -> aovlb.plugins.v1.DrainRequest
+	32, // 45: aovlb.plugins.v1.Driver.Undrain:input_type -> aovlb.plugins.v1.UndrainRequest
+	34, // 46: aovlb.plugins.v1.Driver.Stats:input_type -> aovlb.plugins.v1.StatsRequest
+	42, // 47: aovlb.plugins.v1.Driver.Watch:input_type -> aovlb.plugins.v1.WatchRequest
+	44, // 48: aovlb.plugins.v1.Driver.Render:input_type -> aovlb.plugins.v1.RenderRequest
+	1,  // 49: aovlb.plugins.v1.Driver.Hello:output_type -> aovlb.plugins.v1.HelloResponse
+	3,  // 50: aovlb.plugins.v1.Driver.Info:output_type -> aovlb.plugins.v1.InfoResponse
+	5,  // 51: aovlb.plugins.v1.Driver.Schema:output_type -> aovlb.plugins.v1.SchemaResponse
+	7,  // 52: aovlb.plugins.v1.Driver.Configure:output_type -> aovlb.plugins.v1.ConfigureResponse
+	11, // 53: aovlb.plugins.v1.Driver.Capabilities:output_type -> aovlb.plugins.v1.CapabilitiesResponse
+	15, // 54: aovlb.plugins.v1.Driver.Validate:output_type -> aovlb.plugins.v1.ValidateResponse
+	18, // 55: aovlb.plugins.v1.Driver.Plan:output_type -> aovlb.plugins.v1.PlanResponse
+	23, // 56: aovlb.plugins.v1.Driver.Apply:output_type -> aovlb.plugins.v1.ApplyResponse
+	25, // 57: aovlb.plugins.v1.Driver.Read:output_type -> aovlb.plugins.v1.ReadResponse
+	31, // 58: aovlb.plugins.v1.Driver.Drain:output_type -> aovlb.plugins.v1.DrainResponse
+	33, // 59: aovlb.plugins.v1.Driver.Undrain:output_type -> aovlb.plugins.v1.UndrainResponse
+	35, // 60: aovlb.plugins.v1.Driver.Stats:output_type -> aovlb.plugins.v1.StatsResponse
+	43, // 61: aovlb.plugins.v1.Driver.Watch:output_type -> aovlb.plugins.v1.WatchResponse
+	45, // 62: aovlb.plugins.v1.Driver.Render:output_type -> aovlb.plugins.v1.RenderResponse
+	49, // [49:63] is the sub-list for method output_type
+	35, // [35:49] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_plugins_proto_v1_driver_proto_init() }

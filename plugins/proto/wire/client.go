@@ -36,7 +36,10 @@ func Dial(ctx context.Context, conn grpc.ClientConnInterface, host string) (plug
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(hello.GetFeatures(), featureRender) {
+	switch {
+	case slices.Contains(hello.GetFeatures(), featureJudged):
+		return &judged{Driver: c}, nil
+	case slices.Contains(hello.GetFeatures(), featureRender):
 		return &rendering{client: c}, nil
 	}
 	return c, nil

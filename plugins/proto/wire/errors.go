@@ -40,7 +40,7 @@ const maxText = 6 << 10
 const maxFaults = 40
 
 // statusOf turns an error into a gRPC status and trailing metadata.
-func statusOf(ctx context.Context, err error) (error, metadata.MD) {
+func statusOf(ctx context.Context, err error) (metadata.MD, error) {
 	if err == nil {
 		return nil, nil
 	}
@@ -75,7 +75,7 @@ func statusOf(ctx context.Context, err error) (error, metadata.MD) {
 			md.Append(faultsKey, string(b))
 		}
 	}
-	return status.Error(code, cut(err.Error(), maxText)), md
+	return md, status.Error(code, cut(err.Error(), maxText))
 }
 
 // cut shortens s, and makes it valid text.

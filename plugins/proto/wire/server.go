@@ -38,7 +38,7 @@ func unary[T any](ctx context.Context, s *server, name string, call func() (*T, 
 	if err == nil {
 		return out, nil
 	}
-	err, md := statusOf(ctx, err)
+	md, err := statusOf(ctx, err)
 	if trailerErr := grpc.SetTrailer(ctx, md); trailerErr != nil {
 		s.log.Warn("an error goes without its kind", "call", name, "error", trailerErr)
 	}
@@ -58,7 +58,7 @@ func (s *server) guard(name string, f func() error) (err error) {
 
 // streamed ends a call that has many answers.
 func (s *server) streamed(stream grpc.ServerStream, name string, f func() error) error {
-	err, md := statusOf(stream.Context(), s.guard(name, f))
+	md, err := statusOf(stream.Context(), s.guard(name, f))
 	if err != nil {
 		stream.SetTrailer(md)
 	}

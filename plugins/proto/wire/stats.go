@@ -9,7 +9,11 @@ import (
 )
 
 func statsTo(s *plugins.Stats) (*pb.StatsResponse, error) {
-	m := &pb.StatsResponse{AtUnixNano: timeTo(s.At), SinceUnixNano: timeTo(s.Since), Site: s.Site}
+	fast, err := document(s.FastPath)
+	if err != nil {
+		return nil, err
+	}
+	m := &pb.StatsResponse{AtUnixNano: timeTo(s.At), SinceUnixNano: timeTo(s.Since), Site: s.Site, FastPath: fast}
 	for i := range s.Pools {
 		p := &s.Pools[i]
 		pool := &pb.PoolStats{Name: p.Name, Panic: p.Panic, Priority: int64(p.Priority)}
@@ -38,7 +42,7 @@ func statsTo(s *plugins.Stats) (*pb.StatsResponse, error) {
 		}
 		m.Listeners = append(m.Listeners, &pb.ListenerStats{
 			Name: l.Name, Group: l.Group, Protocol: string(l.Protocol), Address: addrPortTo(l.Address), State: l.State, Error: l.Error,
-			Active: l.Active, Total: l.Total, In: trafficTo(l.In), Out: trafficTo(l.Out), Dropped: l.Dropped, Radius: more,
+			Active: l.Active, Total: l.Total, In: trafficTo(l.In), Out: trafficTo(l.Out), Carried: trafficTo(l.Carried), Dropped: l.Dropped, Radius: more,
 		})
 	}
 	return m, nil
@@ -65,6 +69,9 @@ func statsFrom(m *pb.StatsResponse) (*plugins.Stats, error) {
 		At: timeFrom(m.GetAtUnixNano()), Since: timeFrom(m.GetSinceUnixNano()), Site: m.GetSite(),
 		Pools: []plugins.PoolStats{}, Groups: []plugins.GroupStats{}, Listeners: []plugins.ListenerStats{},
 	}
+	if err := undocument(m.GetFastPath(), &s.FastPath); err != nil {
+		return nil, fmt.Errorf("statistics of the fast path: %w", err)
+	}
 	for _, p := range m.GetPools() {
 		pool := plugins.PoolStats{Name: p.GetName(), Panic: p.GetPanic(), Priority: number(p.GetPriority())}
 		for _, b := range p.GetBackends() {
@@ -87,7 +94,7 @@ func statsFrom(m *pb.StatsResponse) (*plugins.Stats, error) {
 		out := plugins.ListenerStats{
 			Name: l.GetName(), Group: l.GetGroup(), Protocol: plugins.Protocol(l.GetProtocol()), Address: addrPortFrom(l.GetAddress()),
 			State: l.GetState(), Error: l.GetError(), Active: l.Active, Total: l.Total, In: trafficFrom(l.GetIn()), Out: trafficFrom(l.GetOut()),
-			Dropped: l.GetDropped(),
+			Carried: trafficFrom(l.GetCarried()), Dropped: l.GetDropped(),
 		}
 		if err := undocument(l.GetRadius(), &out.RADIUS); err != nil {
 			return nil, fmt.Errorf("statistics of listener %q: %w", out.Name, err)

@@ -80,10 +80,15 @@ type scripted struct {
 func (s *scripted) Plan(context.Context, *plugins.Deployment) (*plugins.Plan, error) {
 	return s.plan, s.err
 }
-func (s *scripted) Read(context.Context) (*plugins.State, error)               { return s.state, s.err }
-func (s *scripted) Stats(context.Context) (*plugins.Stats, error)              { return s.stats, s.err }
+
+func (s *scripted) Read(context.Context) (*plugins.State, error) { return s.state, s.err }
+
+func (s *scripted) Stats(context.Context) (*plugins.Stats, error) { return s.stats, s.err }
+
 func (s *scripted) Capabilities(context.Context) (plugins.Capabilities, error) { return s.caps, s.err }
-func (s *scripted) Drain(_ context.Context, r plugins.DrainRequest) error      { s.drain = r; return s.err }
+
+func (s *scripted) Drain(_ context.Context, r plugins.DrainRequest) error { s.drain = r; return s.err }
+
 func (s *scripted) Apply(_ context.Context, p *plugins.Plan, f func(plugins.Progress)) error {
 	s.got = p
 	for i, c := range p.Changes {
