@@ -70,7 +70,11 @@ func Diff(a, b *Document, o DiffOptions) []Difference {
 			gone[l.path] = l.whole
 			list = append(list, ordered{difference(l, nil), l.order})
 		case l.value != r.value:
-			list = append(list, ordered{difference(l, r), l.order})
+			d := difference(l, r)
+			if o.Readback && l.path == "NativeProfile/NativeProtocolType" {
+				d.Text += "; Windows also reads it back so where VpnStrategy was changed in the phonebook"
+			}
+			list = append(list, ordered{d, l.order})
 		}
 	}
 	clear(gone)
