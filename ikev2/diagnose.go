@@ -360,6 +360,8 @@ func (d *diagnosis) authAnswered(x *round) {
 	after := c.exchanges[len(c.exchanges)-1]
 	settled := d.quiet(x.response.last) || c.restarted || after.kind == ExchangeInformational && after.answered()
 	switch {
+	case x.response.refuses:
+		d.fail(d.authRefused(x))
 	case !settled || x.kind != ExchangeAuth:
 	case x.response.octets < minFinalAuth:
 		d.fail(d.authRefused(x))

@@ -354,6 +354,26 @@ func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 	return false
 }
 
+// Home returns the backend of the client that is known by the first of keys that
+// is known at all, in whatever State the backend is, and takes note of the client
+// having been heard of. It returns nil if none is known, or the backend has left
+// the Pool. It is for a flow that has a backend already, to ask whether that is
+// still right: Route would rather move the client.
+func (b *Balancer) Home(keys ...Key) *Member {
+	view := b.Pool.View()
+	t := b.Table
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	for _, k := range keys {
+		if c := t.client(k, now); c != 0 {
+			t.touch(c, now)
+			return view.Member(t.clients.items[c].backend)
+		}
+	}
+	return nil
+}
+
 // Touch says that the client with name k is alive, and reports whether it is
 // known. Engines call it now and then for flows whose packets they don't Route.
 func (b *Balancer) Touch(k Key) bool {

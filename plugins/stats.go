@@ -16,6 +16,8 @@ type Stats struct {
 	Pools     []PoolStats     `json:"pools"`
 	Groups    []GroupStats    `json:"groups"`
 	Listeners []ListenerStats `json:"listeners"`
+	// FastPath is nil if none was asked for.
+	FastPath *FastPathStats `json:"fastpath,omitempty"`
 }
 
 // PoolStats is what is known of a pool.
@@ -43,6 +45,12 @@ type BackendStats struct {
 	// Clients is how many it has, MaxClients how many it may have (0: any).
 	Clients    *int `json:"clients,omitempty"`
 	MaxClients int  `json:"max_clients,omitempty"`
+	// Active is how many flows or connections it has now, Total how many it
+	// has had. In is from clients to it, Out from it to clients.
+	Active *int64   `json:"active,omitempty"`
+	Total  *uint64  `json:"total,omitempty"`
+	In     *Traffic `json:"in,omitempty"`
+	Out    *Traffic `json:"out,omitempty"`
 	// DrainDeadline is when a drain ends; zero if none does.
 	DrainDeadline time.Time    `json:"drain_deadline,omitzero"`
 	Checks        []CheckStats `json:"checks,omitempty"`
@@ -109,6 +117,9 @@ type ListenerStats struct {
 	// In is from clients to backends, Out from backends to clients.
 	In  *Traffic `json:"in,omitempty"`
 	Out *Traffic `json:"out,omitempty"`
+	// Carried is the part of both that the fast path has carried; nil if there
+	// is none for this listener.
+	Carried *Traffic `json:"carried,omitempty"`
 	// Dropped counts what was not forwarded, by reason.
 	Dropped map[string]uint64 `json:"dropped,omitempty"`
 	// RADIUS is what a RADIUS proxy counts besides.

@@ -32,10 +32,12 @@ type object = map[string]any
 // words are the values of the types that are words.
 var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.Picker]():        {"maglev", "least-clients", "round-robin", "least-outstanding"},
+	reflect.TypeFor[plugins.FastPath]():      {"off", "auto", "require"},
+	reflect.TypeFor[plugins.FastPathHook]():  {"tc", "xdp"},
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
-	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp"},
+	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp", "https", "icmp"},
 	reflect.TypeFor[plugins.Affinity]():      {"spi", "source", "user"},
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
 	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "radsec", "udp", "tcp"},
@@ -49,6 +51,9 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
 	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
+	reflect.TypeFor[plugins.SSTPQuestion]():         {"head", "call", "ip-https"},
+	reflect.TypeFor[plugins.TLSMode]():              {"passthrough", "offload", "reencrypt"},
+	reflect.TypeFor[plugins.TLSVersion]():           {"1.2", "1.3"},
 }
 
 // limits are the bounds of numbers, by type and field.
@@ -88,7 +93,7 @@ func makeSchema(t *testing.T) []byte {
 
 // modelFiles are the source files of the model.
 func modelFiles(t *testing.T) (list []string) {
-	for _, name := range []string{"deployment", "radius", "accounting", "radsec", "certificate", "geo"} {
+	for _, name := range []string{"deployment", "radius", "accounting", "radsec", "certificate", "geo", "tls", "fastpath"} {
 		file := "../../plugins/" + name + ".go"
 		if _, err := os.Stat(file); err != nil {
 			t.Fatal(err)
@@ -238,6 +243,9 @@ func (g *generator) value(t reflect.Type) object {
 	case reflect.Float64:
 		return object{"type": "number"}
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.Interface {
+			return object{"type": "object"}
+		}
 		return object{"type": "object", "additionalProperties": g.value(t.Elem())}
 	}
 	return object{"type": "string"}

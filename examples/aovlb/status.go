@@ -124,6 +124,7 @@ func printStatus(w io.Writer, s, last *Status) {
 			number(l.Active), number(l.Total), traffic(s, last, i, true), traffic(s, last, i, false), reasons(l.Dropped))
 	}
 	t.Flush()
+	printFastPath(w, &s.Stats)
 	printRADIUS(w, s)
 	printHandshakes(w, &s.Stats)
 	for _, p := range s.Pools {

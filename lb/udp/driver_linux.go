@@ -227,6 +227,7 @@ func (d *linux) close() error {
 	d.mu.Unlock()
 	for _, w := range d.workers {
 		w.receiveInbox() // whoever still asked
+		w.shard.closing = true
 		for _, l := range []*flowList{&w.shard.unanswered, &w.shard.half, &w.shard.full} {
 			for l.tail != nil {
 				w.shard.remove(l.tail)

@@ -109,6 +109,13 @@ type Engine struct {
 	// and port will do.
 	Dial func(local, remote netip.AddrPort) (net.Conn, error)
 
+	// FastPath, if not nil, is offered the flows that are established, of
+	// protocols whose Classifier says what is about a session and what is of
+	// it (see [lb.Verdict.Control]). When Serve returns, what it carries stays
+	// carried: it is for whoever made it to end that, or for the next Engine
+	// that restores the flows to go on with it.
+	FastPath FastPath
+
 	// Logger, if not nil, hears of rare events.
 	Logger *slog.Logger
 	// Trace, if not nil, hears of events that other parts of a program act on.
@@ -203,6 +210,12 @@ type Stats struct {
 	// datagrams, except that Overflow counts what was to be received at once
 	// as one.
 	Trains, Merged uint64
+	// Carried is how many flows the FastPath carries now. CarriedPackets and
+	// CarriedBytes are the part of all packets and bytes, from clients and from
+	// backends together, that it has carried, as far as is known: it is asked
+	// each few seconds.
+	Carried                      int
+	CarriedPackets, CarriedBytes uint64
 	// Batches counts system calls that sent datagrams of several flows at
 	// once, by io_uring (Linux).
 	Batches uint64
@@ -237,7 +250,14 @@ func (e *Engine) Serve(ctx context.Context, conns ...net.PacketConn) error {
 		}
 		return err
 	}
+	var watching sync.WaitGroup
+	watched, unwatch := context.WithCancel(ctx)
+	if e.FastPath != nil {
+		watching.Go(func() { e.watchPool(watched) })
+	}
 	err = d.serve(ctx)
+	unwatch()
+	watching.Wait()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.last, e.final, e.running = d.flows(), d.stats(), nil

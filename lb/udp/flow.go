@@ -93,6 +93,7 @@ type flow struct {
 	nnames  uint8
 
 	exchanges *lb.Exchanges // of a shared flow
+	fast      fast
 
 	learnedAt time.Duration // when counting learned names began
 	learned   uint32        // since then
@@ -118,6 +119,8 @@ type counters struct {
 	sent, replied, dropped, hidden, refused, full, closing   atomic.Uint64
 	sendErrors, openErrors, unreachable, overflow, trains    atomic.Uint64
 	merged, batches                                          atomic.Uint64
+	fast                                                     atomic.Int64
+	fastPackets, fastBytes                                   atomic.Uint64
 	opened, expired, recycled, evicted, moved                atomic.Uint64
 }
 
@@ -126,6 +129,7 @@ func (c *counters) addTo(s *Stats) {
 	s.Unanswered += int(c.unanswered.Load())
 	s.HalfOpen += int(c.halfOpen.Load())
 	s.Sockets += int(c.sockets.Load())
+	s.Carried += int(c.fast.Load())
 	for _, p := range [...]struct {
 		to   *uint64
 		from *atomic.Uint64
@@ -148,6 +152,8 @@ func (c *counters) addTo(s *Stats) {
 		{&s.Trains, &c.trains},
 		{&s.Merged, &c.merged},
 		{&s.Batches, &c.batches},
+		{&s.CarriedPackets, &c.fastPackets},
+		{&s.CarriedBytes, &c.fastBytes},
 		{&s.Opened, &c.opened},
 		{&s.Expired, &c.expired},
 		{&s.Recycled, &c.recycled},
@@ -172,6 +178,8 @@ type plumbing interface {
 	// inherit adds the flow k, if another shard keeps it for this one, and
 	// reports whether it did.
 	inherit(k flowKey, fl lb.Flow, end *endpoint) bool
+	// localOf returns the address and port of an upstream, if it is known.
+	localOf(u *upstream) netip.AddrPort
 }
 
 type shard struct {
@@ -187,10 +195,14 @@ type shard struct {
 	now        time.Duration // set by the driver before each call
 	table      flowTable
 	sockets    int
-	unanswered flowList // by when they were made
-	half       flowList // by when they were seen last
-	full       flowList // likewise
-	free       *flow    // for reuse, by next
+	unanswered flowList      // by when they were made
+	half       flowList      // by when they were seen last
+	full       flowList      // likewise
+	free       *flow         // for reuse, by next
+	carried    []*flow       // by the FastPath
+	nextFast   int           // of carried, to be looked after next
+	swept      time.Duration // when they were
+	closing    bool          // flows end because the Engine does
 	counters   counters
 }
 
@@ -228,6 +240,8 @@ func (s *shard) fromClient(k *flowKey, end *endpoint, b []byte) *flow {
 	if f.stage == lb.StageEstablished && s.stays(f) && s.knows(f, &v) {
 		if v.Control {
 			s.control(f.flow, f.member, b, false)
+		} else if s.fastOver(f, &v) {
+			s.offer(f, b, false)
 		}
 		return f
 	}
@@ -442,6 +456,11 @@ func (s *shard) room(n int) bool {
 
 // evict removes the flow that is missed least, but not keep.
 func (s *shard) evict(keep *flow) bool {
+	for f := s.full.tail; f != nil && f.fast.on && s.now-f.seen >= keepFor; f = s.full.tail {
+		if s.catchUp(f); f == s.full.tail {
+			break // it has been silent indeed
+		}
+	}
 	for _, f := range [...]*flow{s.half.tail, s.full.tail, s.unanswered.tail} {
 		silent := f != nil && s.now-f.seen >= keepFor
 		if f == nil || f == keep || f.list == &s.full && !silent {
@@ -510,6 +529,7 @@ func (s *shard) incumbent(f *flow) *upstream {
 
 // ask gives f an upstream to each backend that is to be asked.
 func (s *shard) ask(f *flow, r lb.Route) bool {
+	s.uncarry(f)
 	if f.up != nil {
 		f.asks = append(f.asks, f.up)
 		f.up, f.member = nil, nil
@@ -546,6 +566,7 @@ func (s *shard) settle(f *flow, u *upstream) {
 
 // closeAll closes the upstreams of f, except keep.
 func (s *shard) closeAll(f *flow, keep *upstream) {
+	s.uncarry(f)
 	for i, u := range f.others {
 		if u != keep && u != f.up {
 			s.close(u)
@@ -629,6 +650,9 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 	if v.Stage != lb.StageNone {
 		s.answered(f, &v)
 	}
+	if s.fastOver(f, &v) && u == f.up && v.Stage == lb.StageEstablished && s.stays(f) {
+		s.offer(f, b, true)
+	}
 	return true
 }
 
@@ -705,8 +729,14 @@ func (s *shard) expire() {
 		s.expired(f)
 	}
 	for f := s.full.tail; f != nil && s.now-f.seen >= idle; f = s.full.tail {
-		s.expired(f)
+		if s.catchUp(f); s.now-f.seen >= idle {
+			s.expired(f)
+		}
 	}
+	if len(s.carried) > 0 {
+		s.sweepFast(s.now - s.swept)
+	}
+	s.swept = s.now
 }
 
 // due returns when a flow may have to be removed next, but no sooner than in a
@@ -720,6 +750,9 @@ func (s *shard) due() (next time.Duration) {
 		if at := max(f.seen+limit, s.now+time.Second); next == 0 || at < next {
 			next = at
 		}
+	}
+	if len(s.carried) > 0 {
+		next = s.now + time.Second
 	}
 	note(s.unanswered.tail, unanswered)
 	note(s.half.tail, half)
@@ -774,12 +807,18 @@ func (s *shard) resume(st FlowState, end *endpoint) error {
 	f.recorded = true // if the Table was restored, too; else Touch will say
 	f.seen -= max(st.Idle, 0)
 	s.count()
+	if s.e.FastPath != nil {
+		s.carry(f, nil, false)
+	}
 	return nil
 }
 
 // states lists the established flows. Those that are shared aren't among them:
 // what they have under way is repeated by the client, and the Table knows where.
 func (s *shard) states(list []FlowState, local func(*upstream) netip.AddrPort) []FlowState {
+	for _, f := range s.carried {
+		s.catchUp(f)
+	}
 	for f := s.full.head; f != nil; f = f.next {
 		if f.up != nil && f.exchanges == nil {
 			list = append(list, FlowState{

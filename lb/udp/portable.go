@@ -109,8 +109,8 @@ func (p *portable) checkDrained() {
 
 func (p *portable) close() error {
 	p.mu.Lock()
-	p.last = p.shard.states(nil, localOf)
-	p.closed = true
+	p.last = p.shard.states(nil, p.localOf)
+	p.closed, p.shard.closing = true, true
 	for _, l := range []*flowList{&p.shard.unanswered, &p.shard.half, &p.shard.full} {
 		for l.tail != nil {
 			p.shard.remove(l.tail)
@@ -313,10 +313,10 @@ func (p *portable) flows() []FlowState {
 		return p.last
 	}
 	p.shard.now = time.Since(p.start)
-	return p.shard.states(nil, localOf)
+	return p.shard.states(nil, p.localOf)
 }
 
-func localOf(u *upstream) netip.AddrPort {
+func (p *portable) localOf(u *upstream) netip.AddrPort {
 	a, err := addrPort(u.conn.LocalAddr())
 	if err != nil {
 		return netip.AddrPort{}

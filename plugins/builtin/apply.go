@@ -79,6 +79,8 @@ type staged struct {
 	heirs   map[*group]*group
 	renamed []rename
 
+	freshFast bool // nobody else has fast
+
 	ringSpecs []stagedRing
 
 	newLedgers  []*ledger // opened for nothing, if all is called off
@@ -109,6 +111,9 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		}
 		pools[spec.Name] = p
 		next.pools, next.specs, next.checks = append(next.pools, p), append(next.specs, spec), append(next.checks, checks)
+	}
+	if err := d.stageFast(old, next, at); err != nil {
+		return nil, err
 	}
 	for i := range site.Groups {
 		spec := &site.Groups[i]
@@ -174,12 +179,19 @@ func mayBeTransparent(ctx context.Context, g *group, at string) error {
 
 // stage finds or makes the listener for spec, with its sockets.
 func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group, spec *plugins.Listener, at string) error {
-	if l := find(old.listeners, func(l *listener) bool { return l.group == g && l.equal(spec) && l.failed() == nil }); l != nil {
+	tls, err := loadTLS(spec, at+".tls")
+	if err != nil {
+		return err
+	}
+	if l := find(old.listeners, func(l *listener) bool {
+		return l.group == g && l.equal(spec) && l.tls.equal(tls) && l.path == next.fast.fastFor(spec) && l.failed() == nil
+	}); l != nil {
 		next.renamed = append(next.renamed, rename{l, spec.Name})
 		next.listeners = append(next.listeners, l)
 		return nil
 	}
-	l := d.newListener(spec, g)
+	l := d.newListener(spec, g, tls)
+	l.accelerate(next.fast.fastFor(spec))
 	next.listeners, next.fresh = append(next.listeners, l), append(next.fresh, l)
 	n := sockets(spec)
 	if f := d.fronts.find(l.key()); f != nil {
@@ -207,6 +219,9 @@ func (s *staged) callOff(d *Driver) {
 	}
 	for _, l := range s.newLedgers {
 		l.close()
+	}
+	if s.freshFast {
+		d.closeFast(s.fast, false)
 	}
 }
 

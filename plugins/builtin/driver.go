@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,6 +89,7 @@ type running struct {
 	lingering  []*listener
 	rings      []*ring
 	ledgers    []*ledger
+	fast       *fast
 }
 
 var nothing = &running{site: new(plugins.Site)}
@@ -153,27 +155,11 @@ func (d *Driver) Configure(_ context.Context, c plugins.Config) error {
 	return nil
 }
 
-// Capabilities says that everything in the model can be done, on Linux.
-func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
-	c := plugins.Capabilities{
-		Protocols:     []plugins.Protocol{plugins.ProtocolIKEv2, plugins.ProtocolSSTP, plugins.ProtocolRADIUS, plugins.ProtocolRadSec, plugins.ProtocolUDP, plugins.ProtocolTCP},
-		Affinities:    []plugins.Affinity{plugins.AffinitySPI, plugins.AffinitySource, plugins.AffinityUser},
-		ClientAddress: []plugins.ClientAddress{plugins.ClientAddressNAT},
-		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin, plugins.PickLeastOutstanding},
-		Failbacks:     []plugins.Failback{plugins.FailbackAutomatic, plugins.FailbackDelayed, plugins.FailbackManual},
-		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckRadSec, plugins.CheckTCP},
-		ProxyProtocol: []plugins.ProxyProtocol{plugins.ProxyV1, plugins.ProxyV2},
-		MinInterval:   plugins.Duration(time.Second), ExactExpect: true, DrainDeadline: true,
-		KeepsClients: true, SlowStart: true, Panic: true, MaxClients: true,
-	}
-	if runtime.GOOS == "linux" {
-		c.ClientAddress = append(c.ClientAddress, plugins.ClientAddressTransparent)
-	}
-	return c, nil
-}
-
 // siteOf returns the site of dep that this driver serves.
 func (d *Driver) siteOf(dep *plugins.Deployment) (*plugins.Site, int, error) {
+	if dep == nil {
+		return new(plugins.Site), 0, nil
+	}
 	s := dep.Site(d.config.Site)
 	if s == nil && len(dep.Sites) == 0 && dep.Geo != nil && d.config.Site == "" {
 		return new(plugins.Site), 0, nil // it is a DNS server and nothing else
@@ -200,11 +186,16 @@ func (d *Driver) Validate(_ context.Context, dep *plugins.Deployment) ([]plugins
 }
 
 func (d *Driver) validate(dep *plugins.Deployment) []plugins.Diagnostic {
+	if dep == nil {
+		return nil
+	}
 	list := plugins.Errors(dep.Validate())
 	site, i, err := d.siteOf(dep)
 	if err != nil {
 		return append(list, plugins.Errors(err)...)
 	}
+	caps, _ := d.Capabilities(context.Background())
+	list = append(list, plugins.Judge(dep, site.Name, caps)...)
 	return append(list, advise(site, fmt.Sprintf("sites[%d]", i))...)
 }
 
@@ -225,7 +216,7 @@ func (d *Driver) plan(dep *plugins.Deployment) *plugins.Plan {
 	if err != nil {
 		return p // among the diagnostics already
 	}
-	p.Changes = effects(site, plugins.Diff(now.site, site))
+	p.Changes = effects(site, slices.Concat(plugins.Diff(now.site, site), fastChange(now.site, site)))
 	return p
 }
 

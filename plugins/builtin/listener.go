@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync/atomic"
 
 	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/fastpath"
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
@@ -20,14 +22,17 @@ import (
 
 // A listener is a plugins.Listener that is served, by one engine.
 type listener struct {
-	named atomic.Pointer[string]
-	spec  plugins.Listener // but for its name, which can change
-	group *group
-	front *front
-	udp   *udp.Engine // one of these three
-	tcp   *tcp.Engine
-	rad   *radius.Proxy
-	sec   *radsec.Server // before rad, if that is reached over TLS
+	named   atomic.Pointer[string]
+	spec    plugins.Listener // but for its name, which can change
+	group   *group
+	front   *front
+	udp     *udp.Engine // one of these three
+	tcp     *tcp.Engine
+	rad     *radius.Proxy
+	carrier *fastpath.Carrier // l.udp's
+	path    *fastpath.Path    // what carries for udp; nil: nothing
+	tls     *terminated       // of tcp; nil if TLS passes through
+	sec     *radsec.Server    // before rad, if that is reached over TLS
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned
@@ -65,7 +70,7 @@ func Threads(s *plugins.Site) int {
 	return n
 }
 
-func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
+func (d *Driver) newListener(spec *plugins.Listener, g *group, tls *terminated) *listener {
 	l := &listener{spec: *spec, group: g, done: make(chan struct{})}
 	l.named.Store(&spec.Name)
 	transparent := g.made.client == plugins.ClientAddressTransparent
@@ -97,7 +102,18 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 		Idle:    spec.IdleTimeout.D(), Logger: log,
 		Trace: &tcp.Trace{Unreachable: func(m *lb.Member, _ netip.AddrPort, err error) { p.suspect(m.Name, err) }},
 	}
+	d.terminate(l, tls)
 	return l
+}
+
+// accelerate has p carry clients of l, unless it is nil.
+func (l *listener) accelerate(p *fastpath.Path) {
+	if p == nil || l.udp == nil {
+		return
+	}
+	l.path = p
+	l.carrier = p.Carrier()
+	l.udp.FastPath = l.carrier
 }
 
 // serve starts the engine. The sockets are open, so nothing is lost meanwhile.
@@ -137,6 +153,9 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	d.fronts.claim(l.front, l)
 	d.wg.Go(func() {
 		defer close(l.done)
+		if l.carrier != nil {
+			defer l.carrier.Close()
+		}
 		d.ended(l, run())
 	})
 	return nil
@@ -228,7 +247,7 @@ func (d *Driver) linger(l *listener) {
 func (l *listener) equal(spec *plugins.Listener) bool {
 	a, b := l.spec, *spec
 	a.Name, b.Name = "", ""
-	return a == b
+	return reflect.DeepEqual(a, b)
 }
 
 // key identifies the sockets of l.

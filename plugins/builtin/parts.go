@@ -9,6 +9,7 @@ import (
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
 	"github.com/aovlb/aovlb/radius/radsec"
+	"github.com/aovlb/aovlb/sstp"
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -31,6 +32,8 @@ type Listener struct {
 	UDP    *udp.Engine
 	TCP    *tcp.Engine
 	RADIUS *radius.Proxy
+	// SSTP ends the TLS of TCP's clients; nil if nobody does.
+	SSTP *sstp.Terminator
 	// RadSec takes connections for RADIUS, if that is reached over TLS.
 	RadSec *radsec.Server
 }
@@ -74,7 +77,11 @@ func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad, RadSec: l.sec})
+		x := Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad, RadSec: l.sec}
+		if l.tls != nil {
+			x.SSTP = l.tls.engine
+		}
+		out = append(out, x)
 	}
 	return out
 }

@@ -135,6 +135,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 		l.close()
 	}
 	d.closeDialers(r)
+	d.closeFast(r.fast, err == nil && d.StateDir != "")
 	for _, p := range r.pools {
 		p.close()
 	}

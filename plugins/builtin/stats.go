@@ -20,6 +20,7 @@ func (d *Driver) Stats(context.Context) (*plugins.Stats, error) {
 	if t := d.since.Load(); t != nil {
 		s.Since = t.Round(0)
 	}
+	s.FastPath = r.fast.stats()
 	for _, p := range r.pools {
 		s.Pools = append(s.Pools, d.poolStats(p))
 	}
@@ -98,7 +99,11 @@ func listenerStats(l *listener) plugins.ListenerStats {
 			radsecStats(&s, l.sec.Stats())
 		}
 	} else if l.udp != nil {
-		udpStats(&s, l.udp.Stats())
+		c := l.udp.Stats()
+		udpStats(&s, c)
+		if l.carrier != nil {
+			s.Carried = &plugins.Traffic{Packets: c.CarriedPackets, Bytes: c.CarriedBytes}
+		}
 	} else {
 		tcpStats(&s, l.tcp.Stats())
 	}

@@ -1,0 +1,830 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * The kernel's part of package fastpath: it carries datagrams of flows that user
+ * space has decided about, and leaves everything else as it is.
+ *
+ *	frame ──▶ is it UDP, whole, plain? ──▶ is its flow in a map? ──▶ is the SPI known?
+ *	             │ no                         │ no                     │ no
+ *	             ▼                            ▼                        ▼
+ *	          the network stack, and by it the balancer's own sockets
+ *
+ *	      ──▶ is its entry of the backend's generation? ──▶ where to? ──▶ rewrite, redirect
+ *	             │ no                                        │ nowhere
+ *	             ▼                                           ▼
+ *	          the network stack                           likewise
+ *
+ * The core is the same for the two places where it can be hooked in: XDP, before
+ * the kernel has made a packet of the frame, and TC, right after. Only TC can send
+ * a copy, which ICMP errors need, so XDP leaves these to it.
+ *
+ * It never subtracts pointers: to read the lengths of packets as numbers, XDP
+ * programs need CAP_PERFMON.
+ */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#define AF_INET 2
+#define AF_INET6 10
+#define NEXT (-1) /* TCX_NEXT: the next program, or the stack */
+#define TC_ACT_SHOT 2
+#define LOOPBACK 1
+
+/* <linux/icmp.h> leads to headers of the C library. */
+#define ICMP_DEST_UNREACH 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PARAMPROB 4
+
+struct icmp {
+	__u8 type, code;
+	__sum16 check;
+	__be32 more;
+};
+
+#define SPIS 4		/* that are known for each direction of a flow */
+#define BACKENDS 4096
+#define DEVICES 4096	/* with numbers below that */
+#define MIN_UDP 20	/* the shortest ESP in UDP */
+
+/* Why a packet of a flow in the map, or an ICMP error about one, was not carried,
+ * or how it was. In the order of the Go constants. */
+enum reason {
+	LEASE,		/* user space hasn't been heard of */
+	GENERATION,	/* its backend's entries don't count any more */
+	FORM,		/* options, lengths that disagree, a keepalive */
+	CONTROL,	/* no ESP, but IKE behind its marker */
+	SPI,		/* ESP that user space hasn't seen */
+	TTL,
+	TOO_BIG,	/* for the way it would go */
+	FORWARDING,	/* the kernel won't say where */
+	NO_ROUTE,
+	NO_NEIGHBOUR,
+	DEVICE,		/* that way leads to a device it can't be sent by */
+	ICMP,		/* an error that has been copied to where it belongs */
+	FRAGMENT,	/* of any UDP datagram */
+	REASONS,
+};
+
+/* What is to become of a flow's packets in one direction. */
+struct rewrite {
+	__u32 slot;	  /* of its usage */
+	__u32 backend;	  /* of generations */
+	__u32 generation; /* for which this holds */
+	__u32 addresses;  /* what the new addresses add to a checksum */
+	__u32 ports;	  /* and the new ports */
+	__be16 sport, dport;
+	__be32 spi[SPIS];
+};
+
+struct key4 {
+	__be32 src, dst;
+	__be16 sport, dport;
+};
+
+struct flow4 {
+	__be32 src, dst;
+	struct rewrite to;
+};
+
+struct key6 {
+	__be32 src[4], dst[4];
+	__be16 sport, dport;
+};
+
+struct flow6 {
+	__be32 src[4], dst[4];
+	struct rewrite to;
+};
+
+/* What has been carried. It fills a line of the cache, so that the directions of
+ * a flow, which different processors may have, don't share one. */
+struct usage {
+	__u64 packets, bytes;
+	__u64 spare[6];
+};
+
+struct state {
+	__u64 lease; /* until when, by the monotonic clock, entries hold; 0: always */
+};
+
+/* A device that packets can be sent by. */
+struct device {
+	__u32 by;    /* what sends its frames: itself, or what it is a VLAN of */
+	__u16 vlan;  /* 0: none */
+	__u8 tc, xdp; /* whether they may be sent by these */
+	__u8 mac[6]; /* its own */
+	__u8 pad[2];
+};
+
+/* The sizes of these maps are user space's to set. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct key4);
+	__type(value, struct flow4);
+} flows4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct key6);
+	__type(value, struct flow6);
+} flows6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, struct usage);
+} usages SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, BACKENDS);
+	__type(key, __u32);
+	__type(value, __u32);
+} generations SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, DEVICES);
+	__type(key, __u32);
+	__type(value, struct device);
+} devices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct state);
+} states SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2 * REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} reasons SEC(".maps");
+
+/* At both places the same packet is looked at, so each has counters of its own. */
+enum hook { TC = 0, XDP = REASONS };
+
+static __always_inline void count(enum hook hook, __u32 why)
+{
+	why += hook;
+	__u64 *n = bpf_map_lookup_elem(&reasons, &why);
+
+	if (n)
+		*n += 1;
+}
+
+/* --- The core ---------------------------------------------------------- */
+
+/* holds reports whether an entry is still what user space wants. */
+static __always_inline int holds(enum hook hook, const struct rewrite *to)
+{
+	__u32 zero = 0, backend = to->backend;
+	struct state *s = bpf_map_lookup_elem(&states, &zero);
+	__u32 *generation = bpf_map_lookup_elem(&generations, &backend);
+
+	if (!s || (s->lease && bpf_ktime_get_coarse_ns() > s->lease)) {
+		count(hook, LEASE);
+		return 0;
+	}
+	if (!generation || *generation != to->generation) {
+		count(hook, GENERATION);
+		return 0;
+	}
+	return 1;
+}
+
+/* knows reports whether user space has seen ESP with that SPI. */
+static __always_inline int knows(enum hook hook, const struct rewrite *to, __be32 spi)
+{
+	if (spi == 0) {
+		count(hook, CONTROL);
+		return 0;
+	}
+	if (spi == to->spi[0] || spi == to->spi[1] || spi == to->spi[2] || spi == to->spi[3])
+		return 1;
+	count(hook, SPI);
+	return 0;
+}
+
+/* wanted reports whether a packet of an entry is to be carried. l3 is the length
+ * that the IP header says is behind it. */
+static __always_inline int wanted(enum hook hook, const struct rewrite *to, const struct udphdr *udp, __u16 behind, __u8 ttl)
+{
+	__u16 size = bpf_ntohs(udp->len);
+
+	if (!holds(hook, to))
+		return 0;
+	if (size < MIN_UDP || size != behind) {
+		count(hook, FORM);
+		return 0;
+	}
+	if (!knows(hook, to, *(const __be32 *)(udp + 1)))
+		return 0;
+	if (ttl <= 1) {
+		count(hook, TTL);
+		return 0;
+	}
+	return 1;
+}
+
+static __always_inline void used(__u32 slot, __u64 packets, __u64 bytes)
+{
+	struct usage *u = bpf_map_lookup_elem(&usages, &slot);
+
+	if (u) {
+		__sync_fetch_and_add(&u->packets, packets);
+		__sync_fetch_and_add(&u->bytes, bytes);
+	}
+}
+
+/* outcome counts why there is no way; 0 if there is one. */
+static __always_inline int outcome(enum hook hook, long rc)
+{
+	switch (rc) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		return 0;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		count(hook, TOO_BIG);
+		return 1;
+	case BPF_FIB_LKUP_RET_FWD_DISABLED:
+		count(hook, FORWARDING);
+		return 1;
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		count(hook, NO_NEIGHBOUR);
+		return 1;
+	}
+	count(hook, NO_ROUTE);
+	return 1;
+}
+
+/* The way of a packet is that of one which this machine itself sends, since that is
+ * how user space would send it: so the lookup begins at the loopback device. */
+static __always_inline int route4(enum hook hook, void *ctx, const struct iphdr *ip, const struct flow4 *f, __u16 size, struct bpf_fib_lookup *way)
+{
+	__builtin_memset(way, 0, sizeof(*way));
+	way->family = AF_INET;
+	way->l4_protocol = IPPROTO_UDP;
+	way->sport = f->to.sport;
+	way->dport = f->to.dport;
+	way->tot_len = size;
+	way->ifindex = LOOPBACK;
+	way->tos = ip->tos & 0xfc;
+	way->ipv4_src = f->src;
+	way->ipv4_dst = f->dst;
+	return outcome(hook, bpf_fib_lookup(ctx, way, sizeof(*way), 0));
+}
+
+static __always_inline int route6(enum hook hook, void *ctx, const struct ipv6hdr *ip, const struct flow6 *f, __u16 size, struct bpf_fib_lookup *way)
+{
+	__builtin_memset(way, 0, sizeof(*way));
+	way->family = AF_INET6;
+	way->l4_protocol = IPPROTO_UDP;
+	way->sport = f->to.sport;
+	way->dport = f->to.dport;
+	way->tot_len = size;
+	way->ifindex = LOOPBACK;
+	way->flowinfo = *(const __be32 *)ip & bpf_htonl(0x0fffffff);
+	__builtin_memcpy(way->ipv6_src, f->src, sizeof(f->src));
+	__builtin_memcpy(way->ipv6_dst, f->dst, sizeof(f->dst));
+	return outcome(hook, bpf_fib_lookup(ctx, way, sizeof(*way), 0));
+}
+
+static __always_inline struct device *device_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&devices, &number);
+}
+
+/* same compares addresses: the compiler's own comparison would be a function call. */
+static __always_inline int same(const void *a, const void *b, __u32 words)
+{
+	const __u16 *x = a, *y = b;
+
+	for (__u32 i = 0; i < words; i++)
+		if (x[i] != y[i])
+			return 0;
+	return 1;
+}
+
+static __always_inline __u16 folded(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* find4 returns the flow of a packet. That it is one of the flow's fragments isn't
+ * known unless it is the first, so it matters not whose: none is carried. */
+static __always_inline struct flow4 *find4(enum hook hook, const struct iphdr *ip, const struct udphdr *udp)
+{
+	struct key4 key = {};
+
+	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
+		return 0;
+	if (ip->frag_off & bpf_htons(0xbfff)) { /* all but "don't fragment" */
+		count(hook, FRAGMENT);
+		return 0;
+	}
+	if (ip->ihl != 5)
+		return 0;
+	key.src = ip->saddr;
+	key.dst = ip->daddr;
+	key.sport = udp->source;
+	key.dport = udp->dest;
+	return bpf_map_lookup_elem(&flows4, &key);
+}
+
+static __always_inline struct flow6 *find6(enum hook hook, const struct ipv6hdr *ip, const struct udphdr *udp)
+{
+	struct key6 key = {};
+
+	if (ip->version != 6)
+		return 0;
+	if (ip->nexthdr != IPPROTO_UDP) {
+		if (ip->nexthdr == IPPROTO_FRAGMENT)
+			count(hook, FRAGMENT);
+		return 0;
+	}
+	__builtin_memcpy(key.src, &ip->saddr, sizeof(key.src));
+	__builtin_memcpy(key.dst, &ip->daddr, sizeof(key.dst));
+	key.sport = udp->source;
+	key.dport = udp->dest;
+	return bpf_map_lookup_elem(&flows6, &key);
+}
+
+static __always_inline void rewrite4(struct iphdr *ip, struct udphdr *udp, const struct flow4 *f)
+{
+	/* The time to live is the high octet of its word. */
+	__u32 sum = (__u16)~ip->check + f->to.addresses + bpf_htons(0xfeff);
+
+	ip->check = ~folded(sum);
+	ip->ttl--;
+	ip->saddr = f->src;
+	ip->daddr = f->dst;
+	udp->source = f->to.sport;
+	udp->dest = f->to.dport;
+}
+
+static __always_inline void rewrite6(struct ipv6hdr *ip, struct udphdr *udp, const struct flow6 *f)
+{
+	ip->hop_limit--;
+	__builtin_memcpy(&ip->saddr, f->src, sizeof(f->src));
+	__builtin_memcpy(&ip->daddr, f->dst, sizeof(f->dst));
+	udp->source = f->to.sport;
+	udp->dest = f->to.dport;
+}
+
+/* --- TC ---------------------------------------------------------------- */
+
+/* reaches has n bytes of a packet in its linear part, if it has as many. */
+static __always_inline int reaches(struct __sk_buff *skb, __u32 n)
+{
+	if ((void *)(long)skb->data + n <= (void *)(long)skb->data_end)
+		return 1;
+	if (skb->len < n)
+		return 0;
+	return bpf_skb_pull_data(skb, n) == 0 && (void *)(long)skb->data + n <= (void *)(long)skb->data_end;
+}
+
+/* checksum adds to the UDP checksum what the rewriting takes. What a device still
+ * has to finish is only about addresses. 0 means that there is none. */
+static __always_inline void checksum(struct __sk_buff *skb, __u32 at, const struct rewrite *to)
+{
+	bpf_l4_csum_replace(skb, at, 0, to->addresses, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+	if (to->ports)
+		bpf_l4_csum_replace(skb, at, 0, to->ports, BPF_F_MARK_MANGLED_0);
+}
+
+static __always_inline void address(struct ethhdr *eth, const struct bpf_fib_lookup *way)
+{
+	__builtin_memcpy(eth->h_dest, way->dmac, ETH_ALEN);
+	__builtin_memcpy(eth->h_source, way->smac, ETH_ALEN);
+}
+
+/* size_of returns how large the packets of skb are on the way: it may be a train of
+ * several, of which each has headers of that length. */
+static __always_inline __u16 size_of(struct __sk_buff *skb, __u16 size, __u16 headers)
+{
+	if (skb->gso_size)
+		return skb->gso_size + headers;
+	return size;
+}
+
+static __always_inline int send(struct __sk_buff *skb, const struct rewrite *to, __u32 bytes, const struct bpf_fib_lookup *way)
+{
+	used(to->slot, skb->gso_segs > 1 ? skb->gso_segs : 1, bytes);
+	return bpf_redirect(way->ifindex, 0);
+}
+
+#define L4_4 (ETH_HLEN + sizeof(struct iphdr))
+#define L4_6 (ETH_HLEN + sizeof(struct ipv6hdr))
+
+static __always_inline int tc4(struct __sk_buff *skb)
+{
+	struct bpf_fib_lookup way;
+	struct udphdr *udp;
+	struct device *dev;
+	struct ethhdr *eth;
+	struct iphdr *ip;
+	struct flow4 *f;
+	__u32 bytes;
+
+	eth = (void *)(long)skb->data;
+	ip = (void *)(eth + 1);
+	udp = (void *)(ip + 1);
+	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
+		return NEXT;
+	f = find4(TC, ip, udp);
+	if (!f || !wanted(TC, &f->to, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+		return NEXT;
+	if (route4(TC, skb, ip, f, size_of(skb, bpf_ntohs(ip->tot_len), sizeof(*ip) + sizeof(*udp)), &way))
+		return NEXT;
+	dev = device_of(way.ifindex);
+	if (!dev || !dev->tc) {
+		count(TC, DEVICE);
+		return NEXT;
+	}
+	bytes = bpf_ntohs(udp->len) - sizeof(*udp);
+	if (udp->check) {
+		checksum(skb, L4_4 + __builtin_offsetof(struct udphdr, check), &f->to);
+		eth = (void *)(long)skb->data;
+		ip = (void *)(eth + 1);
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > (void *)(long)skb->data_end)
+			return TC_ACT_SHOT; /* it can't have become shorter */
+	}
+	rewrite4(ip, udp, f);
+	address(eth, &way);
+	return send(skb, &f->to, bytes, &way);
+}
+
+static __always_inline int tc6(struct __sk_buff *skb)
+{
+	struct bpf_fib_lookup way;
+	struct udphdr *udp;
+	struct device *dev;
+	struct ipv6hdr *ip;
+	struct ethhdr *eth;
+	struct flow6 *f;
+	__u32 bytes;
+
+	eth = (void *)(long)skb->data;
+	ip = (void *)(eth + 1);
+	udp = (void *)(ip + 1);
+	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
+		return NEXT;
+	f = find6(TC, ip, udp);
+	if (!f || !wanted(TC, &f->to, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
+		return NEXT;
+	if (route6(TC, skb, ip, f, size_of(skb, bpf_ntohs(ip->payload_len) + sizeof(*ip), sizeof(*ip) + sizeof(*udp)), &way))
+		return NEXT;
+	dev = device_of(way.ifindex);
+	if (!dev || !dev->tc) {
+		count(TC, DEVICE);
+		return NEXT;
+	}
+	bytes = bpf_ntohs(udp->len) - sizeof(*udp);
+	if (udp->check) {
+		checksum(skb, L4_6 + __builtin_offsetof(struct udphdr, check), &f->to);
+		eth = (void *)(long)skb->data;
+		ip = (void *)(eth + 1);
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > (void *)(long)skb->data_end)
+			return TC_ACT_SHOT;
+	}
+	rewrite6(ip, udp, f);
+	address(eth, &way);
+	return send(skb, &f->to, bytes, &way);
+}
+
+/* --- ICMP errors ------------------------------------------------------- */
+
+/* An ICMP error is about a packet that has been rewritten here, and quotes its
+ * beginning as it was afterwards:
+ *
+ *	from a router, or the packet's receiver, to the packet's (rewritten) sender
+ *	  quoting (rewritten) sender ──▶ receiver
+ *
+ * The entry for the opposite direction, receiver ──▶ sender, says who these two are
+ * on the other side. A copy with these names goes there. The error itself goes on to
+ * the stack, which keeps what it says of the path's MTU, and tells the socket of the
+ * flow. */
+
+struct error4 {
+	struct iphdr ip;
+	struct icmp icmp;
+	struct iphdr about;
+	struct udphdr udp;
+};
+
+struct error6 {
+	struct ipv6hdr ip;
+	struct icmp icmp;
+	struct ipv6hdr about;
+	struct udphdr udp;
+};
+
+/* replaced returns checksum check with a sum in it changed. */
+static __always_inline __u16 replaced(__u16 check, void *was, void *now, __u32 n)
+{
+	return ~folded(bpf_csum_diff(was, n, now, n, (__u16)~check));
+}
+
+static __always_inline int copy(struct __sk_buff *skb, void *now, void *was, __u32 n, __u32 ifindex, struct bpf_fib_lookup *way)
+{
+	struct ethhdr old, eth;
+
+	if (bpf_skb_load_bytes(skb, 0, &old, sizeof(old)))
+		return NEXT;
+	eth = old;
+	address(&eth, way);
+	if (bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0) == 0 &&
+	    bpf_skb_store_bytes(skb, ETH_HLEN, now, n, 0) == 0 && bpf_clone_redirect(skb, ifindex, 0) == 0)
+		count(TC, ICMP);
+	bpf_skb_store_bytes(skb, ETH_HLEN, was, n, 0);
+	bpf_skb_store_bytes(skb, 0, &old, sizeof(old), 0);
+	return NEXT;
+}
+
+static __always_inline int icmp4(struct __sk_buff *skb)
+{
+	struct bpf_fib_lookup way;
+	struct error4 was, now;
+	struct key4 key = {};
+	struct flow4 to = {};
+	struct device *dev;
+	struct flow4 *f;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &was, sizeof(was)))
+		return NEXT;
+	if (was.ip.version != 4 || was.ip.ihl != 5 || was.ip.protocol != IPPROTO_ICMP || was.ip.frag_off & bpf_htons(0xbfff) || was.ip.ttl <= 1)
+		return NEXT;
+	if (was.icmp.type != ICMP_DEST_UNREACH && was.icmp.type != ICMP_TIME_EXCEEDED && was.icmp.type != ICMP_PARAMETERPROB)
+		return NEXT;
+	if (was.about.ihl != 5 || was.about.protocol != IPPROTO_UDP || was.about.frag_off & bpf_htons(0x1fff) || was.ip.daddr != was.about.saddr)
+		return NEXT;
+	key.src = was.about.daddr;
+	key.dst = was.about.saddr;
+	key.sport = was.udp.dest;
+	key.dport = was.udp.source;
+	f = bpf_map_lookup_elem(&flows4, &key);
+	if (!f || !holds(TC, &f->to))
+		return NEXT;
+	now = was;
+	now.about.saddr = f->dst;
+	now.about.daddr = f->src;
+	now.about.check = replaced(was.about.check, &was.about.saddr, &now.about.saddr, 8);
+	now.udp.source = f->to.dport;
+	now.udp.dest = f->to.sport;
+	if (was.udp.check) {
+		now.udp.check = replaced(now.udp.check, &was.about.saddr, &now.about.saddr, 8);
+		now.udp.check = replaced(now.udp.check, &was.udp, &now.udp, 4);
+	}
+	now.icmp.check = replaced(was.icmp.check, &was.about, &now.about, sizeof(was.about) + sizeof(was.udp));
+	now.ip.daddr = f->dst;
+	if (was.ip.saddr == was.about.daddr)
+		now.ip.saddr = f->src;
+	now.ip.ttl--;
+	now.ip.check = replaced(was.ip.check, &was.ip.ttl, &now.ip.ttl, 2); /* with the protocol */
+	now.ip.check = replaced(now.ip.check, &was.ip.saddr, &now.ip.saddr, 8);
+	to.src = now.ip.saddr;
+	to.dst = now.ip.daddr;
+	if (route4(TC, skb, &now.ip, &to, bpf_ntohs(was.ip.tot_len), &way))
+		return NEXT;
+	dev = device_of(way.ifindex);
+	if (!dev || !dev->tc)
+		return NEXT;
+	return copy(skb, &now, &was, sizeof(was), way.ifindex, &way);
+}
+
+static __always_inline int icmp6(struct __sk_buff *skb)
+{
+	struct bpf_fib_lookup way;
+	struct error6 was, now;
+	struct key6 key = {};
+	struct flow6 to = {};
+	struct device *dev;
+	struct flow6 *f;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &was, sizeof(was)))
+		return NEXT;
+	if (was.ip.version != 6 || was.ip.nexthdr != IPPROTO_ICMPV6 || was.ip.hop_limit <= 1 || was.icmp.type < ICMPV6_DEST_UNREACH ||
+	    was.icmp.type > ICMPV6_PARAMPROB || was.about.nexthdr != IPPROTO_UDP)
+		return NEXT;
+	__builtin_memcpy(key.src, &was.about.daddr, sizeof(key.src));
+	__builtin_memcpy(key.dst, &was.about.saddr, sizeof(key.dst));
+	if (!same(&was.ip.daddr, key.dst, 8))
+		return NEXT;
+	key.sport = was.udp.dest;
+	key.dport = was.udp.source;
+	f = bpf_map_lookup_elem(&flows6, &key);
+	if (!f || !holds(TC, &f->to))
+		return NEXT;
+	now = was;
+	__builtin_memcpy(&now.about.saddr, f->dst, sizeof(f->dst));
+	__builtin_memcpy(&now.about.daddr, f->src, sizeof(f->src));
+	now.udp.source = f->to.dport;
+	now.udp.dest = f->to.sport;
+	if (was.udp.check) {
+		now.udp.check = replaced(now.udp.check, &was.about.saddr, &now.about.saddr, 32);
+		now.udp.check = replaced(now.udp.check, &was.udp, &now.udp, 4);
+	}
+	__builtin_memcpy(&now.ip.daddr, f->dst, sizeof(f->dst));
+	if (same(&was.ip.saddr, key.src, 8))
+		__builtin_memcpy(&now.ip.saddr, f->src, sizeof(f->src));
+	now.ip.hop_limit--;
+	/* It is over the addresses too. */
+	now.icmp.check = replaced(was.icmp.check, &was.ip.saddr, &now.ip.saddr, 32);
+	now.icmp.check = replaced(now.icmp.check, &was.about, &now.about, sizeof(was.about) + sizeof(was.udp));
+	__builtin_memcpy(to.src, &now.ip.saddr, sizeof(to.src));
+	__builtin_memcpy(to.dst, &now.ip.daddr, sizeof(to.dst));
+	if (route6(TC, skb, &now.ip, &to, bpf_ntohs(was.ip.payload_len) + sizeof(was.ip), &way))
+		return NEXT;
+	dev = device_of(way.ifindex);
+	if (!dev || !dev->tc)
+		return NEXT;
+	return copy(skb, &now, &was, sizeof(was), way.ifindex, &way);
+}
+
+static __always_inline int next_header(struct __sk_buff *skb, __u32 at)
+{
+	__u8 *p = (void *)(long)skb->data + at;
+
+	if ((void *)(p + 1) > (void *)(long)skb->data_end)
+		return -1;
+	return *p;
+}
+
+SEC("tc")
+int aovlb_tc(struct __sk_buff *skb)
+{
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return NEXT;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (!reaches(skb, L4_4 + sizeof(struct udphdr) + 4))
+			return NEXT;
+		if (next_header(skb, ETH_HLEN + __builtin_offsetof(struct iphdr, protocol)) == IPPROTO_ICMP)
+			return icmp4(skb);
+		return tc4(skb);
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (!reaches(skb, L4_6 + sizeof(struct udphdr) + 4))
+			return NEXT;
+		if (next_header(skb, ETH_HLEN + __builtin_offsetof(struct ipv6hdr, nexthdr)) == IPPROTO_ICMPV6)
+			return icmp6(skb);
+		return tc6(skb);
+	}
+	return NEXT;
+}
+
+/* --- XDP --------------------------------------------------------------- */
+
+struct vlanhdr {
+	__be16 tci, proto;
+};
+
+/* taken returns checksum check as it is after the rewriting; 0 means there is none. */
+static __always_inline __u16 taken(__u16 check, const struct rewrite *to)
+{
+	if (!check)
+		return 0;
+	check = ~folded((__u16)~check + to->addresses + to->ports);
+	return check ? check : 0xffff;
+}
+
+/* frame gives a frame its Ethernet header, with a VLAN tag or without, and sends it.
+ * It has come with a tag, or without. */
+static __always_inline int frame(struct xdp_md *ctx, const struct device *dev, const struct bpf_fib_lookup *way, int tagged, __be16 proto)
+{
+	struct vlanhdr *tag;
+	struct ethhdr *eth;
+	__u32 by = dev->by;
+	__u16 vlan = dev->vlan;
+	__be16 tci = 0;
+
+	if (tagged && vlan) {
+		tag = (void *)(long)ctx->data + ETH_HLEN;
+		if ((void *)(tag + 1) > (void *)(long)ctx->data_end)
+			return XDP_DROP;
+		tci = tag->tci & bpf_htons(0xf000); /* its priority stays */
+	}
+	if (tagged && !vlan && bpf_xdp_adjust_head(ctx, sizeof(*tag)))
+		return XDP_DROP;
+	if (!tagged && vlan && bpf_xdp_adjust_head(ctx, -(int)sizeof(*tag)))
+		return XDP_DROP;
+	eth = (void *)(long)ctx->data;
+	tag = (void *)(eth + 1);
+	if ((void *)(tag + 1) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+	address(eth, way);
+	eth->h_proto = proto;
+	if (vlan) {
+		eth->h_proto = bpf_htons(ETH_P_8021Q);
+		tag->tci = tci | bpf_htons(vlan);
+		tag->proto = proto;
+	}
+	return bpf_redirect(by, 0);
+}
+
+static __always_inline int xdp4(struct xdp_md *ctx, void *l3, int tagged)
+{
+	struct bpf_fib_lookup way;
+	struct iphdr *ip = l3;
+	struct udphdr *udp = (void *)(ip + 1);
+	struct device *dev;
+	struct flow4 *f;
+
+	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
+		return XDP_PASS;
+	f = find4(XDP, ip, udp);
+	if (!f || !wanted(XDP, &f->to, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+		return XDP_PASS;
+	if (route4(XDP, ctx, ip, f, bpf_ntohs(ip->tot_len), &way))
+		return XDP_PASS;
+	dev = device_of(way.ifindex);
+	if (!dev || !dev->xdp)
+		return XDP_PASS; /* TC may do it */
+	udp->check = taken(udp->check, &f->to);
+	rewrite4(ip, udp, f);
+	used(f->to.slot, 1, bpf_ntohs(udp->len) - sizeof(*udp));
+	return frame(ctx, dev, &way, tagged, bpf_htons(ETH_P_IP));
+}
+
+static __always_inline int xdp6(struct xdp_md *ctx, void *l3, int tagged)
+{
+	struct bpf_fib_lookup way;
+	struct ipv6hdr *ip = l3;
+	struct udphdr *udp = (void *)(ip + 1);
+	struct device *dev;
+	struct flow6 *f;
+
+	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
+		return XDP_PASS;
+	f = find6(XDP, ip, udp);
+	if (!f || !wanted(XDP, &f->to, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
+		return XDP_PASS;
+	if (route6(XDP, ctx, ip, f, bpf_ntohs(ip->payload_len) + sizeof(*ip), &way))
+		return XDP_PASS;
+	dev = device_of(way.ifindex);
+	if (!dev || !dev->xdp)
+		return XDP_PASS;
+	udp->check = taken(udp->check, &f->to);
+	rewrite6(ip, udp, f);
+	used(f->to.slot, 1, bpf_ntohs(udp->len) - sizeof(*udp));
+	return frame(ctx, dev, &way, tagged, bpf_htons(ETH_P_IPV6));
+}
+
+/* to_us reports whether a frame is for the device it came to. */
+static __always_inline int to_us(const struct ethhdr *eth, __u32 number)
+{
+	struct device *dev = device_of(number);
+
+	return dev && same(eth->h_dest, dev->mac, 3);
+}
+
+SEC("xdp")
+int aovlb_xdp(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	void *l3 = eth + 1;
+	struct vlanhdr *tag = l3;
+	int tagged = 0;
+	__be16 proto;
+
+	if ((void *)(tag + 1) > (void *)(long)ctx->data_end)
+		return XDP_PASS;
+	if (!to_us(eth, ctx->ingress_ifindex))
+		return XDP_PASS;
+	proto = eth->h_proto;
+	if (proto == bpf_htons(ETH_P_8021Q)) {
+		proto = tag->proto;
+		tagged = 1;
+		l3 = tag + 1;
+	}
+	if (proto == bpf_htons(ETH_P_IP))
+		return xdp4(ctx, l3, tagged);
+	if (proto == bpf_htons(ETH_P_IPV6))
+		return xdp6(ctx, l3, tagged);
+	return XDP_PASS;
+}
+
+/* Helpers that look up routes are there for programs with a licence like this. */
+char licence[] SEC("license") = "Dual BSD/GPL";
