@@ -111,6 +111,11 @@ func speedServer(t *testing.T, signed bool) *geodns.Server {
 	}
 	n := &geodns.Name{Name: "vpn.example.com"}
 	s := new(geodns.Server)
+	where, err := geo.NewCountryMap(db, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.CountBy(where)
 	if err := s.Set([]*geodns.Zone{z}, []*geodns.Name{n}); err != nil {
 		t.Fatal(err)
 	}
