@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/internal/peers"
+	"github.com/aovlb/aovlb/plugins"
 )
 
 // The tests of e2e_*_linux_test.go run this program, as its users do, between
@@ -104,8 +105,9 @@ type options struct {
 	affinity    string // spi or source; empty means spi
 	bits        int    // of RSA keys; 0 means 2048
 	gateway     peers.Gateway
-	proxy       bool // RADIUS is proxied, with other secrets on the servers' side
-	fragment    int  // of the RADIUS servers' EAP; 0 means 1000
+	proxy       bool                 // RADIUS is proxied, with other secrets on the servers' side
+	fragment    int                  // of the RADIUS servers' EAP; 0 means 1000
+	fastpath    plugins.FastPathHook // the kernel carries what it can; empty: it doesn't
 }
 
 // newWorld makes gateways, and starts the balancer in front of them.
@@ -135,6 +137,7 @@ func newWorldOf(t *testing.T, o options, n int) *world {
 		w.gateways = append(w.gateways, w.server(fmt.Sprintf("ras%d", i+1)).Gateway(g))
 	}
 	w.start(n)
+	w.watchFastPath()
 	return w
 }
 
@@ -219,6 +222,9 @@ func (w *world) yaml(servers []*peers.Host) string {
           - {name: ike, protocol: ikev2, address: "%s"}
           - {name: nat-t, protocol: ikev2, address: "%s"}
 `, affinity, w.clientAddress(), netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
+	if w.options.fastpath != "" {
+		fmt.Fprintf(&b, "    fastpath: require\n    fastpath_options: {hook: %s%s}\n", w.options.fastpath, w.pin())
+	}
 	return b.String()
 }
 

@@ -2395,7 +2395,9 @@ type GroupStats struct {
 	Refused  map[string]uint64      `protobuf:"bytes,8,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	Lost     map[string]uint64      `protobuf:"bytes,9,rep,name=lost,proto3" json:"lost,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// JSON, as the Go type plugins.IKEv2Stats has it.
-	Ikev2         []byte `protobuf:"bytes,10,opt,name=ikev2,proto3" json:"ikev2,omitempty"`
+	Ikev2 []byte `protobuf:"bytes,10,opt,name=ikev2,proto3" json:"ikev2,omitempty"`
+	// JSON, as the Go type plugins.RADIUSStoreStats has it.
+	Accounting    []byte `protobuf:"bytes,11,opt,name=accounting,proto3" json:"accounting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2496,6 +2498,13 @@ func (x *GroupStats) GetLost() map[string]uint64 {
 func (x *GroupStats) GetIkev2() []byte {
 	if x != nil {
 		return x.Ikev2
+	}
+	return nil
+}
+
+func (x *GroupStats) GetAccounting() []byte {
+	if x != nil {
+		return x.Accounting
 	}
 	return nil
 }
@@ -3091,7 +3100,7 @@ const file_plugins_proto_v1_driver_proto_rawDesc = "" +
 	"\n" +
 	"last_error\x18\n" +
 	" \x01(\tR\tlastError\x12-\n" +
-	"\x13failed_at_unix_nano\x18\v \x01(\x03R\x10failedAtUnixNano\"\xe2\x04\n" +
+	"\x13failed_at_unix_nano\x18\v \x01(\x03R\x10failedAtUnixNano\"\x82\x05\n" +
 	"\n" +
 	"GroupStats\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3104,7 +3113,10 @@ const file_plugins_proto_v1_driver_proto_rawDesc = "" +
 	"\arefused\x18\b \x03(\v2).aovlb.plugins.v1.GroupStats.RefusedEntryR\arefused\x12:\n" +
 	"\x04lost\x18\t \x03(\v2&.aovlb.plugins.v1.GroupStats.LostEntryR\x04lost\x12\x14\n" +
 	"\x05ikev2\x18\n" +
-	" \x01(\fR\x05ikev2\x1a9\n" +
+	" \x01(\fR\x05ikev2\x12\x1e\n" +
+	"\n" +
+	"accounting\x18\v \x01(\fR\n" +
+	"accounting\x1a9\n" +
 	"\vRoutesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +

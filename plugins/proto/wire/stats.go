@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -25,13 +26,14 @@ func statsTo(s *plugins.Stats) (*pb.StatsResponse, error) {
 	for i := range s.Groups {
 		g := &s.Groups[i]
 		more, err := document(g.IKEv2)
-		if err != nil {
+		accounting, accErr := document(g.Accounting)
+		if err = errors.Join(err, accErr); err != nil {
 			return nil, err
 		}
 		m.Groups = append(m.Groups, &pb.GroupStats{
 			Name: g.Name, Pool: g.Pool, Clients: optional[int, int64](g.Clients), HalfOpen: optional[int, int64](g.HalfOpen),
 			Names: optional[int, int64](g.Names), Bytes: optional[int, int64](g.Bytes),
-			Routes: g.Routes, Refused: g.Refused, Lost: g.Lost, Ikev2: more,
+			Routes: g.Routes, Refused: g.Refused, Lost: g.Lost, Ikev2: more, Accounting: accounting,
 		})
 	}
 	for i := range s.Listeners {
@@ -85,7 +87,7 @@ func statsFrom(m *pb.StatsResponse) (*plugins.Stats, error) {
 			Names: optional[int64, int](g.Names), Bytes: optional[int64, int](g.Bytes),
 			Routes: g.GetRoutes(), Refused: g.GetRefused(), Lost: g.GetLost(),
 		}
-		if err := undocument(g.GetIkev2(), &out.IKEv2); err != nil {
+		if err := errors.Join(undocument(g.GetIkev2(), &out.IKEv2), undocument(g.GetAccounting(), &out.Accounting)); err != nil {
 			return nil, fmt.Errorf("statistics of group %q: %w", out.Name, err)
 		}
 		s.Groups = append(s.Groups, out)
