@@ -67,12 +67,6 @@ func (a *Affinity) UnmarshalText(b []byte) error {
 type Classifier struct {
 	// Affinity is what names a client.
 	Affinity Affinity
-	// RememberCookies makes a client known, as half-open, when its gateway has
-	// asked it for a cookie. It is needed with every lb.Picker that doesn't
-	// decide by the key alone, such as one that takes turns: the retry has to
-	// reach the gateway that made the cookie. In return a flood of first
-	// messages makes entries even while gateways defend themselves by cookies.
-	RememberCookies bool
 }
 
 // Classify judges a datagram from a client.
@@ -177,9 +171,6 @@ func (c Classifier) Answer(b []byte, f lb.Flow) (v lb.Verdict) {
 			break
 		}
 		v.Stage, v.Control = stage(msg), true
-		if c.RememberCookies && asksCookie(msg) {
-			v.Stage = lb.StageHalfOpen
-		}
 		switch {
 		case v.Stage == lb.StageNone:
 		case c.Affinity == AffinitySource:
@@ -246,20 +237,6 @@ func firstInside(msg []byte) PayloadType {
 		return PayloadNone
 	}
 	return PayloadType(msg[HeaderLen])
-}
-
-// asksCookie reports whether msg says nothing but that the client is to come
-// again with a cookie. By RFC 7296 §2.6 that is its only payload.
-func asksCookie(msg []byte) bool {
-	if !begins(msg) || !isResponse(msg) || initiatorSPI(msg) == 0 || PayloadType(msg[16]) != PayloadNotify {
-		return false
-	}
-	w := Walker{rest: msg[HeaderLen:], next: PayloadNotify, at: HeaderLen}
-	if !w.Next() {
-		return false
-	}
-	n := w.Payload.Body
-	return len(n) >= 4 && NotifyType(binary.BigEndian.Uint16(n[2:])) == NotifyCookie
 }
 
 func hasNonce(msg []byte) bool {

@@ -48,8 +48,9 @@
 // # Known limits
 //
 // A retry with a cookie reaches the gateway that made the cookie because it has
-// the same SPIi, which lb.Maglev picks by. With a Picker that doesn't, set
-// [Classifier.RememberCookies].
+// the same SPIi, which lb.Maglev picks by. With a Picker that doesn't, the engine has
+// to see to it: lb/udp keeps a flow with its gateway while that has only told the
+// client to come again.
 //
 // A refusal in IKE_AUTH is encrypted. It is known by its length and by what kind of
 // payload comes first in it, so a client that is refused at once, as for its

@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -101,10 +102,8 @@ func (c *Capabilities) Lookup(field, value string) (Support, bool) {
 				continue
 			}
 			named = true
-			for _, v := range s.Values {
-				if v == value {
-					return *s, true
-				}
+			if slices.Contains(s.Values, value) {
+				return *s, true
 			}
 			if len(s.Values) == 0 && whole == nil {
 				whole = s

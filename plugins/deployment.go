@@ -142,6 +142,11 @@ const (
 	CheckRadSec CheckType = "radsec"
 	// CheckTCP opens a TCP connection. It proves little.
 	CheckTCP CheckType = "tcp"
+	// CheckHTTPS has a GET request for Path answered.
+	CheckHTTPS CheckType = "https"
+	// CheckICMP has an echo request answered. It proves that there is a
+	// machine, no more.
+	CheckICMP CheckType = "icmp"
 )
 
 // A Check says how the backends of a pool are asked whether they serve.
@@ -151,7 +156,7 @@ type Check struct {
 	// Type says how to ask.
 	Type CheckType `json:"type"`
 	// Port is where to ask; 0 means the Type's usual port: 500, 443, 1812, 2083.
-	// CheckTCP has none and needs one.
+	// CheckTCP has none and needs one; CheckICMP has none at all.
 	Port int `json:"port,omitempty"`
 	// Interval is the time between probes; 0 means 5 s, the least is 1 s.
 	Interval Duration `json:"interval,omitempty"`
@@ -168,16 +173,20 @@ type Check struct {
 	// proposals that Windows clients make.
 	Strict bool `json:"strict,omitempty"`
 
-	// Host is the name CheckSSTP asks for, in TLS and in HTTP; empty means
-	// the backend's address.
+	// Host is the name CheckSSTP and CheckHTTPS ask for, in TLS and in HTTP;
+	// empty means the backend's address.
 	Host string `json:"host,omitempty"`
-	// Expect is the one HTTP status that CheckSSTP takes as proof; 0 means
-	// 401.
+	// Path is what CheckHTTPS asks for; empty means /.
+	Path string `json:"path,omitempty"`
+	// Expect is the one HTTP status that CheckSSTP and CheckHTTPS take as
+	// proof; 0 means 401 for CheckSSTP, and any of 200 to 399 for CheckHTTPS.
 	Expect int `json:"expect,omitempty"`
-	// PlainHTTP has CheckSSTP ask without TLS, for gateways whose TLS is ended
-	// before them.
+	// PlainHTTP has CheckSSTP and CheckHTTPS ask without TLS, for gateways
+	// whose TLS is ended before them.
 	PlainHTTP bool `json:"plain_http,omitempty"`
-	// VerifyTLS has CheckSSTP refuse a certificate that isn't valid for Host.
+	// Ask is what CheckSSTP asks; empty means AskHead.
+	Ask SSTPQuestion `json:"ask,omitempty"`
+	// VerifyTLS has these refuse a certificate that isn't valid for Host.
 	VerifyTLS bool `json:"verify_tls,omitempty"`
 
 	// User is whom CheckRADIUS asks about; empty means "aovlb-probe". It needs
@@ -206,6 +215,19 @@ type Check struct {
 	// RadSec says by what certificates CheckRadSec asks; it needs it.
 	RadSec *RadSec `json:"radsec,omitempty"`
 }
+
+// A SSTPQuestion is what a check of SSTP asks.
+type SSTPQuestion string
+
+const (
+	// AskHead sends a HEAD, which costs a gateway nothing.
+	AskHead SSTPQuestion = "head"
+	// AskCall begins a call and aborts it, which proves more, takes a port for a
+	// moment, and is logged by the gateway.
+	AskCall SSTPQuestion = "call"
+	// AskIPHTTPS asks for the resource of DirectAccess.
+	AskIPHTTPS SSTPQuestion = "ip-https"
+)
 
 // Secret refers to the RADIUS secret.
 func (c *Check) Secret() Secret { return Secret{File: c.SecretFile, Env: c.SecretEnv} }

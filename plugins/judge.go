@@ -250,8 +250,8 @@ func Fields() []string {
 			out = append(out, field)
 			return
 		}
-		for i := range t.NumField() {
-			f := t.Field(i)
+		for f := range t.Fields() {
+			f := f
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" && f.Anonymous {
 				walk(field, f.Type)

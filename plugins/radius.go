@@ -16,6 +16,10 @@ type RADIUS struct {
 	// User says by what a server is picked for a user; empty means
 	// RADIUSByStationAndName.
 	User RADIUSUser `json:"user,omitempty"`
+	// Class has accounting follow the Class that a server gave with its accept,
+	// besides session and user. It is for servers that give each session one of
+	// its own, as NPS does if its policies give none.
+	Class bool `json:"class,omitempty"`
 	// SecretFile or SecretEnv refer to the secret shared with the servers;
 	// RADIUSProxy needs one of them.
 	SecretFile string `json:"secret_file,omitempty"`
@@ -243,7 +247,7 @@ func (r *RADIUS) allOwnSecrets(pool *Pool) bool {
 
 // forwardOnly names what only a proxy has a use for.
 func (v *validator) forwardOnly(at string, r *RADIUS) {
-	allowed := RADIUS{Mode: r.Mode, User: r.User, RequireMessageAuthenticator: r.RequireMessageAuthenticator}
+	allowed := RADIUS{Mode: r.Mode, User: r.User, Class: r.Class, RequireMessageAuthenticator: r.RequireMessageAuthenticator}
 	got, want := reflect.ValueOf(*r), reflect.ValueOf(allowed)
 	for i := range got.NumField() {
 		if !reflect.DeepEqual(got.Field(i).Interface(), want.Field(i).Interface()) {

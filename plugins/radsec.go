@@ -51,31 +51,7 @@ func (r *RADIUS) ByRadSec(backend string) bool {
 func (v *validator) radsec(at string, g *Group, pool *Pool) {
 	r := g.RADIUS
 	oneOf(v, at+".transport", r.Transport, TransportUDP, TransportRadSec)
-	need := ""
-	for i := range r.Servers {
-		s := &r.Servers[i]
-		path := index(at, ".servers", i)
-		oneOf(v, path+".transport", s.Transport, TransportUDP, TransportRadSec)
-		v.peer(path, s.Names, s.Fingerprints)
-		if !r.ByRadSec(s.Backend) && len(s.Names)+len(s.Fingerprints) > 0 {
-			v.add(path+".names", "only transport: radsec has a use for names and fingerprints")
-		}
-		if r.ByRadSec(s.Backend) && !s.Secret().IsZero() {
-			v.add(path+".secret_file", "RadSec has no secret, certificates stand in its place")
-		}
-	}
-	if pool != nil {
-		for i := range pool.Backends {
-			name := pool.Backends[i].Name
-			if !r.ByRadSec(name) {
-				continue
-			}
-			need = "backend " + name
-			if r.RadSec != nil && !r.knowsServer(name) {
-				v.add(at+".radsec.names", "backend %s is spoken to over TLS, and nothing says by what certificate it is known: names or fingerprints are needed", name)
-			}
-		}
-	}
+	need := v.radsecServers(at, r, pool)
 	for i := range r.Clients {
 		if c := &r.Clients[i]; c.ByRadSec() {
 			need = "client " + c.Name
@@ -97,6 +73,36 @@ func (v *validator) radsec(at string, g *Group, pool *Pool) {
 	case need != "":
 		v.add(at+".radsec", "%s needs the certificate that is shown: cert_file and key_file", need)
 	}
+}
+
+// radsecServers checks how servers are spoken to, and names one that takes TLS.
+func (v *validator) radsecServers(at string, r *RADIUS, pool *Pool) (need string) {
+	for i := range r.Servers {
+		s := &r.Servers[i]
+		path := index(at, ".servers", i)
+		oneOf(v, path+".transport", s.Transport, TransportUDP, TransportRadSec)
+		v.peer(path, s.Names, s.Fingerprints)
+		if !r.ByRadSec(s.Backend) && len(s.Names)+len(s.Fingerprints) > 0 {
+			v.add(path+".names", "only transport: radsec has a use for names and fingerprints")
+		}
+		if r.ByRadSec(s.Backend) && !s.Secret().IsZero() {
+			v.add(path+".secret_file", "RadSec has no secret, certificates stand in its place")
+		}
+	}
+	if pool == nil {
+		return ""
+	}
+	for i := range pool.Backends {
+		name := pool.Backends[i].Name
+		if !r.ByRadSec(name) {
+			continue
+		}
+		need = "backend " + name
+		if r.RadSec != nil && !r.knowsServer(name) {
+			v.add(at+".radsec.names", "backend %s is spoken to over TLS, and nothing says by what certificate it is known: names or fingerprints are needed", name)
+		}
+	}
+	return need
 }
 
 // knowsServer reports whether something says by what certificate a backend is

@@ -14,15 +14,20 @@ const SSTPPath = "/sra_{BA195980-CD49-458b-9E23-C84EE0ADCD75}/"
 func (c Check) Usual() Check {
 	c.Name = cmp.Or(c.Name, string(c.Type))
 	if c.Port == 0 {
-		c.Port = map[CheckType]int{CheckIKEv2: 500, CheckSSTP: 443, CheckRADIUS: 1812}[c.Type]
-		if c.Type == CheckRADIUS && c.Accounting {
+		c.Port = map[CheckType]int{CheckIKEv2: 500, CheckSSTP: 443, CheckRADIUS: 1812, CheckRadSec: 2083, CheckHTTPS: 443}[c.Type]
+		switch {
+		case c.Type == CheckRADIUS && c.Accounting:
 			c.Port = 1813
+		case c.Type == CheckHTTPS && c.PlainHTTP:
+			c.Port = 80
 		}
 	}
 	c.Interval = cmp.Or(c.Interval, Duration(5*time.Second))
 	c.Timeout = cmp.Or(c.Timeout, min(Duration(2*time.Second), c.Interval))
 	c.Rise, c.Fall = cmp.Or(c.Rise, 2), cmp.Or(c.Fall, 3)
-	c.Expect = cmp.Or(c.Expect, 401)
+	if c.Type == CheckSSTP {
+		c.Expect = cmp.Or(c.Expect, 401)
+	}
 	return c
 }
 

@@ -203,10 +203,12 @@ var checkFields = []struct {
 	set   func(*Check) bool
 }{
 	{"strict", []CheckType{CheckIKEv2}, func(c *Check) bool { return c.Strict }},
-	{"host", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Host != "" }},
-	{"expect", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Expect != 0 }},
-	{"plain_http", []CheckType{CheckSSTP}, func(c *Check) bool { return c.PlainHTTP }},
-	{"verify_tls", []CheckType{CheckSSTP}, func(c *Check) bool { return c.VerifyTLS }},
+	{"host", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.Host != "" }},
+	{"expect", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.Expect != 0 }},
+	{"plain_http", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.PlainHTTP }},
+	{"path", []CheckType{CheckHTTPS}, func(c *Check) bool { return c.Path != "" }},
+	{"verify_tls", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.VerifyTLS }},
+	{"ask", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Ask != "" }},
 	{"user", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.User != "" }},
 	{"secret_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretFile != "" }},
 	{"secret_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretEnv != "" }},
@@ -218,7 +220,7 @@ var checkFields = []struct {
 	{"radsec", []CheckType{CheckRadSec}, func(c *Check) bool { return c.RadSec != nil }},
 }
 
-var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckRadSec, CheckTCP}
+var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckRadSec, CheckTCP, CheckHTTPS, CheckICMP}
 
 func (v *validator) check(at string, c *Check) {
 	if c.Type == "" {
@@ -247,6 +249,15 @@ func (v *validator) check(at string, c *Check) {
 		if c.Port == 0 {
 			v.add(at+".port", "a check of type tcp needs it")
 		}
+	case CheckICMP:
+		if c.Port != 0 {
+			v.add(at+".port", "a check of type icmp has none")
+		}
+	case CheckHTTPS:
+		if c.Path != "" && (c.Path[0] != '/' || strings.ContainsFunc(c.Path, func(r rune) bool { return r <= ' ' || r > '~' })) {
+			v.add(at+".path", "%q is no path such as /health", c.Path)
+		}
+		v.checkSSTP(at, c)
 	case CheckSSTP:
 		v.checkSSTP(at, c)
 	case CheckRADIUS:
@@ -261,6 +272,13 @@ func (v *validator) checkSSTP(at string, c *Check) {
 	v.between(at+".expect", c.Expect, 100, 599)
 	if c.PlainHTTP && c.VerifyTLS {
 		v.add(at+".verify_tls", "plain_http has no TLS to verify")
+	}
+	oneOf(v, at+".ask", c.Ask, AskHead, AskCall, AskIPHTTPS)
+	if c.Ask == AskCall && c.Interval.D() < 30*time.Second {
+		v.add(at+".interval", "a call takes a port of the gateway and is logged there: ask each 30s at most, and by another check more often")
+	}
+	if c.Expect != 0 && c.Ask != "" && c.Ask != AskHead {
+		v.add(at+".expect", "a call, and IP-HTTPS, are answered by 200")
 	}
 	if strings.ContainsAny(c.Host, " /:\r\n\t") {
 		v.add(at+".host", "%q is not a host name", c.Host)

@@ -2,8 +2,10 @@ package profilexml
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 )
 
 // largeProfile is a profile of about that many bytes: of routes, of which large
@@ -30,6 +32,19 @@ func BenchmarkCheck(b *testing.B) {
 		if _, list := new(Checker).CheckBytes(file); len(list) > 0 {
 			b.Fatal(report(list))
 		}
+	}
+}
+
+// TestCheckIsQuick: a profile of 1 MB, which is far more than there is, is read
+// and checked within 50 ms.
+func TestCheckIsQuick(t *testing.T) {
+	if os.Getenv("AOVLB_BENCH") != "1" {
+		t.Skip("AOVLB_BENCH isn't 1: timed only on a machine that has nothing else to do")
+	}
+	r := testing.Benchmark(BenchmarkCheck)
+	t.Log(r, r.MemString())
+	if per := time.Duration(r.NsPerOp()); per > 50*time.Millisecond {
+		t.Errorf("it takes %v", per)
 	}
 }
 

@@ -155,8 +155,14 @@ func (c *Checker) CheckBytes(b []byte) (*Document, []Finding) {
 
 // Check returns what is wrong with a document, in the order of the text.
 func (c *Checker) Check(d *Document) []Finding {
+	return c.check(d, maxFindings)
+}
+
+// check is Check, with that many findings at most; 0 is no limit.
+func (c *Checker) check(d *Document, most int) []Finding {
 	rules := Rules()
 	k := newCheck(c, d)
+	k.most = most
 	for i := range rules {
 		r := &rules[i]
 		switch {
@@ -171,8 +177,9 @@ func (c *Checker) Check(d *Document) []Finding {
 	k.walk(d.Root)
 	slices.SortStableFunc(k.findings, func(a, b found) int { return a.at - b.at })
 	list := make([]Finding, len(k.findings))
+	l := locator{doc: d}
 	for i, f := range k.findings {
-		f.Position = d.Position(f.at)
+		f.Position = l.position(f.at)
 		list[i] = f.Finding
 	}
 	return list
@@ -195,6 +202,11 @@ type check struct {
 	rule       *Rule
 	visitors   []*Rule
 	findings   []found
+	most       int // findings; 0 is no limit
+
+	paths paths
+	homes map[*Element][]*Node          // where the elements are that misplaced ones belong into
+	named map[*Node]map[string]struct{} // the names of the children of elements that were asked about
 }
 
 // found is a Finding and its offset.
@@ -218,6 +230,9 @@ func newCheck(c *Checker, d *Document) *check {
 }
 
 func (k *check) walk(n *Node) {
+	if k.full() {
+		return
+	}
 	for _, r := range k.visitors {
 		k.rule = r
 		r.visit(k, n)
@@ -247,12 +262,12 @@ func (k *check) reportValue(n *Node, fix []Edit, format string, args ...any) {
 }
 
 func (k *check) add(at int, n *Node, s Severity, fix []Edit, format string, args ...any) {
-	if len(k.findings) >= maxFindings {
+	if k.full() {
 		return
 	}
 	f := Finding{Rule: k.rule.ID, Severity: s, Text: fmt.Sprintf(format, args...), Fix: fix, rule: k.rule}
 	if n != nil {
-		f.Path = n.Path()
+		f.Path = k.paths.of(n)
 	}
 	k.findings = append(k.findings, found{f, at})
 }
@@ -321,3 +336,6 @@ func (k *check) alwaysOn() bool {
 
 // strict reports whether the profile is compared with what Windows reads back.
 func (k *check) strict() bool { return k.Channel == Intune && k.Windows.is11() }
+
+// full reports whether enough has been found.
+func (k *check) full() bool { return k.most > 0 && len(k.findings) >= k.most }

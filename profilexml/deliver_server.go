@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -88,12 +89,7 @@ func (s *ServerSetup) check() error {
 }
 
 func isOneOf(s string, list []string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(list, s)
 }
 
 // isHost reports whether s is an address or a name that can be written anywhere.

@@ -38,7 +38,7 @@ type DiffOptions struct {
 type fact struct {
 	path     string // what it is about
 	value    string
-	at       Position
+	at       int    // where it stands
 	subject  string // what it is about, in words; "" if the path says it
 	whole    bool   // it stands for an element with others in it
 	inferred bool   // Windows takes it so, and nobody wrote it
@@ -52,6 +52,7 @@ type fact struct {
 // and defaults. Secrets are compared and not shown.
 func Diff(a, b *Document, o DiffOptions) []Difference {
 	left, right := factsOf(a, o), factsOf(b, o)
+	w := differ{locator{doc: a}, locator{doc: b}}
 	byPath := map[string]*fact{}
 	for i := range right {
 		byPath[right[i].path] = &right[i]
@@ -68,9 +69,13 @@ func Diff(a, b *Document, o DiffOptions) []Difference {
 		case r == nil && l.inferred:
 		case r == nil:
 			gone[l.path] = l.whole
-			list = append(list, ordered{difference(l, nil), l.order})
+			list = append(list, ordered{w.difference(l, nil), l.order})
 		case l.value != r.value:
-			list = append(list, ordered{difference(l, r), l.order})
+			d := w.difference(l, r)
+			if o.Readback && l.path == "NativeProfile/NativeProtocolType" {
+				d.Text += "; Windows also reads it back so where VpnStrategy was changed in the phonebook"
+			}
+			list = append(list, ordered{d, l.order})
 		}
 	}
 	clear(gone)
@@ -80,7 +85,7 @@ func Diff(a, b *Document, o DiffOptions) []Difference {
 			continue
 		}
 		gone[r.path] = r.whole
-		list = append(list, ordered{difference(nil, r), r.order})
+		list = append(list, ordered{w.difference(nil, r), r.order})
 	}
 	slices.SortStableFunc(list, func(a, b ordered) int { return cmp.Compare(a.order, b.order) })
 	out := make([]Difference, len(list))
@@ -106,16 +111,19 @@ func isGone(gone map[string]bool, path string) bool {
 	return false
 }
 
-func difference(l, r *fact) Difference {
+// A differ puts differences into words.
+type differ struct{ old, new locator }
+
+func (w *differ) difference(l, r *fact) Difference {
 	var d Difference
 	one := cmp.Or(l, r)
 	d.Path = one.path
 	name := cmp.Or(one.subject, one.path)
 	if l != nil {
-		d.Old, d.OldAt = l.shown(), l.at
+		d.Old, d.OldAt = l.shown(), w.old.position(l.at)
 	}
 	if r != nil {
-		d.New, d.NewAt = r.shown(), r.at
+		d.New, d.NewAt = r.shown(), w.new.position(r.at)
 	}
 	switch {
 	case l == nil && r.whole:
@@ -168,7 +176,7 @@ type factLister struct {
 }
 
 func (l *factLister) add(n *Node, f fact) {
-	f.at = l.doc.Position(n.Start)
+	f.at = n.Start
 	f.order = 1 << 20
 	if n.spec != nil {
 		f.order = n.spec.ordinal

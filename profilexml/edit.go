@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -42,7 +43,7 @@ const maxRounds = 50
 func (c *Checker) Fix(d *Document) (*Document, []Finding, error) {
 	var fixed []Finding
 	for range maxRounds {
-		edits, done, reencode := chooseFixes(c.Check(d))
+		edits, done, reencode := chooseFixes(c.check(d, 0))
 		if len(done) == 0 {
 			return d, fixed, nil
 		}
@@ -60,7 +61,8 @@ func (c *Checker) Fix(d *Document) (*Document, []Finding, error) {
 	return d, fixed, errors.New("fix the profile: each fix asks for another one")
 }
 
-// chooseFixes takes the fixes that don't get in each other's way.
+// chooseFixes takes the fixes that don't get in each other's way. The edits come
+// back in the order of the text.
 func chooseFixes(list []Finding) (edits []Edit, done []Finding, reencode bool) {
 	for _, f := range list {
 		switch {
@@ -68,16 +70,26 @@ func chooseFixes(list []Finding) (edits []Edit, done []Finding, reencode bool) {
 			reencode = true
 			done = append(done, f)
 		case len(f.Fix) > 0 && !slices.ContainsFunc(f.Fix, func(e Edit) bool { return overlaps(edits, e) }):
-			edits = append(edits, f.Fix...)
+			for _, e := range f.Fix {
+				edits = slices.Insert(edits, place(edits, e), e)
+			}
 			done = append(done, f)
 		}
 	}
 	return edits, done, reencode
 }
 
-// overlaps reports whether e touches one of list.
-func overlaps(list []Edit, e Edit) bool {
-	return slices.ContainsFunc(list, func(o Edit) bool { return e.Start <= o.End && o.Start <= e.End })
+// place is where an edit belongs in a list in the order of the text. The list
+// mostly grows at its end.
+func place(sorted []Edit, e Edit) int {
+	return sort.Search(len(sorted), func(i int) bool { return sorted[i].Start > e.Start })
+}
+
+// overlaps reports whether e touches one of a list in the order of the text, in
+// which none touches another.
+func overlaps(sorted []Edit, e Edit) bool {
+	i := sort.Search(len(sorted), func(i int) bool { return sorted[i].End >= e.Start })
+	return i < len(sorted) && sorted[i].Start <= e.End
 }
 
 // setValue has an element hold a text.

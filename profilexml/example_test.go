@@ -36,6 +36,7 @@ func ExampleChecker() {
 	fmt.Println(d.Text[:strings.Index(d.Text, "  <Trusted")])
 	// Output:
 	// 2:13: error AOV017: "True" must be written true
+	// 4:3: info AOV610: it works on the editions Enterprise and Education only
 	// 4:3: warning AOV016: <DeviceTunnel> stands behind <TrustedNetworkDetection>, and Windows reads it back before
 	// 5:3: warning AOV120: without <CryptographySuite> Windows offers 3DES, SHA1 and DH group 2 first
 	// 7:24: error AOV603: a device tunnel can't be a force tunnel

@@ -208,8 +208,8 @@ func (w *writer) item(v reflect.Value, path string) string {
 }
 
 // Profile reads the document into Go values. The error holds a [*FieldError] for
-// each element that a Profile can't hold: unknown ones, and values of the wrong
-// kind. What could be read is returned with it.
+// each element that a Profile can't hold, the first 200 of them: unknown ones,
+// and values of the wrong kind. What could be read is returned with it.
 func (d *Document) Profile() (*Profile, error) {
 	p := new(Profile)
 	r := &profileReader{doc: d}
@@ -221,13 +221,20 @@ func (d *Document) Profile() (*Profile, error) {
 	return p, errors.Join(r.errs...)
 }
 
+// maxFaults bounds what is said of one document.
+const maxFaults = 200
+
 type profileReader struct {
-	doc  *Document
-	errs []error
+	doc   *Document
+	errs  []error
+	paths paths
 }
 
 func (r *profileReader) fail(n *Node, format string, args ...any) {
-	r.errs = append(r.errs, &FieldError{Path: n.Path(), Position: r.doc.Position(n.Start), Err: fmt.Errorf(format, args...)})
+	if len(r.errs) == maxFaults {
+		return
+	}
+	r.errs = append(r.errs, &FieldError{Path: r.paths.of(n), Position: r.doc.Position(n.Start), Err: fmt.Errorf(format, args...)})
 }
 
 func (r *profileReader) group(n *Node, v reflect.Value) {

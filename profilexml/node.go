@@ -161,6 +161,63 @@ func (n *Node) Path() string {
 	return n.Parent.Path() + "/" + n.Name()
 }
 
+// paths names nodes as Path does, and counts the children of an element once for
+// all of them.
+type paths struct {
+	counted map[*Node]bool
+	index   map[*Node]int // of those that have others of their name beside them
+}
+
+func (p *paths) of(n *Node) string {
+	if n.Parent == nil {
+		return n.Name()
+	}
+	if !p.counted[n.Parent] {
+		p.count(n.Parent)
+	}
+	if i := p.index[n]; i > 0 {
+		return p.of(n.Parent) + "/" + n.Name() + "[" + strconv.Itoa(i) + "]"
+	}
+	return p.of(n.Parent) + "/" + n.Name()
+}
+
+func (p *paths) count(parent *Node) {
+	if p.counted == nil {
+		p.counted, p.index = map[*Node]bool{}, map[*Node]int{}
+	}
+	p.counted[parent] = true
+	same := map[string][]*Node{}
+	for _, c := range parent.Children {
+		if c.Kind == ElementNode {
+			same[c.Name()] = append(same[c.Name()], c)
+		}
+	}
+	for _, list := range same {
+		for i, c := range list {
+			if len(list) > 1 {
+				p.index[c] = i + 1
+			}
+		}
+	}
+}
+
+// A locator finds positions of offsets that rise, reading the text once.
+type locator struct {
+	doc  *Document
+	at   int
+	last Position
+}
+
+func (l *locator) position(offset int) Position {
+	if l.last.Line > 0 && offset >= l.at && (l.last.Line == len(l.doc.lines) || offset < l.doc.lines[l.last.Line]) {
+		l.last.Column += utf8.RuneCountInString(l.doc.Text[l.at:min(offset, len(l.doc.Text))])
+	} else {
+		l.last = l.doc.Position(offset)
+	}
+	l.at = offset
+	return l.last
+}
+
 // A Position is a place in a file, counted in lines and characters from 1. The
 // zero Position is no place.
 type Position struct {

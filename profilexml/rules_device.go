@@ -59,6 +59,18 @@ func deviceRules() []Rule {
 			Remedy: "Add DeviceTunnel, if it is to be one.",
 			run:    checkMachineWithout,
 		},
+		{
+			ID: "AOV610", Severity: Info, Title: "A device tunnel needs Windows Enterprise or Education",
+			Why:    "Pro makes the connection and never connects it. Computers that get Enterprise by subscription are Pro until the first user has logged on.",
+			Remedy: "Deliver device tunnels to computers with these editions.",
+			run:    checkEdition,
+		},
+	}
+}
+
+func checkEdition(k *check) {
+	if k.isDevice() {
+		k.report(k.root.child("DeviceTunnel"), nil, "it works on the editions Enterprise and Education only")
 	}
 }
 
@@ -166,7 +178,42 @@ func besideRules() []Rule {
 			Remedy: "Remove one.",
 			run:    checkDeviceTwice,
 		},
+		{
+			ID: "AOV625", Severity: Info, Title: "The device tunnel keeps some of the user's traffic",
+			Why:    "Of two routes the more specific one wins: what the device tunnel has a smaller network for goes through it, even when the user tunnel is up, with the rights and the accounting of the computer.",
+			Remedy: "Nothing, if that is meant; else give the user tunnel the same network with a lower Metric.",
+			run:    checkMoreSpecific,
+		},
 	}
+}
+
+func checkMoreSpecific(k *check) {
+	if k.isDevice() {
+		return
+	}
+	mine := make(map[netip.Prefix]*Node, len(k.routes))
+	for _, r := range k.routes {
+		if r.valid && !r.excluded {
+			mine[r.network.Masked()] = r.Node
+		}
+	}
+	k.beside(func(o *check) {
+		if !o.isDevice() {
+			return
+		}
+		for _, r := range o.routes {
+			if !r.valid || r.excluded {
+				continue
+			}
+			for bits := r.network.Bits() - 1; bits >= 0; bits-- {
+				wider := netip.PrefixFrom(r.network.Addr(), bits).Masked()
+				if n := mine[wider]; n != nil {
+					k.report(n, nil, "the device tunnel has a Route to %v, which is in %v", r.network.Masked(), wider)
+					return // once is enough
+				}
+			}
+		}
+	})
 }
 
 // beside calls f for every other profile on the same computer.

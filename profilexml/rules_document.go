@@ -255,12 +255,31 @@ func likely(n *Node) (e *Element, how string) {
 }
 
 // fits reports whether another element e can be in the parent of n.
-func fits(n *Node, e *Element) bool { return e.Repeats || n.Parent.child(e.Name) == nil }
+func (k *check) fits(n *Node, e *Element) bool { return e.Repeats || !k.holds(n.Parent, e.Name) }
+
+// holds reports whether an element of that name is in n.
+func (k *check) holds(n *Node, name string) bool {
+	names, ok := k.named[n]
+	if !ok {
+		names = make(map[string]struct{}, len(n.Children))
+		for _, c := range n.Children {
+			if c.Kind == ElementNode {
+				names[c.Local] = struct{}{}
+			}
+		}
+		if k.named == nil {
+			k.named = map[*Node]map[string]struct{}{}
+		}
+		k.named[n] = names
+	}
+	_, ok = names[name]
+	return ok
+}
 
 func checkNameCase(k *check, n *Node) {
 	if e, how := likely(n); how == "case" {
 		var fix []Edit
-		if fits(n, e) {
+		if k.fits(n, e) {
 			fix = k.rename(n, e.Name)
 		}
 		k.report(n, fix, "<%s> must be written <%s>", n.Name(), e.Name)
@@ -270,7 +289,7 @@ func checkNameCase(k *check, n *Node) {
 func checkAlias(k *check, n *Node) {
 	if e, how := likely(n); how == "alias" {
 		var fix []Edit
-		if fits(n, e) {
+		if k.fits(n, e) {
 			fix = k.rename(n, e.Name)
 		}
 		k.report(n, fix, "<%s> is called <%s> in ProfileXML", n.Name(), e.Name)
@@ -306,19 +325,23 @@ func checkMisplaced(k *check, n *Node) {
 
 // move puts n where e belongs, if that is there, and has room.
 func (k *check) move(n *Node, e *Element) []Edit {
-	var homes []*Node
-	eachNode([]*Node{k.doc.Root}, func(m *Node) {
-		if m.Kind == ElementNode && m.spec == e.parent {
-			homes = append(homes, m)
-		}
-	})
-	if len(homes) != 1 || homes[0].selfClosed() || within(homes[0], n) || !e.Repeats && homes[0].child(e.Name) != nil {
+	if k.homes == nil {
+		k.homes = map[*Element][]*Node{}
+		eachNode([]*Node{k.doc.Root}, func(m *Node) {
+			if m.spec != nil && m.spec.Type == Group {
+				k.homes[m.spec] = append(k.homes[m.spec], m)
+			}
+		})
+	}
+	homes := k.homes[e.parent]
+	if len(homes) != 1 || homes[0].selfClosed() || within(homes[0], n) || !e.Repeats && k.holds(homes[0], e.Name) {
 		return nil
 	}
 	var last *Node
-	for _, c := range homes[0].Children {
+	for _, c := range slices.Backward(homes[0].Children) {
 		if c.Kind == ElementNode && c != n {
 			last = c
+			break
 		}
 	}
 	if last == nil || within(last, n) {

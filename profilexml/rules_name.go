@@ -62,7 +62,78 @@ func nameRules() []Rule {
 			Remedy: "Make rules for the names that are inside.",
 			run:    checkEveryName,
 		},
+		{
+			ID: "AOV410", Severity: Warning, Title: "A DNS server isn't behind the VPN",
+			Why:    "With DisableClassBasedDefaultRoute only what is in a Route goes through the VPN. Questions to this server leave by the local network, where nobody answers them, and its names aren't found.",
+			Remedy: "Add a Route to the DNS server.",
+			run:    checkDNSRoute,
+		},
+		{
+			ID: "AOV411", Severity: Warning, Title: "The gateway's own name is looked up inside",
+			Why:    "A DNS rule covers the name that the client connects to. While the VPN is up, or with Persistent, the name is asked of servers inside, which know another address or none; reconnecting and MOBIKE then fail.",
+			Remedy: "Add a DomainNameInformation for the gateway's name alone, without DnsServers.",
+			run:    checkGatewayName,
+		},
 	}
+}
+
+// checkDNSRoute looks each server up as Windows does: the longest route wins.
+func checkDNSRoute(k *check) {
+	if k.forces() || k.inclusions == 0 || !k.isTrue(k.native.child("DisableClassBasedDefaultRoute")) || k.isTrue(k.native.child("PlumbIKEv2TSAsRoutes")) {
+		return
+	}
+	inside := make(map[netip.Prefix]bool, len(k.routes))
+	for _, r := range k.routes {
+		if r.valid {
+			inside[r.network.Masked()] = !r.excluded
+		}
+	}
+	for _, d := range k.names {
+		n := d.child("DnsServers")
+		for _, s := range k.items(n, ",") {
+			a, err := netip.ParseAddr(s)
+			if err == nil && a.Zone() == "" && !routed(inside, a) {
+				k.reportValue(n, nil, "no <Route> leads to the DNS server %v", a)
+			}
+		}
+	}
+}
+
+func routed(inside map[netip.Prefix]bool, a netip.Addr) bool {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		if in, ok := inside[netip.PrefixFrom(a, bits).Masked()]; ok {
+			return in
+		}
+	}
+	return false
+}
+
+func checkGatewayName(k *check) {
+	rules := make(map[string]*Node, len(k.names))
+	for _, d := range k.names {
+		name := strings.ToLower(k.text(d.child("DomainName")))
+		if rules[name] == nil {
+			rules[name] = d
+		}
+	}
+	k.servers(func(_ *Node, address, _ string, _ bool) {
+		host := strings.ToLower(strings.TrimSuffix(address, "."))
+		if !hostName(host) || isAddr(host) {
+			return
+		}
+		d := rules[host]
+		for rest := "." + host; d == nil && rest != ""; {
+			d = rules[rest]
+			i := strings.IndexByte(rest[1:], '.')
+			if i < 0 {
+				break
+			}
+			rest = rest[1+i:]
+		}
+		if d != nil && d.child("DnsServers") != nil {
+			k.report(d, nil, "%s, the gateway, is looked up at the servers of this rule", host)
+		}
+	})
 }
 
 func checkDNSServers(k *check) {

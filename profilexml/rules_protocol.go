@@ -40,6 +40,12 @@ func protocolRules() []Rule {
 			run:    checkProtocolList,
 		},
 		{
+			ID: "AOV115", Severity: Warning, Title: "ProtocolList can't be read back through WMI",
+			Why:    "Windows keeps it as VpnStrategy 15, and WMI's PS_VpnConnection fails on that value, so that scripts that read the connection back, or look for it, break.",
+			Remedy: "Deliver it by Intune, or use IKEv2 and set VpnStrategy 14 in the phonebook.",
+			run:    checkProtocolListWMI,
+		},
+		{
 			ID: "AOV106", Severity: Warning, Title: "The protocol is outdated",
 			Why:    "PPTP is broken, and L2TP with a pre-shared key is as good as the secrecy of a key that is in every profile. RRAS of Windows Server 2025 no longer accepts either by default.",
 			Remedy: "Use IKEv2, or SSTP.",
@@ -136,6 +142,12 @@ func checkProtocolList(k *check) {
 	}
 }
 
+func checkProtocolListWMI(k *check) {
+	if n := k.native.child("NativeProtocolType"); k.Channel == WMI && k.protocol() == "ProtocolList" {
+		k.reportValue(n, nil, "scripts can't read a connection with ProtocolList back")
+	}
+}
+
 func checkOldProtocol(k *check) {
 	n := k.native.child("NativeProtocolType")
 	if p := k.protocol(); p == "PPTP" || p == "L2TP" {
@@ -149,11 +161,14 @@ func checkOldProtocol(k *check) {
 }
 
 func checkSecrets(k *check, n *Node) {
-	if n.spec == nil || k.text(n) == "" {
+	if n.spec == nil || n.spec.Type != Text || n.Space != "" {
 		return
 	}
 	switch n.spec.Path() {
 	case "VPNProfile/NativeProfile/L2tpPsk", "VPNProfile/APNBinding/Password":
+		if k.text(n) == "" {
+			return
+		}
 		k.report(n, nil, "<%s> is a secret that everybody with the profile can read", n.Name())
 	}
 }

@@ -293,24 +293,26 @@ func overlapsAny(list []netip.Prefix, p netip.Prefix) bool {
 }
 
 func checkGatewayRoute(k *check) {
+	routes := make(map[netip.Prefix]routeEntry, len(k.routes))
+	for _, r := range k.routes {
+		if r.valid {
+			routes[r.network.Masked()] = r
+		}
+	}
 	k.servers(func(_ *Node, address, _ string, _ bool) {
 		a, err := netip.ParseAddr(address)
-		if err != nil {
+		if err != nil || a.Zone() != "" {
 			return
 		}
-		var into *routeEntry
-		for _, r := range k.routes {
-			p, ok := r.network, r.valid
-			switch {
-			case !ok || !p.Contains(a):
-			case r.excluded:
-				return
-			case into == nil:
-				into = &r
+		// The longest route wins, as in Windows.
+		for bits := a.BitLen(); bits >= 0; bits-- {
+			r, ok := routes[netip.PrefixFrom(a, bits).Masked()]
+			if ok && !r.excluded {
+				k.report(r.Node, nil, "the gateway %v is in %s", a, k.routeText(r))
 			}
-		}
-		if into != nil {
-			k.report(into.Node, nil, "the gateway %v is in %s", a, k.routeText(*into))
+			if ok {
+				return
+			}
 		}
 	})
 }

@@ -65,6 +65,28 @@ func valueRules() []Rule {
 			Remedy: "Remove the separator that is too many.",
 			visit:  checkListItems,
 		},
+		{
+			ID: "AOV027", Severity: Warning, Title: "A placeholder was left in a value",
+			Why:    "A variable of a script, braces of a template, or quotation marks around a value show that something was to be put in, and wasn't. Windows takes it as it is.",
+			Remedy: "Write the value itself. In PowerShell, variables aren't replaced within @'...'@.",
+			visit:  checkPlaceholder,
+		},
+	}
+}
+
+func checkPlaceholder(k *check, n *Node) {
+	if n.spec == nil || n.Space != "" || n.spec.Type == Group || n.spec.Type == Opaque || n.spec.Type == Boolean || n.spec.Type == Number {
+		return
+	}
+	s := k.text(n)
+	if len(s) < 2 {
+		return
+	}
+	first, last := s[0], s[len(s)-1]
+	variable := first == '$' && (s[1]|0x20 >= 'a' && s[1]|0x20 <= 'z') || strings.Contains(s, "${") || strings.Contains(s, "$(") || strings.Contains(s, "{{")
+	quoted := (first == '"' || first == '\'') && last == first
+	if variable || quoted || first == '{' && last == '}' {
+		k.reportValue(n, nil, "%.60q looks like something that was to be replaced", s)
 	}
 }
 

@@ -58,7 +58,7 @@ type request struct {
 	signed *key       // with which it was signed
 	asked  [16]byte   // its Request Authenticator there
 
-	born, sent, heard int64 // when it came, went to its server, was repeated
+	born, sent, heard int64  // when it came, went to its server, was repeated
 	delay             uint32 // Acct-Delay-Time as the client has it
 	moves             int
 	tried, storing    bool

@@ -278,6 +278,10 @@ func TestProxyBurst(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	wg.Go(func() { _ = p.Serve(ctx, front) }) // it ends with ctx
+	up := &Prober{Secret: clientSecret, Resend: 50 * time.Millisecond}
+	if err := up.Probe(ctx, at.AddrPort()); err != nil {
+		t.Fatal(err)
+	}
 	w := &theatre{t: t, client: Client{Secret: clientSecret}}
 	answered := make([]int, ports)
 	var clients sync.WaitGroup
@@ -317,9 +321,8 @@ func TestProxyBurst(t *testing.T) {
 		sum += n
 	}
 	if sum < ports*each*99/100 {
-		t.Errorf("%d of %d were answered", sum, ports*each)
+		t.Errorf("%d of %d were answered: %+v", sum, ports*each, p.Stats())
 	}
-	t.Logf("%d of %d were answered", sum, ports*each)
 }
 
 // A flood of what isn't RADIUS, of wrong secrets and of strangers takes no memory and
@@ -353,4 +356,45 @@ func TestProxyFlood(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// With Class a name, accounting follows it, whatever else the NAS calls its user; in
+// both modes.
+func TestAccountingFollowsClass(t *testing.T) {
+	perform(t, func(w *theatre) {
+		w.proxy.Classifier.Class = true
+		for _, s := range w.servers {
+			s.handle = func(s *script, p Packet) [][]byte {
+				if p.Code() == AccountingRequest {
+					return s.answer(p, AccountingResponse)
+				}
+				user, _ := p.Lookup(UserName)
+				return s.answer(p, AccessAccept, text(Class, "group"), text(Class, s.name+" "+string(user)), text(ReplyMessage, s.name))
+			}
+		}
+	}, func(w *theatre) {
+		n := w.nas(40000)
+		for i := range 20 {
+			p := n.ask(w.request(AccessRequest, text(UserName, fmt.Sprint("user", i)), msgAuth()))
+			at, _ := p.Lookup(ReplyMessage)
+			classes := values(p, Class)
+			before := w.processed()
+			n.ask(w.request(AccountingRequest, text(UserName, "else"), text(CallingStationID, fmt.Sprint(i)), text(AcctSessionID, fmt.Sprint("s", i)), text(Class, classes[0]), text(Class, classes[1])))
+			after := w.processed()
+			for k, s := range w.servers {
+				if (after[k] > before[k]) != (s.name == string(at)) {
+					t.Errorf("user %d: let in by %s, accounting: %v before, %v after", i, at, before, after)
+				}
+			}
+		}
+	})
+	c := Classifier{Class: true}
+	a := c.Answer(build(AccessAccept, 1, 0, text(Class, "x")), lb.Flow{})
+	q := c.Classify(build(AccountingRequest, 2, 0, text(Class, "x"), text(UserName, "u")), lb.Flow{})
+	if a.Keys[1].IsZero() || !slices.Contains(q.Keys[:], a.Keys[1]) {
+		t.Errorf("the answer names %v, accounting %v", a.Keys, q.Keys)
+	}
+	if k := (Classifier{}).Classify(build(AccountingRequest, 2, 0, text(Class, "x")), lb.Flow{}); slices.Contains(k.Keys[:], a.Keys[1]) {
+		t.Error("Class is a name although nobody said so")
+	}
 }

@@ -343,7 +343,9 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 	if r == nil {
 		return reasonFull
 	}
-	in.peer.count.requests.Add(1)
+	if in.own == 0 { // it was counted when its client sent it
+		in.peer.count.requests.Add(1)
+	}
 	r.auth, r.code, r.peer, r.flow = auth, in.pkt.Code(), in.peer, in.flow
 	r.via, r.front, r.local = in.via, in.front, in.local
 	r.sign = r.code == AccessRequest && (in.peer.Message != MessageLegacy || in.pkt.find(MessageAuthenticator) > 0)
@@ -479,6 +481,10 @@ func (p *Proxy) learn(h *hand, r *request, pkt Packet) {
 	copy(h.keys[:], r.keys[:])
 	if state, ok := pkt.Lookup(State); ok && len(state) > 0 {
 		h.keys[lb.MaxKeys] = stateKey(state).In(r.scope)
+	}
+	if p.Classifier.Class && pkt.Code() == AccessAccept {
+		a := gather(pkt)
+		h.keys[lb.MaxKeys+1] = p.Classifier.classKey(&a)
 	}
 	p.Balancer.Answered(r.member, r.flow, lb.StageEstablished, r.why, h.keys[:]...)
 }

@@ -76,6 +76,13 @@ func (s Suite) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // later prefer such suites, since they encrypt by IPsec.
 func (s Suite) Null() bool { return strings.Contains(s.String(), "_NULL_") }
 
+// forward reports whether s has forward secrecy and authenticated encryption, for
+// versions before TLS 1.3, whose suites all have.
+func (s Suite) forward() bool {
+	name := s.String()
+	return strings.Contains(name, "DHE_") && (strings.Contains(name, "_GCM_") || strings.Contains(name, "_POLY1305_") || strings.Contains(name, "_CCM"))
+}
+
 // Weakness says what is wrong with s, or "".
 func (s Suite) Weakness() string {
 	name := s.String()

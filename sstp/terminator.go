@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -488,11 +489,15 @@ func (v *visit) passNull(ctx context.Context) error {
 	return nil
 }
 
+// maxCorrelation is longer than a GUID in braces. More isn't kept: anybody may have
+// sent it.
+const maxCorrelation = 64
+
 // session returns what is known of the visit.
 func (v *visit) session() Session {
 	s := Session{
 		Client: v.in.Flow().Client, Mode: v.t.Mode, Start: v.start, Served: v.leaf,
-		Correlation: v.request.CorrelationID, Resource: v.request.Resource(),
+		Correlation: strings.Clone(v.request.CorrelationID[:min(len(v.request.CorrelationID), maxCorrelation)]), Resource: v.request.Resource(),
 		ServerName: v.state.ServerName, Resumed: v.state.DidResume,
 	}
 	if v.conn != nil {

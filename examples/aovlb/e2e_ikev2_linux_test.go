@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/internal/peers"
+	"github.com/aovlb/aovlb/plugins"
 )
 
 // TestE2EIKEv2 carries real tunnels of strongSwan clients to strongSwan gateways
@@ -24,15 +25,21 @@ func TestE2EIKEv2(t *testing.T) {
 	for _, mode := range []struct {
 		name        string
 		transparent bool
-	}{{"nat", false}, {"transparent", true}} {
+		fastpath    plugins.FastPathHook
+	}{
+		{"nat", false, ""},
+		{"transparent", true, ""},
+		{"nat by the kernel", false, plugins.FastPathTC},
+		{"transparent by the kernel", true, plugins.FastPathTC},
+	} {
 		t.Run(mode.name, func(t *testing.T) {
 			for _, s := range scenarios {
-				if mode.transparent && (!s.transparent || useDNAT()) {
+				if mode.transparent && !s.transparent || useDNAT() && (mode.transparent || mode.fastpath != "") {
 					continue
 				}
 				t.Run(s.name, func(t *testing.T) {
 					t.Parallel()
-					s.run(t, options{transparent: mode.transparent})
+					s.run(t, options{transparent: mode.transparent, fastpath: mode.fastpath})
 				})
 			}
 		})
@@ -282,21 +289,21 @@ func rekey(t *testing.T, o options) {
 		if err := c.RekeyIKE("user"); err != nil {
 			t.Fatal(err)
 		}
-		u.still(t, 5*time.Second)
+		u.still(t, 15*time.Second)
 		if err := c.RekeyChild("user", "user"); err != nil {
 			t.Fatal(err)
 		}
-		u.still(t, 5*time.Second)
+		u.still(t, 15*time.Second)
 		t.Logf("IKE and child rekey %d done", i+1)
 	}
 	if err := w.gateways[u.gateway-1].RekeyIKE("eap"); err != nil {
 		t.Fatal(err)
 	}
-	u.still(t, 5*time.Second)
+	u.still(t, 15*time.Second)
 	if err := c.RekeyIKE("user"); err != nil {
 		t.Fatal(err)
 	}
-	u.still(t, 5*time.Second)
+	u.still(t, 15*time.Second)
 }
 
 func rekeyThenMove(t *testing.T, o options) {

@@ -38,14 +38,20 @@ client lb {
 	secret radsec
 	certificateNameCheck off
 }
-server local {
-	host %s
+server auth {
+	host %[1]s
 	type udp
-	secret %s
+	secret %[2]s
+}
+server acct {
+	host %[1]s
+	port 1813
+	type udp
+	secret %[2]s
 }
 realm * {
-	server local
-	accountingServer local
+	server auth
+	accountingServer acct
 }
 `, h.Addr(), peers.RADIUSSecret))
 	}

@@ -42,7 +42,8 @@ func commands() []command {
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
 		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
-		sessionsCommand, rasphoneCommand, planCommand, applyCommand, driftCommand, pluginCommand, schemaCommand, versionCommand,
+		sessionsCommand, rasphoneCommand, auditCommand, planCommand, applyCommand, driftCommand,
+		pluginCommand, schemaCommand, versionCommand,
 	}
 }
 

@@ -14,13 +14,13 @@ import (
 )
 
 var profileCommand = command{
-	name: "profile", usage: "new|check|fmt|diff|from-deployment|rules …", short: "make, check and compare the profiles of clients", run: runProfile,
+	name: "profile", usage: "new|check|fmt|diff|deliver|from-deployment|rules …", short: "make, check and compare the profiles of clients", run: runProfile,
 }
 
 // profileCommands are what comes after profile. Each has a file of its own.
 func profileCommands() []command {
 	return []command{
-		profileNewCommand, profileCheckCommand, profileFmtCommand, profileDiffCommand, profileFromCommand, profileRulesCommand,
+		profileNewCommand, profileCheckCommand, profileFmtCommand, profileDiffCommand, profileDeliverCommand, profileFromCommand, profileRulesCommand,
 	}
 }
 

@@ -393,75 +393,94 @@ type sent struct {
 	tries   int
 }
 
+// nasPort is one port of a NAS.
+type nasPort struct {
+	*crowd
+	conn    *net.UDPConn
+	started time.Time
+	waiting map[byte]*sent
+	id      byte
+}
+
 func (c *crowd) port() error {
 	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(c.to))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	started := time.Now()
-	waiting := make(map[byte]*sent)
-	id := byte(0)
-	send := func(s *sent) {
-		for waiting[id] != nil {
-			id++
-		}
-		s.last = time.Now()
-		waiting[id] = s
-		delay := uint32(0)
-		if s.tries > 0 {
-			delay = uint32(s.last.Sub(s.first)/time.Second) + uint32(s.tries) // never the same twice
-			c.repeats.Add(1)
-		}
-		s.tries++
-		b := recordOf(id, s, delay)
-		copy(s.auth[:], b[4:20])
-		_, _ = conn.Write(b) // nobody may listen at this moment
-		id++
-	}
-	begin := func() (more bool) {
-		n := c.next.Load()
-		if n >= killedSessions || time.Since(started) < time.Duration(n)*killedPace {
-			return n < killedSessions
-		}
-		n = c.next.Add(1)
-		if n <= killedSessions {
-			send(&sent{session: fmt.Sprintf("s%05d", n), status: 1, first: time.Now()})
-		}
-		return n < killedSessions
-	}
-	buf := make([]byte, radius.MaxLen)
+	n := &nasPort{crowd: c, conn: conn, started: time.Now(), waiting: make(map[byte]*sent)}
 	more := true
-	for deadline := started.Add(100 * time.Second); more || len(waiting) > 0; {
-		if more && len(waiting) < killedWindow {
-			more = begin()
+	for deadline := n.started.Add(100 * time.Second); more || len(n.waiting) > 0; {
+		if more && len(n.waiting) < killedWindow {
+			more = n.begin()
 		}
 		if time.Now().After(deadline) {
 			return errors.New("the NAS has waited for its answers for too long")
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-		if n, err := conn.Read(buf); err == nil {
-			p, err := radius.Parse(buf[:n])
-			s := waiting[p.Identifier()]
-			if err != nil || s == nil || p.CheckAnswer(killedSecret, s.auth) != nil {
-				continue // to something that was sent again meanwhile
-			}
-			delete(waiting, p.Identifier())
-			c.mu.Lock()
-			c.acked[fmt.Sprintf("%s %d", s.session, s.status)] = true
-			c.mu.Unlock()
-			if s.status == 1 {
-				send(&sent{session: s.session, status: 2, first: time.Now()})
-			}
-		}
-		for old, s := range waiting {
+		n.receive()
+		for old, s := range n.waiting {
 			if time.Since(s.last) > 1200*time.Millisecond {
-				delete(waiting, old)
-				send(s)
+				delete(n.waiting, old)
+				n.send(s)
 			}
 		}
 	}
 	return nil
+}
+
+// begin begins a session if it is time, and reports whether there are more.
+func (n *nasPort) begin() (more bool) {
+	k := n.next.Load()
+	if k < killedSessions && time.Since(n.started) >= time.Duration(k)*killedPace {
+		if k = n.next.Add(1); k <= killedSessions {
+			n.send(&sent{session: fmt.Sprintf("s%05d", k), status: 1, first: time.Now()})
+		}
+	}
+	return k < killedSessions
+}
+
+func (n *nasPort) send(s *sent) {
+	for n.waiting[n.id] != nil {
+		n.id++
+	}
+	s.last = time.Now()
+	n.waiting[n.id] = s
+	delay := uint32(0)
+	if s.tries > 0 {
+		delay = uint32(s.last.Sub(s.first)/time.Second) + uint32(s.tries) // never the same twice
+		n.repeats.Add(1)
+	}
+	s.tries++
+	b := recordOf(n.id, s, delay)
+	copy(s.auth[:], b[4:20])
+	_, _ = n.conn.Write(b) // nobody may listen at this moment
+	n.id++
+}
+
+// receive takes an answer, if one comes soon.
+func (n *nasPort) receive() {
+	buf := make([]byte, radius.MaxLen)
+	_ = n.conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
+	k, err := n.conn.Read(buf)
+	if err != nil {
+		return
+	}
+	p, err := radius.Parse(buf[:k])
+	if err != nil {
+		n.t.Errorf("the NAS got %x: %v", buf[:k], err)
+		return
+	}
+	s := n.waiting[p.Identifier()]
+	if s == nil || p.CheckAnswer(killedSecret, s.auth) != nil {
+		return // to something that was sent again meanwhile
+	}
+	delete(n.waiting, p.Identifier())
+	n.mu.Lock()
+	n.acked[fmt.Sprintf("%s %d", s.session, s.status)] = true
+	n.mu.Unlock()
+	if s.status == 1 {
+		n.send(&sent{session: s.session, status: 2, first: time.Now()})
+	}
 }
 
 func recordOf(id byte, s *sent, delay uint32) []byte {

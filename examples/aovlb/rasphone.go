@@ -150,6 +150,7 @@ func runRasphoneSet(ctx context.Context, env *environment, args []string) error 
 	which.flags(fs)
 	dry := fs.Bool("dry-run", false, "show what would be changed, and change nothing")
 	retry := fs.Duration("retry", rasphone.DefaultRetry, "how `long` to wait while Windows has the file locked")
+	script := fs.String("script", "", "print a script that does this where there is no aovlb: detect or remediate, the two `halves` of a remediation of Intune")
 	backups := fs.Int("backups", rasphone.DefaultBackups, "how `many` backups to keep beside the file; -1 for none")
 	args, err := parse(env, fs, args, -1)
 	if err != nil {
@@ -158,6 +159,9 @@ func runRasphoneSet(ctx context.Context, env *environment, args []string) error 
 	edit, err := which.edit(args)
 	if err != nil {
 		return err
+	}
+	if *script != "" {
+		return phonebookScript(env, *script, books.allUsers, edit)
 	}
 	paths, err := books.present(env)
 	if err != nil {
@@ -180,6 +184,28 @@ func runRasphoneSet(ctx context.Context, env *environment, args []string) error 
 		errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, rasphone.ErrNoEntry) })
 	}
 	return errors.Join(errs...)
+}
+
+// phonebookScript prints half of a remediation.
+func phonebookScript(env *environment, half string, allUsers bool, edit rasphone.Edit) error {
+	if len(edit.Entries) != 1 || len(edit.Set) != 1 || edit.Set[0].List != nil {
+		return &usageError{"a script is for one connection and one setting, which is no list"}
+	}
+	s := profilexml.PhonebookSetting{Connection: edit.Entries[0], AllUsers: allUsers, Key: edit.Set[0].Key, Value: edit.Set[0].Value}
+	write := s.DetectScript
+	switch half {
+	case "detect":
+	case "remediate":
+		write = s.RemediateScript
+	default:
+		return &usageError{fmt.Sprintf("--script can't be %q: it can be detect or remediate", half)}
+	}
+	text, err := write()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(env.stdout, text)
+	return err
 }
 
 func printEdit(env *environment, path string, r rasphone.Result, dry bool) {

@@ -37,7 +37,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
-	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp"},
+	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp", "https", "icmp"},
 	reflect.TypeFor[plugins.Affinity]():      {"spi", "source", "user"},
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
 	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "radsec", "udp", "tcp"},
@@ -51,6 +51,7 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
 	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
+	reflect.TypeFor[plugins.SSTPQuestion]():         {"head", "call", "ip-https"},
 	reflect.TypeFor[plugins.TLSMode]():              {"passthrough", "offload", "reencrypt"},
 	reflect.TypeFor[plugins.TLSVersion]():           {"1.2", "1.3"},
 }

@@ -40,7 +40,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"subst": cmdSubst, "ready": cmdReady, "signal": cmdSignal, "gateway": cmdGateway, "client": cmdClient, "replace": cmdReplace,
-			"listener": cmdListener, "unlisten": cmdUnlisten, "rename": cmdRename, "query": cmdQuery,
+			"listener": cmdListener, "unlisten": cmdUnlisten, "rename": cmdRename, "query": cmdQuery, "fetch": cmdFetch,
 			"waitfor": cmdWaitFor,
 		},
 	})

@@ -117,6 +117,14 @@ func (w *offloadWorld) start(l net.Listener) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { w.gateway.Serve(ctx, l) })
+	w.t.Cleanup(func() { cancel(); wg.Wait() })
+	w.serve()
+}
+
+// serve starts the program.
+func (w *offloadWorld) serve() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
 	wg.Go(func() {
 		env := &environment{stdout: w.log, stderr: w.log, getenv: w.getenv}
 		if code := run(ctx, env, []string{"serve", filepath.Join(w.dir, "aovlb.yaml")}); code != 0 {
@@ -226,8 +234,8 @@ func TestDisconnectsPage(t *testing.T) {
 		"aovlb sessions --problems": "to do: on ras1: Enable-SstpOffload -CertificateHash " + served.String(),
 		"aovlb sessions -n 50":      "wrong_hash",
 		// The rest is for programs.
-		"aovlb sessions --json --problems":       `"finding": "wrong_hash"`,
-		"aovlb status":                           served.String()[:8],
+		"aovlb sessions --json --problems":            `"finding": "wrong_hash"`,
+		"aovlb status":                                served.String()[:8],
 		"aovlb probe sstp --plain-http 127.0.0.2:$GW": "serves sstp",
 	}
 	ran := 0

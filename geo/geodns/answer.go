@@ -348,6 +348,7 @@ func (r *responder) geoName(n *node, name *qname, from netip.AddrPort, chain int
 	}
 	c, scope, least := r.client(from)
 	d := n.geo.decide(c, r.now)
+	r.s.count(c.Addr)
 	if r.scope = scope; scope < 0 {
 		r.scope = max(d.scope, least)
 	}
@@ -393,6 +394,7 @@ func (r *responder) client(from netip.AddrPort) (c geo.Client, scope, least int)
 	if block >= 0 {
 		return c, block, 0
 	}
+	r.s.stats.subnets.Add(1)
 	c.Addr = p.Addr()
 	return c, -1, least
 }

@@ -2,6 +2,7 @@ package geodns
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -200,4 +201,40 @@ func TestFlapping(t *testing.T) {
 			t.Errorf("after a while an answer lives %d s", ttl)
 		}
 	})
+}
+
+// TestSignaturesHaveABudget: a flood of random names is told to use TCP once it
+// has cost enough, and what is known is still answered.
+func TestSignaturesHaveABudget(t *testing.T) {
+	r := newResponder(t, fuzzKeys(t))
+	ask := func(name string, stream bool) *dns.Msg {
+		t.Helper()
+		var m dns.Msg
+		if err := m.Unpack(r.respond(nil, request(t, name, dns.TypeA, true), client, stream)); err != nil {
+			t.Fatal(err)
+		}
+		return &m
+	}
+	ask("vpn.example.com.", false)
+	truncated := 0
+	for i := range signRate + 500 {
+		if ask(fmt.Sprintf("r%d.example.com.", i), false).Truncated {
+			truncated++
+		}
+	}
+	if truncated < 490 || truncated > 510 {
+		t.Errorf("%d were told to use TCP, not about 500", truncated)
+	}
+	for _, name := range []string{"ns.example.com.", "vpn.example.com.", "r1.example.com."} {
+		if m := ask(name, false); m.Truncated || len(m.Answer)+len(m.Ns) < 2 {
+			t.Errorf("%s meanwhile:\n%v", name, m)
+		}
+	}
+	if m := ask("new.example.com.", true); m.Truncated || len(m.Ns) != 4 {
+		t.Errorf("over TCP:\n%v", m)
+	}
+	r.now = r.now.Add(2 * time.Second)
+	if ask("new2.example.com.", false).Truncated {
+		t.Error("two seconds later it still costs too much")
+	}
 }

@@ -105,7 +105,9 @@ func (p *Path) goOn(c *Carrier, n uint32) (uint64, bool) {
 }
 
 // current reports whether the entries of s count.
-func (p *Path) current(s *slot) bool { return s.written == atomic.LoadUint32(&p.gens[s.backend]) }
+func (p *Path) current(s *slot) bool {
+	return s.written == uint32(atomic.LoadUint64(&p.gens[s.backend]))
+}
 
 func (s *slot) id(n uint32) uint64 { return uint64(s.serial)<<32 | uint64(n) }
 
@@ -211,7 +213,7 @@ func (p *Path) update(c *Carrier, n uint32) (uint64, bool) {
 // asked for twice.
 func (p *Path) write(n uint32, how ebpf.MapUpdateFlags) error {
 	s := &p.slots[n]
-	s.written = atomic.LoadUint32(&p.gens[s.backend])
+	s.written = uint32(atomic.LoadUint64(&p.gens[s.backend]))
 	dirs := paths(&s.flow)
 	for _, side := range [2]int{fromBackend, fromClient} {
 		r := rewrite{Slot: 2*n + uint32(side), Backend: s.backend, Generation: s.written, SPI: s.known[side].spi}
@@ -332,7 +334,7 @@ func (c *Carrier) Revoke(addr netip.Addr) {
 	addr = addr.Unmap()
 	for n := range p.backends {
 		if b := &p.backends[n]; b.used && b.addr == addr && (b.owner == c || b.owner == nil) {
-			atomic.AddUint32(&p.gens[n], 1)
+			atomic.AddUint64(&p.gens[n], 1)
 		}
 	}
 }

@@ -64,10 +64,11 @@ type child struct {
 
 // command is what a child is told: to report, to mark a backend, or to end.
 type command struct {
-	Mark string // a backend's name
-	Down bool   // how
-	End  bool   // and leave what is pinned, if Keep
-	Keep bool
+	Mark   string // a backend's name
+	Down   bool   // how
+	Detach bool   // the programs, while the engine goes on
+	End    bool   // and leave what is pinned, if Keep
+	Keep   bool
 }
 
 // startChild starts an engine in a namespace, and waits until it listens.
@@ -249,6 +250,11 @@ func serveChild(ctx context.Context, t *testing.T, cfg childConfig, b *lb.Balanc
 					state = lb.Down
 				}
 				if err := b.Pool.Mark(c.Mark, state, "told so"); err != nil {
+					t.Error(err)
+				}
+			}
+			if c.Detach {
+				if err := path.Close(false); err != nil {
 					t.Error(err)
 				}
 			}

@@ -33,7 +33,7 @@ type Path struct {
 	c       Config
 	maps    maps
 	tc, xdp *ebpf.Program
-	gens    []uint32 // of maps.Generations, shared with the kernel
+	gens    []uint64 // of maps.Generations, shared with the kernel
 	usages  []byte   // of maps.Usages, likewise
 	devices []byte
 	state   []byte
@@ -216,9 +216,9 @@ func (p *Path) share() error {
 		}
 		*m.to = b
 	}
-	b, err := p.mmap(p.maps.Generations, 4)
+	b, err := p.mmap(p.maps.Generations, 8)
 	if err == nil {
-		p.gens = unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+		p.gens = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 	}
 	return err
 }

@@ -164,7 +164,7 @@ func (p *Path) adopt(n uint32, pair *[2]*entry) bool {
 		return false
 	}
 	f, ok := fits(up.path.flowOf())
-	if !ok || paths(&f)[fromBackend] != down.path || p.gens[up.to.Backend] != up.to.Generation || up.to.Generation != down.to.Generation {
+	if !ok || paths(&f)[fromBackend] != down.path || uint32(p.gens[up.to.Backend]) != up.to.Generation || up.to.Generation != down.to.Generation {
 		return false
 	}
 	for len(p.slots) <= int(n) {

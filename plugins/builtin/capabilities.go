@@ -18,7 +18,7 @@ func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
 				"pools.picker=maglev,least-clients,round-robin,least-outstanding",
 				"pools.failback", "pools.failback_delay", "pools.slow_start", "pools.panic", "pools.need",
 				"pools.backends.weight", "pools.backends.priority", "pools.backends.max_clients", "pools.backends.admin",
-				"pools.checks.type=ikev2,sstp,radius,radsec,tcp", "pools.checks",
+				"pools.checks.type=ikev2,sstp,radius,radsec,tcp,https,icmp", "pools.checks",
 			),
 			plugins.Full(
 				"groups.affinity=spi,source,user", "groups.client_address=nat", "groups.idle", "groups.half_open",

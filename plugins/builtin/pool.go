@@ -13,7 +13,6 @@ import (
 
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
-	"github.com/aovlb/aovlb/radius/radsec"
 	"github.com/aovlb/aovlb/sstp"
 )
 
@@ -259,13 +258,7 @@ func (p *pool) status() map[string]lb.BackendStatus {
 }
 
 // checkPort returns where a check asks.
-func checkPort(c *plugins.Check) uint16 {
-	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812, plugins.CheckRadSec: radsec.Port}
-	if c.Accounting {
-		usual[plugins.CheckRADIUS] = 1813
-	}
-	return uint16(cmp.Or(c.Port, usual[c.Type]))
-}
+func checkPort(c *plugins.Check) uint16 { return uint16(c.Usual().Port) }
 
 // Checks makes the checks of a list, reading their secrets. at is its path, for
 // errors, which are *plugins.FieldError. Programs that check other addresses than

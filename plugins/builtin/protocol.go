@@ -48,7 +48,7 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 	case plugins.CheckIKEv2:
 		return &ikev2.Prober{Strict: c.Strict}, nil
 	case plugins.CheckSSTP:
-		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
+		return &sstp.Prober{Question: sstpQuestion(c), ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
 	case plugins.CheckRADIUS:
 		p := &radius.Prober{
 			Secret: radius.NewSecret(secret), User: c.User, Accounting: c.Accounting,
@@ -66,6 +66,10 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 		return &radsec.Prober{GetCertificate: f.client, GetRoots: f.roots, Peer: peerOf(c.RadSec.Names, c.RadSec.Fingerprints)}, nil
 	case plugins.CheckTCP:
 		return lb.ProberFunc(probeTCP), nil
+	case plugins.CheckHTTPS:
+		return &httpProber{host: c.Host, path: c.Path, expect: c.Expect, plain: c.PlainHTTP, verify: c.VerifyTLS}, nil
+	case plugins.CheckICMP:
+		return lb.ProberFunc(probeICMP), nil
 	}
 	return nil, fmt.Errorf("there is no check of type %q", c.Type)
 }
@@ -77,4 +81,15 @@ func probeTCP(ctx context.Context, target netip.AddrPort) error {
 		return err
 	}
 	return c.Close()
+}
+
+// sstpQuestion returns what a check of SSTP asks.
+func sstpQuestion(c *plugins.Check) sstp.Question {
+	switch c.Ask {
+	case plugins.AskCall:
+		return sstp.AskCall
+	case plugins.AskIPHTTPS:
+		return sstp.AskIPHTTPS
+	}
+	return sstp.AskHead
 }

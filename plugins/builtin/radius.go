@@ -20,7 +20,7 @@ type radiusParts struct {
 	user           plugins.RADIUSUser
 	required       bool // of what is forwarded
 	hold, remember plugins.Duration
-	names          bool
+	names, class   bool
 	ledger         string
 	certs          string // of RadSec
 }
@@ -32,7 +32,7 @@ func radiusPartsOf(g *plugins.Group) radiusParts {
 	}
 	return radiusParts{
 		proxy: g.Proxies(), user: r.User, required: r.RequireMessageAuthenticator && !g.Proxies(),
-		hold: r.Hold, remember: r.Remember, names: r.ShowUsers, ledger: ledgerOf(g), certs: certsOf(g),
+		hold: r.Hold, remember: r.Remember, names: r.ShowUsers, class: r.Class, ledger: ledgerOf(g), certs: certsOf(g),
 	}
 }
 
@@ -43,7 +43,7 @@ func (r radiusParts) classifier() radius.Classifier {
 	user := map[plugins.RADIUSUser]radius.Identity{
 		plugins.RADIUSByStation: radius.ByStation, plugins.RADIUSByName: radius.ByName,
 	}
-	c := radius.Classifier{User: radius.ByStationAndName, RequireMessageAuthenticator: r.required}
+	c := radius.Classifier{User: radius.ByStationAndName, RequireMessageAuthenticator: r.required, Class: r.class}
 	if u, ok := user[r.user]; ok {
 		c.User = u
 	}

@@ -61,8 +61,8 @@ func Parse(b []byte) (*Phonebook, error) {
 	case bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff")):
 		return nil, errors.New("the file is in UTF-16, which Windows can't read in a phone book (some script wrote it, with Out-File perhaps): restore it from a backup, or save it as UTF-8 without a byte order mark")
 	}
-	if i := bytes.IndexByte(b, 0); i >= 0 {
-		return nil, fmt.Errorf("line %d: there is a zero byte, so that this is no phone book, or a damaged one: restore it from a backup", 1+bytes.Count(b[:i], []byte("\n")))
+	if before0, _, ok := bytes.Cut(b, []byte{0}); ok {
+		return nil, fmt.Errorf("line %d: there is a zero byte, so that this is no phone book, or a damaged one: restore it from a backup", 1+bytes.Count(before0, []byte("\n")))
 	}
 	p := &Phonebook{data: b}
 	p.index()

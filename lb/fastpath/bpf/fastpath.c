@@ -154,7 +154,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, BACKENDS);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, __u64);
 } generations SEC(".maps");
 
 struct {
@@ -199,13 +199,13 @@ static __always_inline int holds(enum hook hook, const struct rewrite *to)
 {
 	__u32 zero = 0, backend = to->backend;
 	struct state *s = bpf_map_lookup_elem(&states, &zero);
-	__u32 *generation = bpf_map_lookup_elem(&generations, &backend);
+	__u64 *generation = bpf_map_lookup_elem(&generations, &backend);
 
 	if (!s || (s->lease && bpf_ktime_get_coarse_ns() > s->lease)) {
 		count(hook, LEASE);
 		return 0;
 	}
-	if (!generation || *generation != to->generation) {
+	if (!generation || (__u32)*generation != to->generation) {
 		count(hook, GENERATION);
 		return 0;
 	}

@@ -54,12 +54,12 @@ func TestBreaksAreFound(t *testing.T) {
 		"a string no more": func(f *descriptorpb.FileDescriptorProto) {
 			message(f, "Fault").Field[0].Type = descriptorpb.FieldDescriptorProto_TYPE_INT64.Enum()
 		},
-		"is named": func(f *descriptorpb.FileDescriptorProto) { message(f, "Fault").Field[0].Name = proto.String("x") },
+		"is named": func(f *descriptorpb.FileDescriptorProto) { message(f, "Fault").Field[0].Name = new("x") },
 		"was repeated": func(f *descriptorpb.FileDescriptorProto) {
 			message(f, "Faults").Field[0].Label = descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum()
 		},
 		"Render": func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method = f.Service[0].Method[:13] },
-		"stream": func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[7].ServerStreaming = proto.Bool(false) },
+		"stream": func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[7].ServerStreaming = new(false) },
 	} {
 		f := protodesc.ToFileDescriptorProto(pluginsv1.File_plugins_proto_v1_driver_proto)
 		spoil(f)

@@ -108,8 +108,8 @@ func populate(v reflect.Value, n *int) {
 			}
 			panic(v.Type())
 		}
-		for i := range v.NumField() {
-			populate(v.Field(i), n)
+		for _, field := range v.Fields() {
+			populate(field, n)
 		}
 	default:
 		panic(v.Type())
