@@ -251,7 +251,6 @@ func Fields() []string {
 			return
 		}
 		for f := range t.Fields() {
-			f := f
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if name == "" && f.Anonymous {
 				walk(field, f.Type)

@@ -15,17 +15,18 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest/filebox"
 )
 
-// A driver in a program of its own keeps what every driver promises.
+// A driver in a program of its own keeps what every driver promises. One process
+// serves each test of the suite; that new ones do as well is tested by killing them.
 func TestConformance(t *testing.T) {
 	plugintest.Suite{Site: "hq", Open: func(t *testing.T) plugintest.Target {
 		log := new(logs)
+		p := install(t, "filebox")
+		p.Logger = log.logger()
 		target := filebox.Target(t, func(t *testing.T, c plugins.Config) plugins.Driver {
-			p := install(t, "filebox")
-			p.Logger = log.logger()
 			if err := p.Configure(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
-			return p
+			return unclosed{p}
 		})
 		target.Logs = log.String
 		return target
@@ -260,3 +261,9 @@ func TestClosed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// unclosed is a plugin that goes on when the suite is done with it.
+type unclosed struct{ *host.Plugin }
+
+// Close is for the test that made the plugin to do.
+func (unclosed) Close() error { return nil }

@@ -96,6 +96,3 @@ func TestPython(t *testing.T) {
 		}
 	}}.Run(t)
 }
-
-// unclosed is a plugin that goes on when the suite is done with it.
-type unclosed struct{ plugins.Driver }

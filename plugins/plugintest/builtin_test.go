@@ -13,6 +13,7 @@ import (
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/builtin"
 	"github.com/aovlb/aovlb/plugins/plugintest"
+	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 )
 
 // logs collects what is logged.
@@ -35,6 +36,15 @@ func (l *logs) String() string {
 
 // The built-in driver keeps what every driver promises.
 func TestBuiltin(t *testing.T) {
+	conform(t, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
+}
+
+// So it does for somebody at the other end of a connection.
+func TestBuiltinRemote(t *testing.T) {
+	conform(t, func(t *testing.T, d plugins.Driver) plugins.Driver { return remote.Driver(t, d, nil) })
+}
+
+func conform(t *testing.T, far func(*testing.T, plugins.Driver) plugins.Driver) {
 	// Other runs of this test may open listeners at the same time.
 	front := netip.AddrFrom4([4]byte{127, 61, byte(os.Getpid() >> 8), byte(os.Getpid()) | 1})
 	s := plugintest.Suite{
@@ -50,7 +60,7 @@ func TestBuiltin(t *testing.T) {
 				}
 			})
 			return plugintest.Target{
-				Driver: func(*testing.T) plugins.Driver { return d },
+				Driver: func(t *testing.T) plugins.Driver { return far(t, d) },
 				Logs:   log.String,
 			}
 		},

@@ -2,6 +2,7 @@ package sdk
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -22,6 +23,10 @@ import (
 // ends. Started by hand it says what it is, and exits. It must be called once, by
 // main, and nothing must be written to standard output before.
 func Serve(d plugins.Driver) {
+	if os.Getenv(wire.CookieKey) != wire.CookieValue {
+		fmt.Fprintln(os.Stderr, "This is a plugin of aovlb, which starts it: see aovlb plugin list.")
+		os.Exit(1) //nolint:forbidigo // it is the end of main
+	}
 	dieWithParent()
 	serve(d, nil)
 }

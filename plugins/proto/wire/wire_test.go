@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,54 +12,16 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/aovlb/aovlb/plugins"
-	"github.com/aovlb/aovlb/plugins/plugintest"
-	"github.com/aovlb/aovlb/plugins/plugintest/filebox"
+	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 	"github.com/aovlb/aovlb/plugins/proto/wire"
 )
 
 // over returns d at the other end of a connection in memory.
 func over(t *testing.T, d plugins.Driver, log *slog.Logger) plugins.Driver {
 	t.Helper()
-	l := bufconn.Listen(1 << 20)
-	s := grpc.NewServer(wire.ServerOptions()...)
-	wire.Serve(s, d, log)
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	o := append(wire.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
-	conn, err := grpc.NewClient("passthrough:///test", o...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Stop()
-		if err := errors.Join(<-served, conn.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	far, err := wire.Dial(t.Context(), conn, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return far
-}
-
-// A driver is as good over the wire as it is in the same process.
-func TestConformance(t *testing.T) {
-	plugintest.Suite{Site: "hq", Open: func(t *testing.T) plugintest.Target {
-		return filebox.Target(t, func(t *testing.T, c plugins.Config) plugins.Driver {
-			d := over(t, new(filebox.Driver), nil)
-			if err := d.Configure(t.Context(), c); err != nil {
-				t.Fatal(err)
-			}
-			return d
-		})
-	}}.Run(t)
+	return remote.Driver(t, d, log)
 }
 
 // scripted is a driver that says what it is told to.
