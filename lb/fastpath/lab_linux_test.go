@@ -375,6 +375,8 @@ ip -n NL link add fb type veth peer name fg netns NG
 # What comes from sockets here has checksums that no device ever finishes.
 nsenter --net=/run/netns/NC ethtool -K fc tx off >/dev/null
 nsenter --net=/run/netns/NG ethtool -K fg tx off >/dev/null
+# XDP sends to a device of this kind only if what is behind it has NAPI.
+nsenter --net=/run/netns/NC ethtool -K fc gro on; nsenter --net=/run/netns/NG ethtool -K fg gro on
 ip -n NC link set fc up; ip -n NL link set fa up; ip -n NL link set fb up; ip -n NG link set fg up
 `)
 	if vlan {
