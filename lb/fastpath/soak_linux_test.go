@@ -57,7 +57,7 @@ func TestSoak(t *testing.T) {
 	}
 	// Sockets rest for a second before they are closed.
 	time.Sleep(2 * time.Second)
-	if r = c.report(); r.Files > before.Files+2 || r.Goroutines > before.Goroutines+2 {
+	if r = c.report(); r.Files > before.Files+8 || r.Goroutines > before.Goroutines+4 {
 		t.Errorf("%d files and %d goroutines, at first %d and %d", r.Files, r.Goroutines, before.Files, before.Goroutines)
 	}
 }
