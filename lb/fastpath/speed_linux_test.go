@@ -360,8 +360,11 @@ func TestSpeed(t *testing.T) {
 		return netip.AddrPortFrom(netip.MustParseAddr("10.91.1.1"), port)
 	}
 	balancers := []balancer{
-		{"routed", gateway, 1 << 20, routed}, {"nft", vip(4502), 1 << 20, nft}, {"nginx", vip(4501), 2000, nginx},
-		{"tc", vip(4500), 1 << 20, carried(fastpath.HookTC)}, {"xdp", vip(4500), 1 << 20, carried(fastpath.HookXDP)},
+		{"routed", gateway, 1 << 20, routed},
+		{"nft", vip(4502), 1 << 20, nft},
+		{"nginx", vip(4501), 2000, nginx},
+		{"tc", vip(4500), 1 << 20, carried(fastpath.HookTC)},
+		{"xdp", vip(4500), 1 << 20, carried(fastpath.HookXDP)},
 	}
 	l := newSpeedLab(t)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 20000, Max: 20000}); err != nil {

@@ -2,6 +2,7 @@ package udp_test
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -84,6 +85,30 @@ func (p *fakePath) carry(n uint64) {
 	}
 }
 
+// told returns what was revoked.
+func (p *fakePath) told() []netip.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.revoked)
+}
+
+// asked returns what was offered.
+func (p *fakePath) asked() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.offered)
+}
+
+// carries returns the flows.
+func (p *fakePath) carries() (list []udp.FastFlow) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, f := range p.flows {
+		list = append(list, f)
+	}
+	return list
+}
+
 func (p *fakePath) has() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -99,22 +124,20 @@ func TestFastOffer(t *testing.T) {
 		w.serve()
 		c := w.client("198.51.100.1:1000")
 		c.ask(datagram('N', 7))
-		if p.has() != 1 || p.offered[0] != "answer e" {
-			t.Fatalf("carried %d flows, was offered %q; want the first answer that proves it", p.has(), p.offered)
+		if p.has() != 1 || p.asked()[0] != "answer e" {
+			t.Fatalf("carried %d flows, was offered %q; want the first answer that proves it", p.has(), p.asked())
 		}
 		time.Sleep(200 * time.Millisecond)
 		c.ask(datagram('E', 7))
-		for _, f := range p.flows {
+		for _, f := range p.carries() {
 			want := udp.FastFlow{Client: netip.MustParseAddrPort("198.51.100.1:1000"), Listener: netip.MustParseAddrPort(service), Local: w.gateways["gw0"].from(7), Backend: netip.MustParseAddrPort("10.0.0.1:4500")}
 			if f != want {
 				t.Errorf("carries %+v, want %+v", f, want)
 			}
 		}
-		p.mu.Lock()
-		got := p.offered[1]
-		p.mu.Unlock()
+		got := p.asked()[1]
 		if got != "E" {
-			t.Errorf("was offered %q, want the client's data next", p.offered)
+			t.Errorf("was offered %q, want the client's data next", p.asked())
 		}
 		w.stop(c)
 		if p.ended != 0 {
@@ -174,8 +197,8 @@ func TestFastDown(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if len(p.revoked) != 1 || p.revoked[0] != w.pool.View().ByName(first).Addr {
-			t.Fatalf("revoked %v", p.revoked)
+		if len(p.told()) != 1 || p.told()[0] != w.pool.View().ByName(first).Addr {
+			t.Fatalf("revoked %v", p.told())
 		}
 		time.Sleep(10 * time.Second)
 		if s := w.engine.Stats(); s.Carried != 0 || p.has() != 0 {
@@ -188,7 +211,7 @@ func TestFastDown(t *testing.T) {
 		if p.has() != 1 {
 			t.Fatalf("%d flows are carried, want 1", p.has())
 		}
-		for _, f := range p.flows {
+		for _, f := range p.carries() {
 			if f.Backend.Addr() != w.pool.View().ByName(second).Addr {
 				t.Errorf("carries %+v, want to %s", f, second)
 			}
@@ -212,12 +235,12 @@ func TestFastDrain(t *testing.T) {
 			time.Sleep(time.Minute)
 			p.carry(1)
 		}
-		if s := w.engine.Stats(); s.Carried != 1 || len(p.revoked) != 0 {
-			t.Errorf("while it drains: %+v, revoked %v", s, p.revoked)
+		if s := w.engine.Stats(); s.Carried != 1 || len(p.told()) != 0 {
+			t.Errorf("while it drains: %+v, revoked %v", s, p.told())
 		}
 		time.Sleep(2 * time.Minute)
-		if len(p.revoked) != 1 {
-			t.Errorf("after the deadline %v are revoked, want its backend", p.revoked)
+		if len(p.told()) != 1 {
+			t.Errorf("after the deadline %v are revoked, want its backend", p.told())
 		}
 		w.stop(c)
 	})
@@ -236,7 +259,7 @@ func TestFastRefused(t *testing.T) {
 			c.ask(datagram('E', 7))
 			time.Sleep(100 * time.Millisecond)
 		}
-		if n := len(p.offered); n < 10 || n > 30 {
+		if n := len(p.asked()); n < 10 || n > 30 {
 			t.Errorf("was asked %d times in ten seconds", n)
 		}
 		p.mu.Lock()
