@@ -102,13 +102,14 @@ type course struct {
 	leaf            []byte
 }
 
-// say writes what it is given, in one piece.
+// say writes what it is given, in one piece, and waits until that has come through.
 func say(c net.Conn, parts ...[]byte) {
 	var b []byte
 	for _, p := range parts {
 		b = append(b, p...)
 	}
 	c.Write(b)
+	synctest.Wait()
 }
 
 // ppp is a PPP frame as SSTP carries it.

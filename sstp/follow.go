@@ -66,6 +66,9 @@ func (c *call) feed(f *follower, b []byte) {
 func (c *call) feedHead(f *follower, b []byte) []byte {
 	before := len(f.head)
 	f.head = append(f.head, b[:min(len(b), MaxHead-before)]...)
+	if couldBeHTTP(f.head) && len(f.head) < MaxHead && !headMayEnd(f.head, before) {
+		return b[len(f.head)-before:]
+	}
 	r, n, err := ParseResponse(f.head)
 	if err == ErrShort {
 		return b[len(f.head)-before:]

@@ -83,7 +83,7 @@ func FuzzFollow(f *testing.F) {
 	f.Add([]byte("\x10\x01\x00\x08\x00\x05\x00\x00"), []byte("HTTP/1.1 503 \r\n\r\npage"))
 	f.Add([]byte{0x10, 0, 0, 4}, []byte("HTTP/1.1 200\r\n\r\n\x10\x01\x0f\xff\x00\x02\x00\x01"))
 	f.Fuzz(func(t *testing.T, up, down []byte) {
-		up, down = up[:min(len(up), 1<<14)], down[:min(len(down), 1<<14)]
+		up, down = up[:min(len(up), 4<<10)], down[:min(len(down), 4<<10)]
 		a, b := newCall(), newCall()
 		a.feed(&a.up, up)
 		a.feed(&a.down, down)

@@ -44,6 +44,14 @@ func headEnd(b []byte) int {
 	}
 }
 
+// headMayEnd reports whether the head may end in what has come after the first old
+// bytes of b. It is for heads that come in many pieces, which would cost the square
+// of their length if each piece had the whole head parsed.
+func headMayEnd(b []byte, old int) bool {
+	b = b[max(old-2, 0):]
+	return bytes.Contains(b, []byte("\n\n")) || bytes.Contains(b, []byte("\n\r\n"))
+}
+
 // couldBeHTTP reports whether b may be the beginning of an HTTP/1 answer.
 func couldBeHTTP(b []byte) bool {
 	const start = "HTTP/1."

@@ -250,7 +250,11 @@ func (v *visit) readRequest() error {
 			b = append(b, 0)[:len(b)]
 		}
 		n, err := v.conn.Read(b[len(b):min(cap(b), MaxHead)])
-		b = b[:len(b)+n]
+		old := len(b)
+		b = b[:old+n]
+		if err == nil && couldBeRequest(b) && len(b) < MaxHead && !headMayEnd(b, old) {
+			continue
+		}
 		r, _, perr := ParseRequest(b)
 		if perr == nil {
 			v.request, v.first = r, b
