@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -37,6 +39,24 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// log is what a watcher has logged.
+type log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // virtual runs the loop of a watcher in virtual time, with notices by hand.
@@ -99,16 +119,16 @@ func TestPolls(t *testing.T) {
 // TestRate has another program undo each edit at once: there are few edits, fewer
 // and fewer.
 func TestRate(t *testing.T) {
-	var logs strings.Builder
-	edits, delays := 0, 0
+	var logs log
+	var edits, delays atomic.Int64
 	w := &Watcher{Log: slog.New(slog.NewTextHandler(&logs, nil))}
-	w.Trace.Delayed = func(string, time.Time) { delays++ }
+	w.Trace.Delayed = func(string, time.Time) { delays.Add(1) }
 	w.Trace.Looked = func(_ string, r rasphone.Result, err error) {
 		if err != nil {
 			t.Error(err)
 		}
 		if r.Written {
-			edits++
+			edits.Add(1)
 		}
 	}
 	virtual(t, w, func(notice func(), path string) {
@@ -120,13 +140,12 @@ func TestRate(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
 		}
-		if edits < 24 || edits > 40 {
-			t.Errorf("%d edits in a day", edits)
+		if n := edits.Load(); n < 24 || n > 40 {
+			t.Errorf("%d edits in a day", n)
 		}
-		if delays == 0 || !strings.Contains(logs.String(), "something keeps changing") {
-			t.Errorf("%d delays, logs %s", delays, logs.String())
+		if delays.Load() == 0 || !strings.Contains(logs.String(), "something keeps changing") {
+			t.Errorf("%d delays, logs %s", delays.Load(), logs.String())
 		}
-		edits = 0
 		time.Sleep(3 * time.Hour) // of peace, in which the last edit is made
 		write(t, path, wrong)
 		notice()
@@ -140,7 +159,7 @@ func TestRate(t *testing.T) {
 
 // TestNoFile waits for a file that isn't there, and doesn't repeat itself.
 func TestNoFile(t *testing.T) {
-	var logs strings.Builder
+	var logs log
 	virtual(t, &Watcher{Log: slog.New(slog.NewTextHandler(&logs, nil))}, func(notice func(), path string) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
