@@ -178,6 +178,7 @@ func TestSpeed(t *testing.T) {
 	for _, p := range peers {
 		t.Logf("%-8s %s thousand answers a second, %s µs of CPU each", p.name, spread(rate[p.name]), spread(cpu[p.name]))
 	}
+	slow := make(map[string]time.Duration)
 	for _, p := range peers {
 		if p.name != "geodns" && p.name != "gdnsd" {
 			continue
@@ -185,9 +186,13 @@ func TestSpeed(t *testing.T) {
 		load := int(0.7 * 1000 * median(rate[p.name]))
 		p50, p99 := latency(t, p, queries, load)
 		t.Logf("%-8s at %d queries a second: p50 %v, p99 %v", p.name, load, p50, p99)
-		if p.name == "geodns" && p99 > time.Millisecond {
-			t.Errorf("p99 is %v", p99)
-		}
+		slow[p.name] = p99
+	}
+	switch {
+	case slow["gdnsd"] > time.Millisecond:
+		t.Log("the machine is too busy to judge latency: gdnsd is slow, too")
+	case slow["geodns"] > time.Millisecond:
+		t.Errorf("p99 is %v", slow["geodns"])
 	}
 	ratio := func(a, b string) []float64 {
 		var r []float64
