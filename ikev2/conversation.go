@@ -63,6 +63,9 @@ func (f *flight) whole() bool {
 	return f.times > 0
 }
 
+// size returns how long it is, as sent: with a marker, if it isn't in fragments.
+func (f *flight) size() int { return max(f.octets, f.largest) }
+
 // note takes down one more datagram of the flight.
 func (f *flight) note(e *Event, msg []byte, hash uint64) {
 	if !f.seen() {

@@ -8,7 +8,7 @@ type Deployment struct {
 	// Name is for people; it may be empty.
 	Name string `json:"name,omitempty"`
 	// Sites are places with gateways of their own. A driver serves one.
-	Sites []Site `json:"sites"`
+	Sites []Site `json:"sites,omitempty"`
 	// Geo is a DNS server for clients of all sites. Without Sites, it is all
 	// that is served.
 	Geo *Geo `json:"geo,omitempty"`

@@ -161,7 +161,7 @@ func (v *validator) checkRadSec(at string, c *Check) {
 }
 
 // ByRadSec reports whether the client is known by a certificate.
-func (c *RADIUSClient) ByRadSec() bool { return len(c.Names)+len(c.Fingerprints) > 0 }
+func (r *RADIUSClient) ByRadSec() bool { return len(r.Names)+len(r.Fingerprints) > 0 }
 
 // targetPort returns the port that l's clients go to at a backend, in the network of
 // l; 0 if it is in the other one.

@@ -39,7 +39,8 @@ type CorporateProbes struct {
 	DNSHost     string     // a name that is inside only
 	DNSAddress  netip.Addr // what it resolves to
 	LocationURL string     // as NetworkLocation
-	Prefixes    []netip.Prefix
+	// Prefixes are the networks inside.
+	Prefixes []netip.Prefix
 }
 
 // ClientExperience are settings of Set-DAClientExperienceConfiguration.

@@ -307,16 +307,15 @@ func FuzzDeliver(f *testing.F) {
 		if all {
 			d.Scope = DeviceScope
 		}
-		for kind, make := range map[string]func() (string, error){
-			"install": d.InstallScript, "detect": d.DetectScript, "remove": d.RemoveScript,
-			"cmdlets": func() (string, error) { s, _, err := d.CmdletScript(); return s, err },
+		for i, write := range []func() (string, error){
+			d.InstallScript, d.DetectScript, d.RemoveScript, func() (string, error) { s, _, err := d.CmdletScript(); return s, err },
 		} {
-			script, err := make()
+			script, err := write()
 			if err != nil {
 				continue
 			}
 			if _, err := readPS(script); err != nil {
-				t.Errorf("%s: %v\n%s", kind, err, hex.Dump([]byte(script)))
+				t.Errorf("script %d: %v\n%s", i, err, hex.Dump([]byte(script)))
 			}
 		}
 		if b, err := d.SyncML(all); err == nil {

@@ -57,7 +57,7 @@ var psCommands = map[string]string{
 	"Set-DANetworkLocationServer": "Url CheckReachability", "Set-NCSIPolicyConfiguration": "DomainLocationDeterminationURL CorporateWebsiteProbeURL CorporateDNSProbeHostName CorporateDNSProbeHostAddress CorporateSitePrefixList",
 	"Set-DAClientExperienceConfiguration": "PolicyStore CorporateResources FriendlyName SupportEmail PreferLocalNamesAllowed ForceTunneling",
 	// Of the scripts themselves.
-	"Get-BridgeInstance": "", "Get-TextHash": "", "Get-Note": "", "Get-Fault": "", "Remove-NamedItems": "", "Remove-Tracked": "", "Remove-AutoTrigger": "", "Remove-Connection": "",
+	"Get-BridgeInstance": "", "Get-TextHash": "", "Get-Note": "", "Set-Note": "", "Test-Present": "", "Get-Fault": "", "Remove-NamedItems": "", "Remove-Tracked": "", "Remove-AutoTrigger": "", "Remove-Connection": "",
 	"Get-Facts": "", "Get-ChildText": "", "Add-Facts": "", "Find-Value": "",
 }
 

@@ -25,7 +25,7 @@ func TestServeShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if line, _ := bufio.NewReader(r.Body).ReadString('e'); r.StatusCode != 200 || line != "he" {
+	if line, _ := bufio.NewReader(r.Body).ReadString('e'); r.StatusCode != http.StatusOK || line != "he" {
 		t.Errorf("web: %s %q", r.Status, line)
 	}
 	r.Body.Close()

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,10 +13,6 @@ import (
 
 // The scenarios of TestE2EIKEv2 run with the fast path too: here is what only those
 // with it have.
-
-// pin is where the fast path is pinned; empty here: namespaces are gone with a test,
-// but pins would stay.
-func (w *world) pin() string { return "" }
 
 // fastPath returns what the program says of its fast path, and how many packets of
 // clients and gateways have passed, and how many of them it has carried.
@@ -77,4 +75,54 @@ func TestE2EFastPath(t *testing.T) {
 			t.Log(w.command("status", "--admin", "unix:"+w.admin()))
 		})
 	}
+}
+
+// Where there can be none, "auto" says why and serves, and "require" doesn't serve.
+func TestE2EFastPathRefused(t *testing.T) {
+	peers.Need(t, peers.SwanPrograms...)
+	needBalancer(t)
+	useProgram(t)
+	w := newWorld(t, options{gateways: 1})
+	deployment := w.yaml(w.servers)
+	w.reload(deployment + "    fastpath: auto\n    fastpath_options: {interfaces: [nosuch0]}\n")
+	peers.Eventually(t, 10*time.Second, "the reason", func() error {
+		if s, _, _ := w.fastPath(); s == nil || s.Active || !strings.Contains(s.Reason, "no network device") {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	if out := w.command("status", "--admin", "unix:"+w.admin()); !strings.Contains(out, "this program carries everything") {
+		t.Errorf("status said\n%s", out)
+	}
+	c := w.pc(nil, peers.Tunnel{})
+	w.up(c, "user")
+	u := w.live(c, "user")
+	w.reload(deployment + "    fastpath: require\n    fastpath_options: {interfaces: [nosuch0]}\n")
+	peers.Eventually(t, 10*time.Second, "the refusal", func() error {
+		if out := w.balancer.Output(); !strings.Contains(out, "reload refused") || !strings.Contains(out, "sites[0].fastpath") {
+			return errors.New(out)
+		}
+		return nil
+	})
+	u.still(t, 5*time.Second)
+	// Turned on while the tunnel lives, and off again.
+	w.reload(deployment + "    fastpath: require\n")
+	p := u.pinging()
+	peers.Eventually(t, 10*time.Second, "packets being carried", func() error {
+		if s, all, carried := w.fastPath(); carried == 0 {
+			return fmt.Errorf("%d of %d packets: %+v", carried, all, s)
+		}
+		return nil
+	})
+	w.reload(deployment)
+	peers.Eventually(t, 10*time.Second, "no fast path", func() error {
+		if s, _, _ := w.fastPath(); s != nil {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
+	if sent, lost := p.lost(t); lost > 1 {
+		t.Errorf("%d of %d pings were lost", lost, sent)
+	}
+	u.still(t, 5*time.Second)
 }

@@ -223,7 +223,7 @@ func (w *world) yaml(servers []*peers.Host) string {
           - {name: nat-t, protocol: ikev2, address: "%s"}
 `, affinity, w.clientAddress(), netip.AddrPortFrom(addr, 500), netip.AddrPortFrom(addr, 4500))
 	if w.options.fastpath != "" {
-		fmt.Fprintf(&b, "    fastpath: require\n    fastpath_options: {hook: %s%s}\n", w.options.fastpath, w.pin())
+		fmt.Fprintf(&b, "    fastpath: require\n    fastpath_options: {hook: %s}\n", w.options.fastpath)
 	}
 	return b.String()
 }

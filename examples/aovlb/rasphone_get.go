@@ -118,9 +118,14 @@ func showEntry(path string, e rasphone.Entry, keys []string) (*shownEntry, error
 		if k, ok := rasphone.LookupKey(name); ok {
 			name = k.Name
 		}
-		if shown, err := s.list(e, name); err != nil {
+		switch shown, err := s.list(e, name); {
+		case err != nil && len(asked) > 0:
 			return nil, err
-		} else if shown {
+		case err != nil: // the rest can be shown
+			s.Lists[name] = []string{"can't be read, see aovlb rasphone check"}
+			s.order = append(s.order, name)
+			continue
+		case shown:
 			continue
 		}
 		v, ok := e.Get(name)

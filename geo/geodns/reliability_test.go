@@ -320,7 +320,7 @@ func malformed(rnd *rand.Rand, good [][]byte) []byte {
 			b[rnd.IntN(len(b))] = byte(rnd.Uint32())
 		}
 	case 3:
-		b = append(b, b[:rnd.IntN(len(b))]...)
+		b = slices.Concat(b, b[:rnd.IntN(len(b))])
 	}
 	return b
 }

@@ -48,13 +48,19 @@ func scopeResponder(t testing.TB, p geo.Policy) *responder {
 	}
 	a := netip.MustParseAddr
 	list := []geo.Site{
-		{Name: "berlin", Place: geo.Place{Continent: "EU", Country: "DE", Located: true, Coordinates: geo.Coordinates{Latitude: 52.5, Longitude: 13.4}},
-			Gateways: []geo.Gateway{{Name: "a", Addrs: []netip.Addr{a("198.51.100.1"), a("2001:db8::1")}, Inside: map[string][]netip.Addr{"inside": {a("10.9.9.1")}}}}},
-		{Name: "london", Place: geo.Place{Continent: "EU", Country: "GB", Located: true, Coordinates: geo.Coordinates{Latitude: 51.5}},
+		{
+			Name: "berlin", Place: geo.Place{Continent: "EU", Country: "DE", Located: true, Coordinates: geo.Coordinates{Latitude: 52.5, Longitude: 13.4}},
+			Gateways: []geo.Gateway{{Name: "a", Addrs: []netip.Addr{a("198.51.100.1"), a("2001:db8::1")}, Inside: map[string][]netip.Addr{"inside": {a("10.9.9.1")}}}},
+		},
+		{
+			Name: "london", Place: geo.Place{Continent: "EU", Country: "GB", Located: true, Coordinates: geo.Coordinates{Latitude: 51.5}},
 			Serves:   geo.Area{Countries: []string{"GB"}, Networks: []netip.Prefix{netip.MustParsePrefix("8.8.4.0/22"), netip.MustParsePrefix("8.8.4.4/32")}},
-			Gateways: []geo.Gateway{{Name: "a", Addrs: []netip.Addr{a("198.51.100.2"), a("2001:db8::2")}, Inside: map[string][]netip.Addr{"inside": {a("10.9.9.2")}}}}},
-		{Name: "seattle", Place: geo.Place{Continent: "NA", Country: "US", Located: true, Coordinates: geo.Coordinates{Latitude: 47.6, Longitude: -122.3}},
-			Gateways: []geo.Gateway{{Name: "a", Addrs: []netip.Addr{a("198.51.100.3")}}}},
+			Gateways: []geo.Gateway{{Name: "a", Addrs: []netip.Addr{a("198.51.100.2"), a("2001:db8::2")}, Inside: map[string][]netip.Addr{"inside": {a("10.9.9.2")}}}},
+		},
+		{
+			Name: "seattle", Place: geo.Place{Continent: "NA", Country: "US", Located: true, Coordinates: geo.Coordinates{Latitude: 47.6, Longitude: -122.3}},
+			Gateways: []geo.Gateway{{Name: "a", Addrs: []netip.Addr{a("198.51.100.3")}}},
+		},
 	}
 	plan, err := p.Compile(list, geo.Merge(own, db), nil)
 	if err != nil {

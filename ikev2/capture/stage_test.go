@@ -21,7 +21,7 @@ func TestAnswersProve(t *testing.T) {
 		"eap":                      {full, half, half, half, full},
 		"bad-password":             {full, half, half},
 		"certificate-refused":      {half},
-		"gateway-untrusted":        {full},
+		"gateway-untrusted":        {full, full},
 		"weak-suite":               {full, half, half, half, full},
 		"certificate-fragments":    {full, full},
 		"certificate-ip-fragments": {full},

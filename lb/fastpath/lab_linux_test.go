@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -206,13 +207,12 @@ func serveChild(ctx context.Context, t *testing.T, cfg childConfig, b *lb.Balanc
 		}
 		conns = append(conns, c...)
 	}
-	var r report
-	counts := make(chan *int, 100)
+	var control, unreachable atomic.Int64
 	e := &udp.Engine{
 		Balancer: b, Classifier: ikev2.Classifier{}, Transparent: cfg.Transparent, Workers: 1,
 		Trace: &udp.Trace{
-			Control:     func(lb.Flow, *lb.Member, []byte, bool) { counts <- &r.Control },
-			Unreachable: func(*lb.Member, error) { counts <- &r.Unreachable },
+			Control:     func(lb.Flow, *lb.Member, []byte, bool) { control.Add(1) },
+			Unreachable: func(*lb.Member, error) { unreachable.Add(1) },
 		},
 	}
 	var carrier *fastpath.Carrier
@@ -223,76 +223,68 @@ func serveChild(ctx context.Context, t *testing.T, cfg childConfig, b *lb.Balanc
 	e.Restore(cfg.Restore)
 	served := make(chan error, 1)
 	go func() { served <- e.Serve(ctx, conns...) }()
-	commands := make(chan command)
-	go func() {
-		defer close(commands)
-		for d := json.NewDecoder(os.Stdin); ; {
-			var c command
-			if d.Decode(&c) != nil {
-				return
-			}
-			commands <- c
-		}
-	}()
 	fmt.Println("ready")
-	for {
-		select {
-		case n := <-counts:
-			*n++
-			continue
-		case c, ok := <-commands:
-			if !ok {
-				c.End = true
-			}
-			if c.Mark != "" {
-				state := lb.Up
-				if c.Down {
-					state = lb.Down
-				}
-				if err := b.Pool.Mark(c.Mark, state, "told so"); err != nil {
-					t.Error(err)
-				}
-			}
-			if c.Detach {
-				if err := path.Close(false); err != nil {
-					t.Error(err)
-				}
-			}
-			if c.End {
-				now, cancel := context.WithCancel(ctx)
-				cancel()
-				_ = e.Shutdown(now)
-				<-served
-			}
-			for len(counts) > 0 {
-				*<-counts++
-			}
-			// Flows has the engine ask what has been carried.
-			r.Flows = slices.Collect(e.Flows())
-			r.Engine = e.Stats()
-			r.Goroutines = runtime.NumGoroutine()
-			if files, err := os.ReadDir("/proc/self/fd"); err == nil {
-				r.Files = len(files)
-			}
-			if path != nil {
-				r.Path = path.Stats()
-			}
-			if c.End && path != nil {
-				carrier.Close()
-				if err := path.Close(c.Keep); err != nil {
-					t.Error(err)
-				}
-			}
-			b, err := json.Marshal(r)
-			if err != nil {
+	for d, end := json.NewDecoder(os.Stdin), false; !end; {
+		var c command
+		if d.Decode(&c) != nil {
+			c.End = true // whoever told us what to do has gone
+		}
+		end = c.End
+		c.obey(ctx, t, b.Pool, e, path)
+		if end {
+			<-served
+		}
+		r := reportOf(e, path)
+		r.Control, r.Unreachable = int(control.Load()), int(unreachable.Load())
+		if end && path != nil {
+			carrier.Close()
+			if err := path.Close(c.Keep); err != nil {
 				t.Error(err)
 			}
-			fmt.Printf("report %s\n", b)
-			if c.End {
-				return
-			}
+		}
+		b, err := json.Marshal(r)
+		if err != nil {
+			t.Error(err)
+		}
+		fmt.Printf("report %s\n", b)
+	}
+}
+
+// obey does what c says.
+func (c *command) obey(ctx context.Context, t *testing.T, pool *lb.Pool, e *udp.Engine, path *fastpath.Path) {
+	if c.Mark != "" {
+		state := lb.Up
+		if c.Down {
+			state = lb.Down
+		}
+		if err := pool.Mark(c.Mark, state, "told so"); err != nil {
+			t.Error(err)
 		}
 	}
+	if c.Detach {
+		if err := path.Close(false); err != nil {
+			t.Error(err)
+		}
+	}
+	if c.End {
+		now, cancel := context.WithCancel(ctx)
+		cancel()
+		_ = e.Shutdown(now)
+	}
+}
+
+func reportOf(e *udp.Engine, path *fastpath.Path) (r report) {
+	// Flows has the engine ask what has been carried.
+	r.Flows = slices.Collect(e.Flows())
+	r.Engine = e.Stats()
+	r.Goroutines = runtime.NumGoroutine()
+	if files, err := os.ReadDir("/proc/self/fd"); err == nil {
+		r.Files = len(files)
+	}
+	if path != nil {
+		r.Path = path.Stats()
+	}
+	return r
 }
 
 func run(t testing.TB, script string) string {
@@ -375,6 +367,8 @@ ip -n NL link add fb type veth peer name fg netns NG
 # What comes from sockets here has checksums that no device ever finishes.
 nsenter --net=/run/netns/NC ethtool -K fc tx off >/dev/null
 nsenter --net=/run/netns/NG ethtool -K fg tx off >/dev/null
+# XDP sends to a device of this kind only if what is behind it has NAPI.
+nsenter --net=/run/netns/NC ethtool -K fc gro on; nsenter --net=/run/netns/NG ethtool -K fg gro on
 ip -n NC link set fc up; ip -n NL link set fa up; ip -n NL link set fb up; ip -n NG link set fg up
 `)
 	if vlan {

@@ -155,18 +155,18 @@ func addresses() (map[uint32][]netip.Addr, error) {
 			continue
 		}
 		index := binary.NativeEndian.Uint32(b[4:])
-		var local, any netip.Addr
+		var local, peer netip.Addr
 		attributes(b[unix.SizeofIfAddrmsg:], func(typ uint16, v []byte) {
 			a, ok := netip.AddrFromSlice(v)
 			switch {
 			case ok && typ == unix.IFA_LOCAL:
 				local = a
 			case ok && typ == unix.IFA_ADDRESS:
-				any = a
+				peer = a
 			}
 		})
 		if !local.IsValid() {
-			local = any
+			local = peer
 		}
 		if local.IsValid() {
 			list[index] = append(list[index], local)

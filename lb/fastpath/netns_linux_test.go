@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -149,6 +150,17 @@ func (s *scenario) tunnel(l *lab) *tunnel {
 	}
 }
 
+// redirected counts what XDP has sent on at the balancer.
+func (l *lab) redirected() (sum int) {
+	for _, line := range strings.Split(l.sh("for d in fa fb; do nsenter --net=/run/netns/NL ethtool -S $d; done"), "\n") {
+		var queue, n int
+		if _, err := fmt.Sscanf(strings.TrimSpace(line), "rx_queue_%d_xdp_redirect: %d", &queue, &n); err == nil {
+			sum += n
+		}
+	}
+	return sum
+}
+
 // ESP goes by the kernel, both ways, unchanged and from the right addresses; IKE,
 // keepalives, ESP of an unknown SPI and fragments by the engine.
 func TestCarry(t *testing.T) {
@@ -172,6 +184,9 @@ func TestCarry(t *testing.T) {
 			}
 			if got := r.Path.Attached[l.fa]; s.hook == fastpath.HookTC && got != s.hook {
 				t.Errorf("attached %v", r.Path.Attached)
+			}
+			if got := l.redirected(); (got >= sent) != (s.hook == fastpath.HookXDP && !s.vlan) {
+				t.Errorf("XDP sent %d of %d packets", got, sent)
 			}
 			control := r.Control
 			n.send(ike(ikev2.FlagInitiator, ikev2.ExchangeInformational, 7))

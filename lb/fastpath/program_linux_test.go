@@ -254,12 +254,16 @@ type direction struct {
 
 func directions(f udp.FastFlow) []direction {
 	return []direction{
-		{"up", func(x *bench) uint32 { return x.a },
+		{
+			"up", func(x *bench) uint32 { return x.a },
 			packet{from: macC, to: macA, src: f.Client, dst: f.Listener, ttl: 64, tos: 0xb9, b: payload(spiUp, 99)},
-			packet{from: macB, to: macG, src: f.Local, dst: f.Backend, ttl: 63, tos: 0xb9, b: payload(spiUp, 99)}},
-		{"down", func(x *bench) uint32 { return x.b },
+			packet{from: macB, to: macG, src: f.Local, dst: f.Backend, ttl: 63, tos: 0xb9, b: payload(spiUp, 99)},
+		},
+		{
+			"down", func(x *bench) uint32 { return x.b },
 			packet{from: macG, to: macB, src: f.Backend, dst: f.Local, ttl: 64, tos: 0xb9, b: payload(spiDown, 1400)},
-			packet{from: macA, to: macC, src: f.Listener, dst: f.Client, ttl: 63, tos: 0xb9, b: payload(spiDown, 1400)}},
+			packet{from: macA, to: macC, src: f.Listener, dst: f.Client, ttl: 63, tos: 0xb9, b: payload(spiDown, 1400)},
+		},
 	}
 }
 

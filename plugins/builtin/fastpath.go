@@ -100,13 +100,13 @@ func (d *Driver) closeFast(f *fast, keep bool) {
 func fastAddresses(s *plugins.Site) (sockets, backends []netip.Addr) {
 	for i := range s.Groups {
 		g := &s.Groups[i]
-		any := false
+		some := false
 		for j := range g.Listeners {
 			if l := &g.Listeners[j]; mayBeFast(l) {
-				sockets, any = append(sockets, l.Address.Addr()), true
+				sockets, some = append(sockets, l.Address.Addr()), true
 			}
 		}
-		if p := s.Pool(g.Pool); any && p != nil {
+		if p := s.Pool(g.Pool); some && p != nil {
 			for _, b := range p.Backends {
 				backends = append(backends, b.Address)
 			}

@@ -35,14 +35,15 @@ var policyFields = [...]struct {
 	{"PfsGroup", []string{"None", "PFS1", "PFS2", "PFS2048 PFS14", "ECP256", "ECP384", "PFSMM", "PFS24"}},
 }
 
-func (p *Policy) numbers() [6]*uint32 {
+// numbersOf returns the six numbers in the order of the file.
+func numbersOf(p *Policy) [6]*uint32 {
 	return [6]*uint32{&p.Integrity, &p.Encryption, &p.DHGroup, &p.Cipher, &p.Auth, &p.PFSGroup}
 }
 
 // String returns the policy with the names of ProfileXML's CryptographySuite, as
 // [ParsePolicy] reads it. A number without a name stays one.
 func (p Policy) String() string {
-	n := p.numbers()
+	n := numbersOf(&p)
 	var list []string
 	for _, i := range []int{4, 3, 5, 2, 0, 1} { // the order of ProfileXML
 		f := policyFields[i]
@@ -60,7 +61,7 @@ func (p Policy) String() string {
 // Set-VpnConnectionIPsecConfiguration.
 func ParsePolicy(s string) (Policy, error) {
 	var p Policy
-	numbers := p.numbers()
+	numbers := numbersOf(&p)
 	var seen [len(policyFields)]bool
 	for item := range strings.SplitSeq(s, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(item), "=")
@@ -102,7 +103,7 @@ func DecodePolicies(b []byte) ([]Policy, error) {
 	var list []Policy
 	for chunk := range slices.Chunk(b, policyBytes) {
 		var p Policy
-		for i, n := range p.numbers() {
+		for i, n := range numbersOf(&p) {
 			*n = binary.LittleEndian.Uint32(chunk[4*i:])
 		}
 		list = append(list, p)
@@ -114,7 +115,7 @@ func DecodePolicies(b []byte) ([]Policy, error) {
 func EncodePolicies(list []Policy) []byte {
 	b := make([]byte, 0, len(list)*policyBytes)
 	for _, p := range list {
-		for _, n := range p.numbers() {
+		for _, n := range numbersOf(&p) {
 			b = binary.LittleEndian.AppendUint32(b, *n)
 		}
 	}
@@ -133,7 +134,7 @@ func PoliciesSetting(list ...Policy) (Setting, error) {
 		return Setting{}, fmt.Errorf("a connection has one policy, not %d", len(list))
 	}
 	for _, p := range list {
-		for i, n := range p.numbers() {
+		for i, n := range numbersOf(&p) {
 			if int64(*n) >= int64(len(policyFields[i].values)) {
 				return Setting{}, fmt.Errorf("%s can't be %d", policyFields[i].name, *n)
 			}

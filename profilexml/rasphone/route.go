@@ -121,7 +121,7 @@ func (e Entry) Routes() ([]Route, error) { return listOf(e, "Routes", DecodeRout
 func RoutesSetting(list []Route) (Setting, error) {
 	b, err := EncodeRoutes(list)
 	if err != nil {
-		return Setting{}, fmt.Errorf("Routes: %w", err) //nolint:staticcheck // it is the name of the key
+		return Setting{}, fmt.Errorf("Routes: %w", err)
 	}
 	return listSetting("Routes", "NumRoutes", len(list), b, inWords(list)), nil
 }

@@ -65,10 +65,22 @@ function Get-Note {
     return [string]$Key.GetValue($ProfileName, '')
 }
 
+function Set-Note([string]$Text) {
+    if (-not (Test-Path -Path $NoteKey)) { New-Item -Path $NoteKey -Force | Out-Null }
+    New-ItemProperty -Path $NoteKey -Name $ProfileName -PropertyType String -Value ($ProfileHash + ' ' + $Text) -Force | Out-Null
+}
+
+function Test-Present {
+    return $null -ne (Get-VpnConnection -Name $ProfileName -AllUserConnection:$AllUsers -ErrorAction SilentlyContinue)
+}
+
 # What is wrong with the connection, or nothing.
 function Get-Fault {
     $Instance = Get-BridgeInstance
-    if ($null -eq $Instance) { return 'there is no such connection' }
+    if ($null -eq $Instance) {
+        if ((Get-Note) -eq ($ProfileHash + ' unread') -and (Test-Present)) { return '' }
+        return 'there is no such connection'
+    }
     $Expected = $ProfileHash + ' ' + (Get-TextHash $Instance.ProfileXML)
     if ((Get-Note) -ne $Expected) { return 'it is not of this profile, or was changed' }
     return ''

@@ -68,10 +68,22 @@ function Get-Note {
     return [string]$Key.GetValue($ProfileName, '')
 }
 
+function Set-Note([string]$Text) {
+    if (-not (Test-Path -Path $NoteKey)) { New-Item -Path $NoteKey -Force | Out-Null }
+    New-ItemProperty -Path $NoteKey -Name $ProfileName -PropertyType String -Value ($ProfileHash + ' ' + $Text) -Force | Out-Null
+}
+
+function Test-Present {
+    return $null -ne (Get-VpnConnection -Name $ProfileName -AllUserConnection:$AllUsers -ErrorAction SilentlyContinue)
+}
+
 # What is wrong with the connection, or nothing.
 function Get-Fault {
     $Instance = Get-BridgeInstance
-    if ($null -eq $Instance) { return 'there is no such connection' }
+    if ($null -eq $Instance) {
+        if ((Get-Note) -eq ($ProfileHash + ' unread') -and (Test-Present)) { return '' }
+        return 'there is no such connection'
+    }
     $Expected = $ProfileHash + ' ' + (Get-TextHash $Instance.ProfileXML)
     if ((Get-Note) -ne $Expected) { return 'it is not of this profile, or was changed' }
     return ''
@@ -208,7 +220,8 @@ try {
 
 $Instance = Get-BridgeInstance
 if ($null -eq $Instance) {
-    if (Get-VpnConnection -Name $ProfileName -AllUserConnection:$AllUsers -ErrorAction SilentlyContinue) {
+    if (Test-Present) {
+        Set-Note 'unread'
         Write-Output "$ProfileName is made, and can't be read back on this release of Windows."
         exit 0
     }
@@ -225,7 +238,6 @@ if ($KeepStrategy) {
     # Windows would otherwise rewrite VpnStrategy after a fallback.
     New-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RasMan\Parameters' -Name 'VPNStrategyUsageDisabled' -PropertyType DWord -Value 1 -Force | Out-Null
 }
-if (-not (Test-Path -Path $NoteKey)) { New-Item -Path $NoteKey -Force | Out-Null }
-New-ItemProperty -Path $NoteKey -Name $ProfileName -PropertyType String -Value ($ProfileHash + ' ' + (Get-TextHash $Instance.ProfileXML)) -Force | Out-Null
+Set-Note (Get-TextHash $Instance.ProfileXML)
 Write-Output "$ProfileName is made, and reads back as it should."
 exit 0

@@ -1,0 +1,132 @@
+package fastpath_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/aovlb/aovlb/ikev2"
+)
+
+// Clients come and go, for some seconds, or as long as AOVLB_SOAK says: in the end
+// nothing is left of them, neither in the kernel nor in the engine.
+func TestSoak(t *testing.T) {
+	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	d := 4 * time.Second
+	if s := os.Getenv("AOVLB_SOAK"); s != "" {
+		var err error
+		if d, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := newLab(t, false)
+	cfg := natCase.config(l)
+	cfg.Idle, cfg.MaxFlows = 3*time.Second, 1000
+	c := startChild(t, l.balancer, cfg)
+	before := c.report()
+	gateway := l.listen(l.gateway, natCase.gateway)
+	clients, most, packets := 0, 0, 0
+	for end := time.Now().Add(d); time.Now().Before(end); clients++ {
+		_ = gateway.SetDeadline(time.Now().Add(30 * time.Second))
+		n := &tunnel{
+			t: t, client: l.listen(l.client, fmt.Sprintf("10.82.1.2:%d", 2000+clients%60000)), gateway: gateway,
+			vip: netip.MustParseAddrPort(natCase.vip), up: 0x1000 + uint32(clients), down: 0x2000 + uint32(clients),
+		}
+		n.establish()
+		packets += n.flow(20)
+		if err := n.client.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if clients%100 == 99 {
+			most = max(most, c.report().Path.Flows)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for wait := time.Now().Add(30 * time.Second); time.Now().Before(wait) && c.report().Engine.Flows > 0; {
+		time.Sleep(500 * time.Millisecond)
+	}
+	r := c.report()
+	t.Logf("%d clients in %v, %d packets, %d of them carried, at most %d flows at once", clients, d, packets, r.Engine.CarriedPackets, most)
+	if r.Path.Flows != 0 || r.Engine.Flows != 0 || r.Engine.Carried != 0 || r.Engine.CarriedPackets != uint64(packets) || r.Path.Failed != 0 {
+		t.Errorf("in the end: %+v, %+v", r.Path, r.Engine)
+	}
+	// Sockets rest for a second before they are closed.
+	time.Sleep(2 * time.Second)
+	if r = c.report(); r.Files > before.Files+8 || r.Goroutines > before.Goroutines+4 {
+		t.Errorf("%d files and %d goroutines, at first %d and %d", r.Files, r.Goroutines, before.Files, before.Goroutines)
+	}
+}
+
+// A flood of first messages, from everywhere, doesn't touch a flow that is carried:
+// not one of its packets is lost, and none comes to the engine.
+func TestFlood(t *testing.T) {
+	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	l := newLab(t, false)
+	l.sh("ip -n NL route add 10.83.0.0/16 via 10.82.1.2")
+	c := startChild(t, l.balancer, natCase.config(l))
+	n := natCase.tunnel(l)
+	n.establish()
+	drain := make(chan struct{})
+	stop := make(chan struct{})
+	floods := 0
+	go func() {
+		defer close(drain)
+		inNetns(t, l.client, func() error {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = unix.Close(fd) }()
+			first := ikev2.AppendMessage(ikev2.AppendMarker(nil), ikev2.Header{SPIi: 1, Exchange: ikev2.ExchangeSAInit, Flags: ikev2.FlagInitiator},
+				ikev2.Payload{Type: ikev2.PayloadNonce, Body: make([]byte, 32)})
+			for ; ; floods++ {
+				select {
+				case <-stop:
+					return nil
+				default:
+				}
+				b := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 83, byte(floods >> 8), byte(floods), 10, 82, 1, 1, 0x10, 0, 0x11, 0x94, 0, 0, 0, 0}
+				binary.BigEndian.PutUint16(b[24:], uint16(8+len(first)))
+				binary.BigEndian.PutUint64(first[4:], uint64(floods+1))
+				if err := unix.Sendto(fd, append(b, first...), 0, &unix.SockaddrInet4{Addr: [4]byte{10, 82, 1, 1}}); err != nil && err != unix.ENOBUFS {
+					return err
+				}
+				if floods%200 == 0 {
+					time.Sleep(time.Millisecond) // the gateway is this test, too
+				}
+			}
+		})
+	}()
+	// The gateway's socket gets the flood too, so the tunnel's packets are looked for.
+	sent := uint64(0)
+	buf := make([]byte, 2000)
+	for i := range 2000 {
+		b := esp(n.up, 60+i%1000)
+		if _, err := n.client.WriteToUDPAddrPort(b, n.vip); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			size, at, err := n.gateway.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				t.Fatalf("packet %d of the tunnel: %v", i, err)
+			}
+			if size == len(b) && binary.BigEndian.Uint32(buf) == n.up && at.Port() == n.at.Port() {
+				break
+			}
+		}
+		n.answer(esp(n.down, 60+i%1000))
+		sent += 2
+	}
+	close(stop)
+	<-drain
+	r := c.report()
+	if r.Engine.CarriedPackets != sent || r.Path.Flows != 1 {
+		t.Errorf("%d of %d packets were carried, of %d flows", r.Engine.CarriedPackets, sent, r.Path.Flows)
+	}
+	t.Logf("%d first messages; the engine had %d flows, dropped %d for lack of buffers", floods, r.Engine.Flows, r.Engine.Overflow)
+}
