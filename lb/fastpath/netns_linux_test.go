@@ -152,7 +152,7 @@ func (s *scenario) tunnel(l *lab) *tunnel {
 
 // redirected counts what XDP has sent on at the balancer.
 func (l *lab) redirected() (sum int) {
-	for _, line := range strings.Split(l.sh("for d in fa fb; do nsenter --net=/run/netns/NL ethtool -S $d; done"), "\n") {
+	for line := range strings.SplitSeq(l.sh("for d in fa fb; do nsenter --net=/run/netns/NL ethtool -S $d; done"), "\n") {
 		var queue, n int
 		if _, err := fmt.Sscanf(strings.TrimSpace(line), "rx_queue_%d_xdp_redirect: %d", &queue, &n); err == nil {
 			sum += n
