@@ -715,6 +715,15 @@ func TestRequiredSiteTakesOthersDown(t *testing.T) {
 			t.Errorf("%s is %v, want %v", name, st.State, want)
 		}
 	}
+	since := h.View().Site("seattle").Since
+	for i := range 3 { // what else is told changes nothing
+		if err := h.Report("tokyo", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st := h.View().Site("seattle"); st.Failovers > 1 || !st.Since.Equal(since) {
+		t.Errorf("seattle went down %d times, last at %v, then %v", st.Failovers, since, st.Since)
+	}
 	mark(t, h, "london", "ras1", geo.Up)
 	for _, name := range []string{"berlin", "seattle", "london"} {
 		if st := h.View().Site(name); st.State != geo.Up || st.Cause != "" {
@@ -789,4 +798,22 @@ func FuzzRestore(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCountryMap(t *testing.T) {
+	m, err := geo.NewCountryMap(locator(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := m.Countries()
+	for range 2000 {
+		a := somewhere()
+		p, _ := locator(t).Locate(a)
+		if got := names[m.Find(a)]; got != p.Country {
+			t.Fatalf("%v: got %q, want %q", a, got, p.Country)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { m.Find(netip.IPv6LinkLocalAllNodes()) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
 }

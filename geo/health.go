@@ -72,6 +72,8 @@ type siteHealth struct {
 
 	status Status // as last published
 	moved  time.Time
+	fails  uint64
+	next   State // to be published
 }
 
 // A View is how all sites are at one moment. It is immutable.
@@ -375,14 +377,16 @@ func (h *Health) work(s *siteHealth, now time.Time, wake func(time.Time)) {
 	case AdminDown:
 		state, st.Cause = Down, "forced down by an administrator"
 	}
-	s.status.Name = s.Name
-	h.setState(s, state, now)
+	s.status.Name, s.next = s.Name, state
 }
 
 func (h *Health) setState(s *siteHealth, state State, now time.Time) {
 	if s.status.State != state {
 		if s.status.State != Unknown {
 			s.moved = now
+		}
+		if state == Down && s.status.State == Up {
+			s.fails++
 		}
 		s.status.State, s.status.Since = state, now
 	}
@@ -424,10 +428,9 @@ func (h *Health) depend() {
 		var again bool
 		for _, s := range h.sites {
 			for _, r := range s.Requires {
-				if q := h.byName[r]; q.status.State == Down && s.status.State != Down && s.admin != AdminUp {
+				if q := h.byName[r]; q.next == Down && s.next != Down && s.admin != AdminUp {
 					s.status.Cause = fmt.Sprintf("requires site %s, which is down", r)
-					h.setState(s, Down, time.Now())
-					again = true
+					s.next, again = Down, true
 				}
 			}
 		}
@@ -439,8 +442,9 @@ func (h *Health) depend() {
 
 // finish fills in the rest of a site's Status.
 func (h *Health) finish(s *siteHealth, now time.Time, wake func(time.Time)) {
+	h.setState(s, s.next, now)
 	st := &s.status
-	st.Admin, st.Until = s.admin, s.until
+	st.Admin, st.Until, st.Failovers = s.admin, s.until, s.fails
 	st.Gateways = slices.Clone(s.gateways)
 	settle := cmp.Or(h.Settle, defaultSettle)
 	st.Unstable = st.Held || !s.moved.IsZero() && now.Sub(s.moved) < settle

@@ -315,6 +315,8 @@ type Status struct {
 	Since time.Time
 	// Held says that its gateways are well, but that it may not return yet.
 	Held bool
+	// Failovers counts how often it went from up to down.
+	Failovers uint64
 	// Unstable says that it changed lately, or is about to.
 	Unstable bool
 	// Gateways are its gateways, in the order of the Site.

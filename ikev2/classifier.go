@@ -67,12 +67,6 @@ func (a *Affinity) UnmarshalText(b []byte) error {
 type Classifier struct {
 	// Affinity is what names a client.
 	Affinity Affinity
-	// RememberCookies makes a client known, as half-open, when its gateway has
-	// asked it for a cookie. It is needed with every lb.Picker that doesn't
-	// decide by the key alone, such as one that takes turns: the retry has to
-	// reach the gateway that made the cookie. In return a flood of first
-	// messages makes entries even while gateways defend themselves by cookies.
-	RememberCookies bool
 }
 
 // Classify judges a datagram from a client.
@@ -130,16 +124,19 @@ func unfit(msg []byte) string {
 }
 
 func classifyIKE(v *lb.Verdict, msg []byte, f lb.Flow) {
-	spi, flow := SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
-	switch {
-	case begins(msg) && !isResponse(msg):
+	if begins(msg) && !isResponse(msg) {
 		// A flow is shared by the device tunnel and the user tunnel of one
 		// computer, and by ESP nobody can tell them apart: hence the hints. A
 		// retry with a cookie must reach the gateway that made the cookie: it
 		// keeps its SPI, so that is what is hashed.
-		v.Begin, v.Pick = true, spi
-		v.Keys[0] = spi
-		v.Hints[0], v.Hints[1] = flow, lb.AddrKey(f.Client.Addr())
+		v.Begin = true
+		v.Keys[0] = SPIKey(initiatorSPI(msg))
+		v.Pick = v.Keys[0]
+		v.Hints[0], v.Hints[1] = f.Keys()
+		return
+	}
+	spi, flow := SPIKey(initiatorSPI(msg)), lb.FlowKey(f)
+	switch {
 	case responderSPI(msg) == 0 && !begins(msg):
 		// It belongs to no SA, so its SPI names nobody.
 		v.Miss = lb.MissDrop
@@ -174,9 +171,6 @@ func (c Classifier) Answer(b []byte, f lb.Flow) (v lb.Verdict) {
 			break
 		}
 		v.Stage, v.Control = stage(msg), true
-		if c.RememberCookies && asksCookie(msg) {
-			v.Stage = lb.StageHalfOpen
-		}
 		switch {
 		case v.Stage == lb.StageNone:
 		case c.Affinity == AffinitySource:
@@ -216,24 +210,33 @@ func stage(msg []byte) lb.Stage {
 		return lb.StageNone
 	case !protected(msg):
 		return lb.StageNone
-	case exchange(msg) == ExchangeIntermediate:
+	case exchange(msg) == ExchangeIntermediate, unfinished(msg):
 		return lb.StageHalfOpen
 	}
 	return lb.StageEstablished
 }
 
-// asksCookie reports whether msg says nothing but that the client is to come
-// again with a cookie. By RFC 7296 §2.6 that is its only payload.
-func asksCookie(msg []byte) bool {
-	if !begins(msg) || !isResponse(msg) || initiatorSPI(msg) == 0 || PayloadType(msg[16]) != PayloadNotify {
-		return false
+// unfinished reports whether a protected message is an answer in IKE_AUTH that
+// can't have made a tunnel, by all of it that isn't encrypted. A step of EAP begins
+// with EAP, while the answer before the first begins with the gateway's name, and
+// the one that makes the tunnel with the name or AUTH (RFC 7296 §2.16).
+func unfinished(msg []byte) bool {
+	return exchange(msg) == ExchangeAuth && isResponse(msg) && (firstInside(msg) == PayloadEAP || refuses(msg))
+}
+
+// refuses reports whether msg looks like the answer in IKE_AUTH that refuses a
+// client: a Notify and little else.
+func refuses(msg []byte) bool {
+	return exchange(msg) == ExchangeAuth && isResponse(msg) && len(msg) < minFinalAuth && firstInside(msg) == PayloadNotify
+}
+
+// firstInside returns which kind of payload comes first in an encrypted message;
+// none in all IKE fragments but the first (RFC 7383 §2.5).
+func firstInside(msg []byte) PayloadType {
+	if len(msg) < HeaderLen+payloadHeaderLen || !protected(msg) {
+		return PayloadNone
 	}
-	w := Walker{rest: msg[HeaderLen:], next: PayloadNotify, at: HeaderLen}
-	if !w.Next() {
-		return false
-	}
-	n := w.Payload.Body
-	return len(n) >= 4 && NotifyType(binary.BigEndian.Uint16(n[2:])) == NotifyCookie
+	return PayloadType(msg[HeaderLen])
 }
 
 func hasNonce(msg []byte) bool {

@@ -186,26 +186,6 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-func TestAnswerRememberCookies(t *testing.T) {
-	notify := func(n NotifyType) []byte {
-		return message(ExchangeSAInit, FlagResponse, 7, 0, NotifyPayload(n, []byte("xx")))
-	}
-	c := Classifier{RememberCookies: true}
-	want := lb.Verdict{Stage: lb.StageHalfOpen, Control: true, Keys: keys(SPIKey(7), lb.FlowKey(testFlow))}
-	if diff := diffVerdict(want, c.Answer(notify(NotifyCookie), testFlow)); diff != "" {
-		t.Errorf("COOKIE (-want +got):\n%s", diff)
-	}
-	for _, b := range [][]byte{
-		notify(NotifyInvalidKEPayload), notify(NotifyNoProposalChosen), edited(notify(NotifyCookie), HeaderLen+3, 99),
-		message(ExchangeSAInit, FlagInitiator, 7, 0, NotifyPayload(NotifyCookie, nil)),
-		message(ExchangeSAInit, FlagResponse, 0, 0, NotifyPayload(NotifyCookie, nil)),
-	} {
-		if diff := diffVerdict(lb.Verdict{Control: true}, c.Answer(b, testFlow)); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	}
-}
-
 func edited(b []byte, at int, v byte) []byte {
 	b[at] = v
 	return b
@@ -239,7 +219,7 @@ func hotDatagrams() map[string][]byte {
 
 func TestNoAllocs(t *testing.T) {
 	for _, a := range []Affinity{AffinitySPI, AffinitySource} {
-		var c lb.Classifier = Classifier{Affinity: a, RememberCookies: true}
+		var c lb.Classifier = Classifier{Affinity: a}
 		for name, b := range hotDatagrams() {
 			if n := testing.AllocsPerRun(100, func() { c.Classify(b, testFlow) }); n != 0 {
 				t.Errorf("Classify of %s by %v allocates %v times", name, a, n)

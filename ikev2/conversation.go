@@ -48,6 +48,7 @@ type flight struct {
 	fragments      FragmentSet
 	notify         NotifyType // the first error or COOKIE in the clear
 	cookie         bool       // it begins with a cookie
+	refuses        bool       // all that isn't encrypted of it looks like a refusal
 	port           uint16     // the gateway's
 	hash           uint64
 }
@@ -61,6 +62,9 @@ func (f *flight) whole() bool {
 	}
 	return f.times > 0
 }
+
+// size returns how long it is, as sent: with a marker, if it isn't in fragments.
+func (f *flight) size() int { return max(f.octets, f.largest) }
 
 // note takes down one more datagram of the flight.
 func (f *flight) note(e *Event, msg []byte, hash uint64) {
@@ -80,6 +84,7 @@ func (f *flight) note(e *Event, msg []byte, hash uint64) {
 	if !ok {
 		f.times++
 		f.octets, f.hash = size, hash
+		f.refuses = refuses(msg)
 		return
 	}
 	f.fragments.Add(number, total, size)

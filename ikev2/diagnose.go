@@ -360,12 +360,14 @@ func (d *diagnosis) authAnswered(x *round) {
 	after := c.exchanges[len(c.exchanges)-1]
 	settled := d.quiet(x.response.last) || c.restarted || after.kind == ExchangeInformational && after.answered()
 	switch {
+	case x.response.refuses:
+		d.fail(d.authRefused(x))
 	case !settled || x.kind != ExchangeAuth:
 	case x.response.octets < minFinalAuth:
 		d.fail(d.authRefused(x))
 	case d.clientGaveUp(x, after):
 		f := d.finding(FindingClientStopped, SeverityError, "the client broke off after the gateway's answer",
-			"The gateway answered IKE_AUTH by %d octets, and the client made nothing of it. A client does so when it doesn't trust the gateway's certificate: its root is unknown or it is revoked, it isn't for the name that the client dialled, or it lacks the usage Server Authentication.", x.response.octets)
+			"The gateway answered IKE_AUTH by %d octets, and the client made nothing of it. A client does so when it doesn't trust the gateway's certificate: its root is unknown or it is revoked, it isn't for the name that the client dialled, or it lacks the usage Server Authentication.", x.response.size())
 		f.Windows = []string{"13801"}
 		d.showResponse(f, x)
 		if after.kind == ExchangeInformational {
@@ -401,7 +403,7 @@ func (d *diagnosis) clientGaveUp(x, after *round) bool {
 func (d *diagnosis) authRefused(x *round) *Finding {
 	rounds := d.c.count(func(x *round) bool { return x.kind == ExchangeAuth && x.answered() })
 	what := "The gateway answered IKE_AUTH by %d octets, too few to make a tunnel: it refused the client. Why is encrypted. "
-	f := d.finding(FindingAuthRefused, SeverityError, "the gateway refused the client's credentials", what, x.response.octets)
+	f := d.finding(FindingAuthRefused, SeverityError, "the gateway refused the client's credentials", what, x.response.size())
 	f.Windows = []string{"13801", "13806", "691", "812", "853"}
 	if rounds > 1 {
 		f.What += fmt.Sprintf("It was step %d of EAP, so NPS has logged the reason: a wrong user name or password, a certificate that it doesn't accept, or a policy that doesn't let the user in.", rounds)

@@ -19,7 +19,7 @@ func (d *diagnosis) remarks() {
 		f := d.finding(FindingTruncated, SeverityWarning, "the capture has only the beginnings of packets",
 			"Of %d IKE messages only the first octets were captured, so proposals and announcements in them can't be read.", c.truncated)
 		d.show(f, c.began, c.packet, "the conversation begins here")
-		f.Advice = []Advice{{OnClient, "Capture whole packets.", []string{"tcpdump -s 0 -i any -w ike.pcap 'udp port 500 or udp port 4500 or ip[6:2] & 0x3fff != 0 or icmp'", "pktmon start --capture --pkt-size 0"}}}
+		f.Advice = []Advice{{OnClient, "Capture whole packets.", []string{"tcpdump -s 0 -i any -w ike.pcap 'udp port 500 or udp port 4500 or ip[6:2] & 0x3fff != 0 or ip6[6] = 44 or icmp or icmp6'", "pktmon start --capture --pkt-size 0"}}}
 		d.add(f)
 	}
 }

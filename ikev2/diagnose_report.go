@@ -211,7 +211,7 @@ func (d *diagnosis) describe(x *round, f *flight, response bool) string {
 	if response {
 		what = "response"
 	}
-	fmt.Fprintf(&b, "%v %s %d, %d octets", x.kind, what, x.id, max(f.octets, f.largest))
+	fmt.Fprintf(&b, "%v %s %d, %d octets", x.kind, what, x.id, f.size())
 	fmt.Fprintf(&b, ", port %d", f.port)
 	if n := f.fragments.Total(); n > 0 {
 		fmt.Fprintf(&b, ", %d IKE fragments", n)

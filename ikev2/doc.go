@@ -24,6 +24,7 @@
 //	ESP                                        established   flow
 //	IKE_SA_INIT response with SPIr and nonce   half-open     SPIi, flow
 //	IKE_INTERMEDIATE                           half-open     SPIi, flow
+//	IKE_AUTH that refuses, or a step of EAP    half-open     SPIi, flow
 //	other protected IKE, either way            established   SPIi, flow
 //	COOKIE, INVALID_KE_PAYLOAD, refusals       nothing       -
 //	unprotected answer in a later exchange     dropped       -
@@ -47,8 +48,18 @@
 // # Known limits
 //
 // A retry with a cookie reaches the gateway that made the cookie because it has
-// the same SPIi, which lb.Maglev picks by. With a Picker that doesn't, set
-// [Classifier.RememberCookies]. A client that rekeys its IKE SA and then moves, before it has used the new one,
-// to an address and port that another client left less than [lb.Table.Idle] ago,
-// is taken for that one until it starts anew.
+// the same SPIi, which lb.Maglev picks by. With a Picker that doesn't, the engine has
+// to see to it: lb/udp keeps a flow with its gateway while that has only told the
+// client to come again.
+//
+// A refusal in IKE_AUTH is encrypted. It is known by its length and by what kind of
+// payload comes first in it, so a client that is refused at once, as for its
+// certificate, stays half-open. One that fails later, in EAP, counts as established
+// since the gateway's first answer, which can't be told from one that makes a
+// tunnel, for [lb.Table.Idle] after its last word; but on one flow it counts once,
+// however often it tries.
+//
+// A client that rekeys its IKE SA and then moves, before it has used the
+// new one, to an address and port that another client left less than [lb.Table.Idle]
+// ago, is taken for that one until it starts anew.
 package ikev2

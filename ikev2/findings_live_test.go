@@ -58,3 +58,64 @@ func BenchmarkWatch(b *testing.B) {
 		w.Observe(&Event{Time: now.Add(time.Duration(n) * time.Millisecond), From: client, To: vip, Gateway: "ras1", Data: buf})
 	}
 }
+
+// FuzzWatch feeds a Watch and a Tracker datagrams cut out of what the fuzzer makes
+// up: each begins with an octet for its direction and port, one for the time until
+// it came, and two for its length.
+func FuzzWatch(f *testing.F) {
+	add := func(ds ...[]byte) {
+		var all []byte
+		for i, d := range ds {
+			all = append(all, byte(i), byte(i), byte(len(d)>>8), byte(len(d)))
+			all = append(all, d...)
+		}
+		f.Add(all)
+	}
+	var all [][]byte
+	seed(f, func(b []byte) {
+		add(b, b)
+		if len(all) < 40 {
+			all = append(all, b)
+		}
+	})
+	add(all...)
+	add(windowsInit(), message(ExchangeSAInit, FlagResponse, 1, 0, NotifyPayload(NotifyNoProposalChosen, nil)))
+	clients := []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:500"), netip.MustParseAddrPort("[2001:db8::7]:4500")}
+	vips := []netip.AddrPort{netip.MustParseAddrPort("198.51.100.100:500"), netip.MustParseAddrPort("[2001:db8::100]:4500")}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := Watch{MaxConversations: 8}
+		tr := Tracker{MaxConversations: 8, MaxExchanges: 8}
+		now := time.Unix(1e9, 0)
+		for len(b) >= 4 {
+			n := min(int(binary.BigEndian.Uint16(b[2:])), len(b)-4)
+			e := Event{Time: now, From: clients[b[0]>>1&1], To: vips[b[0]>>1&1], Gateway: string('a' + b[0]>>2&3), Data: b[4:][:n]}
+			if b[0]&1 == 1 {
+				e.From, e.To = e.To, e.From
+			}
+			if b[0] >= 0xf0 {
+				e.Kind = EventKind(b[0] & 3)
+			}
+			now = now.Add(time.Duration(b[1]) * 100 * time.Millisecond)
+			b = b[4+n:]
+			w.Observe(&e)
+			tr.Observe(&e)
+		}
+		r := tr.Report()
+		if len(r.Conversations) > 8 {
+			t.Errorf("%d conversations", len(r.Conversations))
+		}
+		_ = w.Problems(now.Add(time.Hour))
+		// A handshake that begins at one gateway may be over at another.
+		var begun, over uint64
+		for _, h := range w.Handshakes(now.Add(time.Hour)) {
+			begun += h.Begun
+			over += h.Finished
+			for _, n := range h.Failed {
+				over += n
+			}
+		}
+		if over > begun {
+			t.Errorf("%d handshakes begun, %d over", begun, over)
+		}
+	})
+}

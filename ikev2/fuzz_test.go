@@ -158,7 +158,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte, port uint16) {
 		fl := lb.Flow{Client: netip.MustParseAddrPort("192.0.2.1:1024"), Service: port}
 		for _, a := range []Affinity{AffinitySPI, AffinitySource} {
-			v := (Classifier{Affinity: a, RememberCookies: port%2 == 1}).Answer(b, fl)
+			v := (Classifier{Affinity: a}).Answer(b, fl)
 			if v.Drop != (v.Reason != "") || v.Drop && v.Stage != lb.StageNone {
 				t.Fatalf("drop without reason: %+v", v)
 			}

@@ -4,43 +4,11 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
-)
 
-// inNamespace runs the test again, alone, in a network namespace of its own with
-// nothing but loopback, and returns true in there.
-func inNamespace(t *testing.T, programs ...string) bool {
-	t.Helper()
-	if os.Getenv("AOVLB_PEERS") != "1" || os.Geteuid() != 0 {
-		t.Skip("needs root and AOVLB_PEERS=1: starts real gateways in a network namespace")
-	}
-	for _, p := range append(programs, "ip") {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skip(err)
-		}
-	}
-	const inside = "AOVLB_IKEV2_INSIDE"
-	if os.Getenv(inside) != "" {
-		return true
-	}
-	ns := fmt.Sprintf("ikev2-%d", os.Getpid())
-	run(t, nil, "ip", "netns", "add", ns)
-	defer run(t, nil, "ip", "netns", "delete", ns)
-	run(t, nil, "ip", "-n", ns, "link", "set", "lo", "up")
-	out, err := command(t.Context(), append(os.Environ(), inside+"=1"), "ip", "netns", "exec", ns,
-		os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=300s")
-	t.Logf("inside %s:\n%s", ns, out)
-	if err != nil {
-		t.Error(err)
-	}
-	return false
-}
+	"github.com/aovlb/aovlb/internal/peers"
+)
 
 // matrixPolicies are what gateways of the matrix accept, as strongSwan spells it.
 var matrixPolicies = []string{
@@ -80,12 +48,10 @@ var matrixOffers = []string{
 // TestNegotiateStrongSwan compares what Negotiate predicts with what strongSwan
 // does, for each offer under each policy:
 //
-//	namespace ikev2-PID: lo 127.0.1.1, 127.0.1.2 …, one policy at each; one charon
-//	for all, and this test
+//	namespace gw: lo 127.0.1.1, 127.0.1.2 …, one policy at each; one charon for all;
+//	the Prober asks from within
 func TestNegotiateStrongSwan(t *testing.T) {
-	if !inNamespace(t, "charon-systemd", "swanctl") {
-		return
-	}
+	peers.Need(t, peers.SwanPrograms...)
 	offers := map[string][]Proposal{}
 	for _, p := range Policies() {
 		offers[p.Name] = p.IKE
@@ -106,19 +72,33 @@ func matrixAddr(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 1, byte(i + 1)}), Port)
 }
 
+// startResponder starts a gateway with each policy at its matrixAddr.
+func startResponder(gw *peers.Host, settings map[string]string, policies []string) *peers.Swan {
+	s := gw.Responder(settings)
+	all := make([]peers.Acceptance, len(policies))
+	for i, p := range policies {
+		all[i] = peers.Acceptance{Addr: matrixAddr(i).Addr(), IKE: p}
+	}
+	s.Accept(all...)
+	return s
+}
+
+// ask is Prober.Ask from within a namespace.
+func ask(ctx context.Context, from *peers.Host, p Prober, target netip.AddrPort) (r Result, err error) {
+	err = from.Do(func() (err error) {
+		r, err = p.Ask(ctx, target)
+		return err
+	})
+	return r, err
+}
+
 func playMatrix(t *testing.T, offers map[string][]Proposal, preferOffer bool) {
-	settings := ""
+	settings := map[string]string{}
 	if preferOffer {
-		settings += "	prefer_configured_proposals = no\n"
+		settings["prefer_configured_proposals"] = "no"
 	}
-	s := startSwanWith(t, settings)
-	var conns strings.Builder
-	for i, p := range matrixPolicies {
-		run(t, nil, "ip", "addr", "replace", matrixAddr(i).Addr().String()+"/32", "dev", "lo")
-		fmt.Fprintf(&conns, "	p%d {\n		version = 2\n		local_addrs = %v\n		proposals = %s\n		local {\n			auth = psk\n		}\n		remote {\n			auth = psk\n		}\n	}\n",
-			i, matrixAddr(i).Addr(), p)
-	}
-	s.loadText("connections {\n" + conns.String() + "}\n")
+	gw := peers.New(t).Host("gw")
+	startResponder(gw, settings, matrixPolicies)
 	counts := map[AnswerKind]int{}
 	for i, text := range matrixPolicies {
 		accept, err := ParseProposals(ProtocolIKE, text)
@@ -131,7 +111,7 @@ func playMatrix(t *testing.T, offers map[string][]Proposal, preferOffer bool) {
 			// Each from an address of its own: a gateway falls silent towards
 			// one with some half-open SAs.
 			from := netip.AddrFrom4([4]byte{127, 2, byte(i), byte(j)})
-			counts[playPair(t, matrixAddr(i), from, name, offer, policy)]++
+			counts[playPair(t, gw, matrixAddr(i), from, name, offer, policy)]++
 			j++
 		}
 	}
@@ -143,14 +123,14 @@ func playMatrix(t *testing.T, offers map[string][]Proposal, preferOffer bool) {
 
 // playPair sends an offer, and compares: first the answer to the guess of a
 // client, then the suite in the end.
-func playPair(t *testing.T, target netip.AddrPort, from netip.Addr, name string, offer []Proposal, policy Policy) AnswerKind {
+func playPair(t *testing.T, gw *peers.Host, target netip.AddrPort, from netip.Addr, name string, offer []Proposal, policy Policy) AnswerKind {
 	t.Helper()
 	want := Negotiate(offer, policy)
 	p := Prober{Proposals: offer, Exact: true, Local: from}
 	first := want.Answer(p.guess())
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	r, err := p.Ask(ctx, target)
+	r, err := ask(ctx, gw, p, target)
 	if err != nil {
 		t.Errorf("%s, offered %s: %v", policy.Name, name, err)
 		return AnswerNone
@@ -161,7 +141,7 @@ func playPair(t *testing.T, target netip.AddrPort, from netip.Addr, name string,
 	}
 	if first == AnswerInvalidKE {
 		p.Complete = true
-		if r, err = p.Ask(ctx, target); err != nil {
+		if r, err = ask(ctx, gw, p, target); err != nil {
 			t.Errorf("%s, offered %s: %v", policy.Name, name, err)
 			return first
 		}
@@ -175,52 +155,4 @@ func playPair(t *testing.T, target netip.AddrPort, from netip.Addr, name string,
 			policy.Name, name, r.Suite, r.Suite.Number, err, want.Suite, want.Offered+1)
 	}
 	return first
-}
-
-// startSwanWith starts a charon with settings of its own.
-func startSwanWith(t *testing.T, settings string) *swan {
-	t.Helper()
-	s := &swan{t: t, dir: t.TempDir()}
-	s.env = append(os.Environ(), "STRONGSWAN_CONF="+filepath.Join(s.dir, "strongswan.conf"), "SWANCTL_DIR="+s.dir)
-	s.write("strongswan.conf", fmt.Sprintf(`charon {
-	load = random nonce aes des sha1 sha2 md5 hmac kdf gcm chapoly xcbc pem x509 constraints pubkey gmp curve25519 openssl kernel-netlink socket-default vici
-	send_vendor_id = yes
-%s	plugins {
-		vici {
-			socket = %s
-		}
-	}
-}
-swanctl {
-	load = pem x509 openssl random
-}
-`, settings, s.uri()))
-	s.cmd = exec.Command("charon-systemd")
-	s.cmd.Env = s.env
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.kill)
-	return s
-}
-
-// loadText gives the gateway a configuration, when it is up.
-func (s *swan) loadText(conf string) {
-	s.t.Helper()
-	s.write("swanctl.conf", conf)
-	var out string
-	var err error
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
-		if out, err = command(context.Background(), s.env, "swanctl", "--load-all", "--noprompt", "--uri", s.uri()); err == nil {
-			if !slices.Contains(strings.Fields(out), "failed") {
-				return
-			}
-			break
-		}
-		select {
-		case <-s.t.Context().Done():
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	s.t.Fatalf("swanctl: %v\n%s", err, out)
 }

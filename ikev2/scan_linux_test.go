@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/aovlb/aovlb/internal/peers"
 )
 
 // scanPolicies are what the gateways that are scanned accept.
@@ -26,20 +28,12 @@ var scanPolicies = []string{
 // TestScanStrongSwan compares what a scan finds with the policy, suite by suite,
 // and what ike-scan says with what Negotiate predicts for its proposal:
 //
-//	namespace ikev2-PID: lo 127.0.1.1, 127.0.1.2 …, one policy at each; one charon
-//	for all, ike-scan, and this test
+//	namespace gw: lo 127.0.1.1, 127.0.1.2 …, one policy at each; one charon for all;
+//	the Scanner and ike-scan ask from within
 func TestScanStrongSwan(t *testing.T) {
-	if !inNamespace(t, "charon-systemd", "swanctl") {
-		return
-	}
-	s := startSwanWith(t, "")
-	var conns strings.Builder
-	for i, p := range scanPolicies {
-		run(t, nil, "ip", "addr", "replace", matrixAddr(i).Addr().String()+"/32", "dev", "lo")
-		fmt.Fprintf(&conns, "	p%d {\n		version = 2\n		local_addrs = %v\n		proposals = %s\n		local {\n			auth = psk\n		}\n		remote {\n			auth = psk\n		}\n	}\n",
-			i, matrixAddr(i).Addr(), p)
-	}
-	s.loadText("connections {\n" + conns.String() + "}\n")
+	peers.Need(t, peers.SwanPrograms...)
+	gw := peers.New(t).Host("gw")
+	s := startResponder(gw, map[string]string{"send_vendor_id": "yes"}, scanPolicies)
 	for i, text := range scanPolicies {
 		t.Run(text, func(t *testing.T) {
 			ps, err := ParseProposals(ProtocolIKE, text)
@@ -49,24 +43,38 @@ func TestScanStrongSwan(t *testing.T) {
 			policy := Policy{Name: text, IKE: ps}
 			for name, candidates := range map[string][]Transform{"Windows": WindowsCandidates(), "all": AllCandidates()} {
 				from := netip.AddrFrom4([4]byte{127, 3, byte(i), byte(len(candidates))})
-				was, _ := s.sas()
-				compareScan(t, name, matrixAddr(i), from, candidates, policy)
-				if now, half := s.sas(); now != was {
-					t.Errorf("%s: %s IKE SAs before, %s after, %s half-open", name, was, now, half)
+				was, _ := counts(t, s)
+				compareScan(t, gw, name, matrixAddr(i), from, candidates, policy)
+				if now, half := counts(t, s); now != was {
+					t.Errorf("%s: %d IKE SAs before, %d after, %d half-open", name, was, now, half)
 				}
 			}
 			// These two leave a half-open SA each.
-			compareIKEScan(t, matrixAddr(i), policy)
+			compareIKEScan(t, gw, matrixAddr(i), policy)
 		})
 	}
 }
 
+// counts returns how many IKE SAs a gateway has, and how many are half-open.
+func counts(t *testing.T, s *peers.Swan) (total, halfOpen int) {
+	t.Helper()
+	total, halfOpen, err := s.Counts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return total, halfOpen
+}
+
 // compareScan scans, and compares with what the policy says.
-func compareScan(t *testing.T, name string, target netip.AddrPort, from netip.Addr, candidates []Transform, policy Policy) Scan {
+func compareScan(t *testing.T, asker *peers.Host, name string, target netip.AddrPort, from netip.Addr, candidates []Transform, policy Policy) Scan {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	got, err := Scanner{Candidates: candidates, Interval: time.Millisecond, Local: from}.Scan(ctx, target)
+	var got Scan
+	err := asker.Do(func() (err error) {
+		got, err = Scanner{Candidates: candidates, Interval: time.Millisecond, Local: from}.Scan(ctx, target)
+		return err
+	})
 	if err != nil {
 		t.Errorf("%s: %v", name, err)
 	}
@@ -136,17 +144,17 @@ var ikeScanOffer = []Proposal{{Number: 1, Protocol: ProtocolIKE, Transforms: []T
 var ikeScanSA = regexp.MustCompile(`SA=\(Encr=(\S+?)(?:,KeyLength=(\d+))? Integ=(\S+) Prf=(\S+) DH_Group=(\d+):`)
 
 // compareIKEScan asks by ike-scan, and by a Prober with the same proposal.
-func compareIKEScan(t *testing.T, target netip.AddrPort, policy Policy) {
+func compareIKEScan(t *testing.T, asker *peers.Host, target netip.AddrPort, policy Policy) {
 	t.Helper()
 	if _, err := exec.LookPath("ike-scan"); err != nil {
 		t.Log(err)
 		return
 	}
-	out, err := command(t.Context(), nil, "ike-scan", "--ikev2", "--sport=0", fmt.Sprintf("--dport=%d", target.Port()), target.Addr().String())
+	out, err := asker.Run("ike-scan", "--ikev2", "--sport=0", fmt.Sprintf("--dport=%d", target.Port()), target.Addr().String())
 	if err != nil {
 		t.Fatalf("ike-scan: %v\n%s", err, out)
 	}
-	ours, err := Prober{Proposals: ikeScanOffer, Exact: true, Guess: GroupMODP1024}.Ask(t.Context(), target)
+	ours, err := ask(t.Context(), asker, Prober{Proposals: ikeScanOffer, Exact: true, Guess: GroupMODP1024}, target)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -311,28 +311,6 @@ var asks = map[string]int{
 	"late ESP to a port that another client has": 1,
 }
 
-// TestCookieTurns shows what RememberCookies is for: gateways that take turns
-// would ask for cookies for ever.
-func TestCookieTurns(t *testing.T) {
-	for _, a := range []Affinity{AffinitySPI, AffinitySource} {
-		for _, remember := range []bool{false, true} {
-			w := newWorld(t, a, 4)
-			w.c.RememberCookies = remember
-			n := 0
-			w.b.Picker = lb.PickerFunc(func(_ lb.Key, v *lb.View) *lb.Member {
-				n++
-				return v.Ready[n%len(v.Ready)]
-			})
-			for i, g := range w.gws {
-				g.secret = byte(i + 1)
-			}
-			if err := w.client(w.addr(nil), 500, 4500, nil).up(); (err == nil) != remember {
-				t.Errorf("affinity %v, remember %v: %v", a, remember, err)
-			}
-		}
-	}
-}
-
 func forget(w *world) func() error { return func() error { w.restart(); return nil } }
 
 // roamNowhere changes the port only: by now the ESP SPI must be known.

@@ -196,12 +196,18 @@ func (b *Balancer) known(v *Verdict, view *View, avoid []ID, real bool) (m *Memb
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	for _, k := range v.Keys {
+	for i, k := range v.Keys {
 		c := t.client(k, now)
 		if c == 0 {
 			continue
 		}
 		id := t.clients.items[c].backend
+		if m := view.Member(id); v.Bound && i == 0 && m != nil {
+			if real {
+				t.touch(c, now)
+			}
+			return m, WhyKnown, false
+		}
 		if m := view.usable(id); m != nil && !slices.Contains(avoid, id) && !(v.Anew && m.State == Draining) {
 			if real {
 				t.touch(c, now)
@@ -351,8 +357,8 @@ func (b *Balancer) Learn(m *Member, keys ...Key) bool {
 // Home returns the backend of the client that is known by the first of keys that
 // is known at all, in whatever State the backend is, and takes note of the client
 // having been heard of. It returns nil if none is known, or the backend has left
-// the Pool. It is for what only that backend can make sense of: Route would rather
-// move it.
+// the Pool. It is for a flow that has a backend already, to ask whether that is
+// still right: Route would rather move the client.
 func (b *Balancer) Home(keys ...Key) *Member {
 	view := b.Pool.View()
 	t := b.Table

@@ -52,13 +52,21 @@ func (x *Exchanges) Sent(v *Verdict, m *Member, why Why) {
 
 // Answered returns the names to be recorded because backend m has sent answer
 // a, for [Balancer.Answered]: those of the request, then those of the answer, of
-// which the first is taken within the request's Scope. It reports false if no
-// request with that Exchange went to m: then nothing may be recorded. A further
-// answer to a request gives the same names again.
+// which the first is taken within the request's Scope. A further answer to a request
+// gives the same names again. If the request has gone to another backend since, or
+// its Exchange is that of another one, only the first name of the answer is given:
+// it is m's, and the client may go on with it. It reports false if nothing may be
+// recorded.
 func (x *Exchanges) Answered(a *Verdict, m *Member) (keys [2 * MaxKeys]Key, why Why, ok bool) {
 	e := x.find(a.Exchange)
-	if e == nil || e.member != m.ID {
+	switch {
+	case e == nil:
 		return keys, 0, false
+	case e.member != m.ID && a.Keys[0].IsZero():
+		return keys, 0, false
+	case e.member != m.ID:
+		keys[MaxKeys] = a.Keys[0].In(e.scope)
+		return keys, e.why, true
 	}
 	e.done = true
 	copy(keys[:], e.keys[:])

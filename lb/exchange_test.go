@@ -39,7 +39,11 @@ func TestExchangesKeepRequestsApart(t *testing.T) {
 			m, other, why = b, a, WhyKnown
 		}
 		ans := &Verdict{Exchange: n, Keys: [MaxKeys]Key{state, state}}
-		if _, _, ok := x.Answered(ans, other); ok {
+		alone := [2 * MaxKeys]Key{MaxKeys: state.In(Uint64Key(101, uint64(n)))}
+		if keys, _, ok := x.Answered(ans, other); !ok || keys != alone {
+			t.Fatalf("request %d: of the other backend's answer more than its own name was taken: %v", n, keys)
+		}
+		if _, _, ok := x.Answered(&Verdict{Exchange: n}, other); ok {
 			t.Fatalf("request %d: the other backend's answer was taken", n)
 		}
 		keys, got, ok := x.Answered(ans, m)

@@ -103,6 +103,19 @@ func FlowKey(f Flow) Key {
 	return k
 }
 
+// Keys returns the names of a flow and of its client's address at once: [FlowKey]
+// and [AddrKey] in the time of one.
+func (f Flow) Keys() (flow, client Key) {
+	a := f.Client.Addr()
+	if !a.IsValid() {
+		return Key{}, Key{}
+	}
+	client = NewKey(SpaceAddr, a.As16())
+	flow = client
+	flow.meta = uint64(SpaceFlow)<<32 | uint64(f.Client.Port())<<16 | uint64(f.Service)
+	return flow, client
+}
+
 // In returns the name that k is within scope: names that two servers made up
 // independently are told apart by whom they were made for. The space stays that
 // of k. Within the zero Key k is itself, and the zero Key is nobody everywhere.

@@ -71,3 +71,16 @@ func TestHashKey(t *testing.T) {
 		}
 	}
 }
+
+// Keys are the same names that FlowKey and AddrKey give.
+func TestFlowKeys(t *testing.T) {
+	for _, s := range []string{"192.0.2.1:500", "[2001:db8::1%eth0]:4500", "[::ffff:192.0.2.1]:1"} {
+		f := Flow{Client: netip.MustParseAddrPort(s), Service: 4500}
+		if flow, client := f.Keys(); flow != FlowKey(f) || client != AddrKey(f.Client.Addr()) {
+			t.Errorf("%s: %v, %v", s, flow, client)
+		}
+	}
+	if flow, client := (Flow{}).Keys(); !flow.IsZero() || !client.IsZero() {
+		t.Errorf("%v, %v", flow, client)
+	}
+}

@@ -21,6 +21,11 @@ type Verdict struct {
 	// what it carries: engines tell their Trace of them. It changes nothing
 	// else.
 	Control bool
+	// Bound says that only the backend of the first of Keys can make sense of
+	// these bytes: they go there even if it is down, for it may only have been
+	// held up, and another could do nothing but harm. Where that Key isn't
+	// known, or its backend has left the Pool, Bound doesn't count.
+	Bound bool
 	// Miss says what to do when none of Keys is known.
 	Miss Miss
 	// Stage says, of an answer, how far it proves the client to be. It is

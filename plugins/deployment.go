@@ -8,7 +8,7 @@ type Deployment struct {
 	// Name is for people; it may be empty.
 	Name string `json:"name,omitempty"`
 	// Sites are places with gateways of their own. A driver serves one.
-	Sites []Site `json:"sites"`
+	Sites []Site `json:"sites,omitempty"`
 	// Geo is a DNS server for clients of all sites. Without Sites, it is all
 	// that is served.
 	Geo *Geo `json:"geo,omitempty"`
@@ -138,8 +138,15 @@ const (
 	CheckSSTP CheckType = "sstp"
 	// CheckRADIUS has an Access-Request answered.
 	CheckRADIUS CheckType = "radius"
+	// CheckRadSec has a Status-Server request answered over TLS.
+	CheckRadSec CheckType = "radsec"
 	// CheckTCP opens a TCP connection. It proves little.
 	CheckTCP CheckType = "tcp"
+	// CheckHTTPS has a GET request for Path answered.
+	CheckHTTPS CheckType = "https"
+	// CheckICMP has an echo request answered. It proves that there is a
+	// machine, no more.
+	CheckICMP CheckType = "icmp"
 )
 
 // A Check says how the backends of a pool are asked whether they serve.
@@ -148,8 +155,8 @@ type Check struct {
 	Name string `json:"name,omitempty"`
 	// Type says how to ask.
 	Type CheckType `json:"type"`
-	// Port is where to ask; 0 means the Type's usual port: 500, 443, 1812.
-	// CheckTCP has none and needs one.
+	// Port is where to ask; 0 means the Type's usual port: 500, 443, 1812, 2083.
+	// CheckTCP has none and needs one; CheckICMP has none at all.
 	Port int `json:"port,omitempty"`
 	// Interval is the time between probes; 0 means 5 s, the least is 1 s.
 	Interval Duration `json:"interval,omitempty"`
@@ -166,16 +173,20 @@ type Check struct {
 	// proposals that Windows clients make.
 	Strict bool `json:"strict,omitempty"`
 
-	// Host is the name CheckSSTP asks for, in TLS and in HTTP; empty means
-	// the backend's address.
+	// Host is the name CheckSSTP and CheckHTTPS ask for, in TLS and in HTTP;
+	// empty means the backend's address.
 	Host string `json:"host,omitempty"`
-	// Expect is the one HTTP status that CheckSSTP takes as proof; 0 means
-	// 401.
+	// Path is what CheckHTTPS asks for; empty means /.
+	Path string `json:"path,omitempty"`
+	// Expect is the one HTTP status that CheckSSTP and CheckHTTPS take as
+	// proof; 0 means 401 for CheckSSTP, and any of 200 to 399 for CheckHTTPS.
 	Expect int `json:"expect,omitempty"`
-	// PlainHTTP has CheckSSTP ask without TLS, for gateways whose TLS is ended
-	// before them.
+	// PlainHTTP has CheckSSTP and CheckHTTPS ask without TLS, for gateways
+	// whose TLS is ended before them.
 	PlainHTTP bool `json:"plain_http,omitempty"`
-	// VerifyTLS has CheckSSTP refuse a certificate that isn't valid for Host.
+	// Ask is what CheckSSTP asks; empty means AskHead.
+	Ask SSTPQuestion `json:"ask,omitempty"`
+	// VerifyTLS has these refuse a certificate that isn't valid for Host.
 	VerifyTLS bool `json:"verify_tls,omitempty"`
 
 	// User is whom CheckRADIUS asks about; empty means "aovlb-probe". It needs
@@ -200,7 +211,23 @@ type Check struct {
 	// StatusServer has CheckRADIUS ask by Status-Server, for servers that have
 	// it; NPS hasn't.
 	StatusServer bool `json:"status_server,omitempty"`
+
+	// RadSec says by what certificates CheckRadSec asks; it needs it.
+	RadSec *RadSec `json:"radsec,omitempty"`
 }
+
+// A SSTPQuestion is what a check of SSTP asks.
+type SSTPQuestion string
+
+const (
+	// AskHead sends a HEAD, which costs a gateway nothing.
+	AskHead SSTPQuestion = "head"
+	// AskCall begins a call and aborts it, which proves more, takes a port for a
+	// moment, and is logged by the gateway.
+	AskCall SSTPQuestion = "call"
+	// AskIPHTTPS asks for the resource of DirectAccess.
+	AskIPHTTPS SSTPQuestion = "ip-https"
+)
 
 // Secret refers to the RADIUS secret.
 func (c *Check) Secret() Secret { return Secret{File: c.SecretFile, Env: c.SecretEnv} }
@@ -283,10 +310,13 @@ type Protocol string
 const (
 	// ProtocolIKEv2 is IKEv2 with ESP in UDP: ports 500 and 4500.
 	ProtocolIKEv2 Protocol = "ikev2"
-	// ProtocolSSTP is SSTP, passed through with its TLS: TCP port 443.
+	// ProtocolSSTP is SSTP: TCP port 443.
 	ProtocolSSTP Protocol = "sstp"
 	// ProtocolRADIUS is RADIUS over UDP: ports 1812 and 1813.
 	ProtocolRADIUS Protocol = "radius"
+	// ProtocolRadSec is RADIUS over TLS: TCP port 2083, authentication and
+	// accounting. Its Group must be a RADIUSProxy.
+	ProtocolRadSec Protocol = "radsec"
 	// ProtocolUDP and ProtocolTCP are anything else, by source address.
 	ProtocolUDP Protocol = "udp"
 	ProtocolTCP Protocol = "tcp"
@@ -297,11 +327,14 @@ func (p Protocol) Network() string {
 	switch p {
 	case ProtocolIKEv2, ProtocolRADIUS, ProtocolUDP:
 		return "udp"
-	case ProtocolSSTP, ProtocolTCP:
+	case ProtocolSSTP, ProtocolRadSec, ProtocolTCP:
 		return "tcp"
 	}
 	return ""
 }
+
+// radius reports whether RADIUS is spoken.
+func (p Protocol) radius() bool { return p == ProtocolRADIUS || p == ProtocolRadSec }
 
 // A Listener is one address and port that clients come to.
 type Listener struct {
@@ -312,7 +345,9 @@ type Listener struct {
 	// Address is the address and port. An unspecified address, 0.0.0.0 or
 	// [::], means all of the machine's.
 	Address netip.AddrPort `json:"address"`
-	// BackendPort is the port of the backends; 0 means that of Address.
+	// BackendPort is the port of the backends; 0 means that of Address. For
+	// ProtocolRadSec it is their port for authentication by UDP, 0 meaning
+	// 1812, and the next one is that for accounting.
 	BackendPort int `json:"backend_port,omitempty"`
 	// Workers is how many sockets and threads share a UDP listener, 1 to 64;
 	// 0 lets the driver choose. TCP listeners have none.
@@ -323,6 +358,8 @@ type Listener struct {
 	// IdleTimeout is how long a TCP connection may be silent; 0 means 10
 	// minutes. SSTP needs more than 2. For UDP there is Group.Idle.
 	IdleTimeout Duration `json:"idle_timeout,omitempty"`
+	// TLS says what is done with the TLS of SSTP.
+	TLS TLS `json:"tls,omitzero"`
 }
 
 // TargetPort returns the port that l's clients go to at a backend.
@@ -343,8 +380,11 @@ const (
 )
 
 // Site returns the site of that name, or nil. An empty name means the only
-// site there is.
+// site there is. A nil Deployment has no sites.
 func (d *Deployment) Site(name string) *Site {
+	if d == nil {
+		return nil
+	}
 	if name == "" && len(d.Sites) == 1 {
 		return &d.Sites[0]
 	}

@@ -18,23 +18,30 @@ import (
 //
 // A call returns an error if it could not do its work. What it thinks of a
 // Deployment it says as Diagnostics instead. Errors, diagnostics, plans and
-// events never hold a secret.
+// events never hold a secret. A call that did no more than half of its work may
+// be made again: every call is idempotent.
+//
+// A driver may have more to offer; see [Renderer].
 type Driver interface {
 	// Info says what the driver is. It needs no Configure.
 	Info(ctx context.Context) (Info, error)
 	// Schema returns a JSON Schema of Config.Settings. It needs no Configure.
 	Schema(ctx context.Context) (json.RawMessage, error)
 	// Configure tells the driver how to reach its balancer. It changes
-	// nothing there. Faults in the settings are a [*FieldError] each, joined.
+	// nothing there, and may not even go there. Faults in the settings are a
+	// [*FieldError] each, joined. A driver whose program was started again is
+	// configured again.
 	Configure(ctx context.Context, c Config) error
-	// Capabilities says what the balancer can do.
+	// Capabilities says what the balancer can do. It needs no Configure, and
+	// may know more after it.
 	Capabilities(ctx context.Context) (Capabilities, error)
 	// Validate says what can't be done, or only in part, and what is unwise.
 	// It reaches nothing beyond the driver. The faults that d.Validate finds
-	// are among them.
+	// are among them, and all that [Judge] says of its Capabilities.
 	Validate(ctx context.Context, d *Deployment) ([]Diagnostic, error)
 	// Plan says what Apply would change now. It changes nothing. A Deployment
-	// with an error among its Diagnostics has no changes.
+	// with an error among its Diagnostics has no changes. Nil asks for nothing
+	// to be served: all that the driver owns is removed.
 	Plan(ctx context.Context, d *Deployment) (*Plan, error)
 	// Apply makes the balancer serve p.Deployment. It touches only what
 	// differs and only what this driver owns, adds before it removes, and
@@ -43,11 +50,15 @@ type Driver interface {
 	// there. progress, which may be nil, hears of each change.
 	Apply(ctx context.Context, p *Plan, progress func(Progress)) error
 	// Read returns what is there now, so far as this driver owns it. It is
-	// how drift is found. The Deployment is nil if nothing has been applied.
+	// how drift is found.
 	Read(ctx context.Context) (*State, error)
-	// Drain lets a backend keep its clients and gives it no new ones.
+	// Drain lets a backend keep its clients and gives it no new ones, until
+	// the deadline if there is one. A deadline that has passed moves its clients
+	// away at once. A driver without Capabilities.DrainDeadline begins the drain
+	// and leaves the deadline to its caller; see [DrainWithin].
 	Drain(ctx context.Context, r DrainRequest) error
-	// Undrain ends a Drain.
+	// Undrain ends a Drain. Where there is none it changes nothing, and may
+	// say so with [ErrNotDrained].
 	Undrain(ctx context.Context, b BackendRef) error
 	// Stats returns counts and states.
 	Stats(ctx context.Context) (*Stats, error)
@@ -55,6 +66,26 @@ type Driver interface {
 	// The events of one Watch come one at a time; if f is too slow, some are
 	// left out, and the next one that comes says how many in Missed.
 	Watch(ctx context.Context, f func(Event)) error
+}
+
+// A Renderer is a Driver that can also write what an administrator would
+// otherwise type or click: the balancer's own configuration files and commands,
+// with comments. It reaches nothing beyond the driver, and needs no Configure.
+type Renderer interface {
+	// Render returns the files for d, of which the first is the one to begin
+	// with. A Deployment with errors among its Diagnostics is refused with
+	// [ErrInvalid]. Secrets are placeholders that say where they come from.
+	Render(ctx context.Context, d *Deployment) ([]File, error)
+}
+
+// A File is a file that Render writes.
+type File struct {
+	// Name is its name, without a folder: haproxy.cfg.
+	Name string `json:"name"`
+	// Summary says in a line what it is for, and how it is put into effect.
+	Summary string `json:"summary,omitempty"`
+	// Content is the file.
+	Content []byte `json:"content"`
 }
 
 // ErrStale says that the balancer isn't as it was when a Plan was made.
@@ -68,6 +99,9 @@ var ErrInvalid = errors.New("plugins: the deployment is invalid")
 
 // ErrNotFound says that there is no such backend, pool, group or listener.
 var ErrNotFound = errors.New("plugins: not found")
+
+// ErrNotDrained says that a backend isn't being drained.
+var ErrNotDrained = errors.New("plugins: the backend isn't being drained")
 
 // Info says what a driver is.
 type Info struct {
@@ -83,45 +117,13 @@ type Config struct {
 	// Site names the site of a Deployment that this driver serves; empty
 	// means the only one.
 	Site string `json:"site,omitempty"`
-	// Settings are the driver's own, as its Schema says.
+	// Owner marks what the driver makes, so that it can tell its own objects
+	// from others on the same balancer; empty means DefaultOwner. Two
+	// deployments on one balancer have different owners or sites.
+	Owner Owner `json:"owner,omitempty"`
+	// Settings are the driver's own, as its Schema says. Secrets in it are
+	// references, of type [Secret].
 	Settings json.RawMessage `json:"settings,omitempty"`
-}
-
-// Capabilities says what a balancer can do. What isn't listed it can't.
-type Capabilities struct {
-	// Protocols are those it can balance, as they are meant.
-	Protocols []Protocol `json:"protocols"`
-	// Affinities are the kinds of client it can tell apart.
-	Affinities []Affinity `json:"affinities"`
-	// ClientAddress are the source addresses that backends can see.
-	ClientAddress []ClientAddress `json:"client_address"`
-	// Pickers are the ways in which it can choose.
-	Pickers []Picker `json:"pickers"`
-	// Failbacks are the ways in which it can return to a preferred priority.
-	Failbacks []Failback `json:"failbacks"`
-	// CheckTypes are the ways in which it can ask backends.
-	CheckTypes []CheckType `json:"check_types"`
-	// ProxyProtocol are the versions it can speak.
-	ProxyProtocol []ProxyProtocol `json:"proxy_protocol"`
-	// GroupListeners is how many listeners an affinity group can have; 0
-	// means any number.
-	GroupListeners int `json:"group_listeners,omitempty"`
-	// SameAddress says that the listeners of a group must share an address.
-	SameAddress bool `json:"same_address,omitempty"`
-	// MinInterval is the shortest time between the probes of a check.
-	MinInterval Duration `json:"min_interval"`
-	// ExactExpect says that a check can ask for exactly one HTTP status.
-	ExactExpect bool `json:"exact_expect"`
-	// DrainDeadline says that the balancer itself ends a drain in time.
-	DrainDeadline bool `json:"drain_deadline"`
-	// Transactional says that an Apply happens wholly or not at all.
-	Transactional bool `json:"transactional"`
-	// KeepsClients says that an Apply keeps the clients of what it changes.
-	KeepsClients bool `json:"keeps_clients"`
-	// SlowStart, Panic and MaxClients say that these fields have effect.
-	SlowStart  bool `json:"slow_start"`
-	Panic      bool `json:"panic"`
-	MaxClients bool `json:"max_clients"`
 }
 
 // A Severity says how bad a Diagnostic is.
@@ -201,8 +203,8 @@ const (
 // A Change is one step of a Plan.
 type Change struct {
 	Action Action `json:"action"`
-	// Kind is what is changed: certificate, pool, backend, check, group,
-	// listener or fastpath.
+	// Kind is what is changed: certificate, pool, backend, check, group, listener
+	// or fastpath; or a kind of object of the balancer's own, in its words.
 	Kind string `json:"kind"`
 	// Name is the object's, with those of its parents: ras/ras1.
 	Name string `json:"name"`
@@ -248,7 +250,7 @@ func orNone(s string) string {
 
 // A Plan is what Apply would do.
 type Plan struct {
-	// Deployment is what is to be served.
+	// Deployment is what is to be served; nil if nothing is.
 	Deployment *Deployment `json:"deployment"`
 	// Base identifies what was there when the plan was made; if empty, Apply
 	// doesn't care.
@@ -266,15 +268,25 @@ type Progress struct {
 	Done  int `json:"done"`
 	Total int `json:"total"`
 	// Change is the one just done.
-	Change Change `json:"change"`
+	Change Change `json:"change,omitzero"`
+	// Text says what is waited for, where nothing was done yet.
+	Text string `json:"text,omitempty"`
 }
 
-// State is what a driver finds on its balancer.
+// State is what a driver finds on its balancer, of what it owns.
 type State struct {
-	// Deployment is what is served; nil if nothing is.
-	Deployment *Deployment `json:"deployment,omitempty"`
-	// Revision identifies it, as Plan.Base does.
+	// Revision identifies what is there, as Plan.Base does. It changes with
+	// anything that a Plan would look at.
 	Revision string `json:"revision,omitempty"`
+	// Deployment is what is served, if the driver can tell; nil if it can't,
+	// or if nothing is.
+	Deployment *Deployment `json:"deployment,omitempty"`
+	// Applied is the Revision of the Deployment that was applied last, if the
+	// balancer keeps it. With it, a difference that a person made there can be
+	// told from one in the file.
+	Applied string `json:"applied,omitempty"`
+	// Objects are the balancer's own objects, in its own words.
+	Objects []Object `json:"objects,omitempty"`
 	// Drained are the backends that Drain was called for.
 	Drained []DrainRequest `json:"drained,omitempty"`
 }
@@ -307,6 +319,6 @@ func (r BackendRef) String() string {
 type DrainRequest struct {
 	BackendRef
 	// Deadline is when the clients that are left are moved away; zero means
-	// never.
+	// never, a time that has passed means now.
 	Deadline time.Time `json:"deadline,omitzero"`
 }

@@ -22,6 +22,10 @@ type Geo struct {
 	Databases []string `json:"databases,omitempty"`
 	// Networks are those the organisation knows better than a database.
 	Networks []GeoNetwork `json:"networks,omitempty"`
+	// NetworkFiles are tables of further such networks: values divided by
+	// commas, with a first line of column names: prefix, name, continent,
+	// country, subdivision, asn, latitude, longitude.
+	NetworkFiles []string `json:"network_files,omitempty"`
 	// Horizons are groups of clients who get other addresses than the world.
 	Horizons []GeoHorizon `json:"horizons,omitempty"`
 

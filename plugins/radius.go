@@ -16,6 +16,10 @@ type RADIUS struct {
 	// User says by what a server is picked for a user; empty means
 	// RADIUSByStationAndName.
 	User RADIUSUser `json:"user,omitempty"`
+	// Class has accounting follow the Class that a server gave with its accept,
+	// besides session and user. It is for servers that give each session one of
+	// its own, as NPS does if its policies give none.
+	Class bool `json:"class,omitempty"`
 	// SecretFile or SecretEnv refer to the secret shared with the servers;
 	// RADIUSProxy needs one of them.
 	SecretFile string `json:"secret_file,omitempty"`
@@ -24,6 +28,12 @@ type RADIUS struct {
 	// without a Message-Authenticator; with RADIUSForward, Access-Requests
 	// without one.
 	RequireMessageAuthenticator bool `json:"require_message_authenticator,omitempty"`
+	// Transport is what servers are spoken to over; empty means TransportUDP.
+	// With TransportRadSec there is no secret. It is for RADIUSProxy.
+	Transport RADIUSTransport `json:"transport,omitempty"`
+	// RadSec says by what certificates RADIUS is spoken over TLS, with servers
+	// and with clients. It is for RADIUSProxy.
+	RadSec *RadSec `json:"radsec,omitempty"`
 	// MaxOutstanding is how many requests may wait for one server before new
 	// users go to others; 0 means no limit. It is for RADIUSProxy.
 	MaxOutstanding int `json:"max_outstanding,omitempty"`
@@ -36,8 +46,11 @@ type RADIUS struct {
 	// Hold is how long a request waits for its answer; 0 means 75 s.
 	Hold Duration `json:"hold,omitempty"`
 	// Remember is how long an answer is kept for repetitions of its request; 0
-	// means 10 s.
+	// means 30 s.
 	Remember Duration `json:"remember,omitempty"`
+	// Accounting has accounting kept on disk until a server takes it; nil leaves
+	// it to clients to repeat what no server takes. It is for RADIUSProxy.
+	Accounting *RADIUSAccounting `json:"accounting,omitempty"`
 	// ShowUsers has the status name users whose logins fail, rather than
 	// hashes of their names.
 	ShowUsers bool `json:"show_users,omitempty"`
@@ -75,6 +88,11 @@ type RADIUSServer struct {
 	// the others.
 	SecretFile string `json:"secret_file,omitempty"`
 	SecretEnv  string `json:"secret_env,omitempty"`
+	// Transport is what it is spoken to over; empty means that of the others.
+	Transport RADIUSTransport `json:"transport,omitempty"`
+	// Names and Fingerprints are as in RadSec, for this server alone.
+	Names        []string `json:"names,omitempty"`
+	Fingerprints []string `json:"fingerprints,omitempty"`
 	// RequireMessageAuthenticator and MaxOutstanding are as in RADIUS, and
 	// are taken from there if they are false and 0.
 	RequireMessageAuthenticator bool `json:"require_message_authenticator,omitempty"`
@@ -85,13 +103,18 @@ type RADIUSServer struct {
 type RADIUSClient struct {
 	// Name identifies the client within its Group.
 	Name string `json:"name"`
-	// Addresses are where it sends from: addresses, or networks such as
+	// Addresses are where it sends from by UDP: addresses, or networks such as
 	// 192.0.2.0/24.
-	Addresses []string `json:"addresses"`
+	Addresses []string `json:"addresses,omitempty"`
 	// SecretFile or SecretEnv refer to the secret shared with it; it needs one
 	// of them.
 	SecretFile string `json:"secret_file,omitempty"`
 	SecretEnv  string `json:"secret_env,omitempty"`
+	// Names and Fingerprints are of a client that comes over TLS, in place of
+	// Addresses and a secret: its certificate, issued by who is in the CAFile
+	// of RadSec, must have one of these names, or have such a SHA-256.
+	Names        []string `json:"names,omitempty"`
+	Fingerprints []string `json:"fingerprints,omitempty"`
 	// MessageAuthenticator says what is asked of it; empty means MessageAdd.
 	MessageAuthenticator MessageAuthenticator `json:"message_authenticator,omitempty"`
 	// LimitProxyState drops its Access-Requests with a Proxy-State and without
@@ -189,8 +212,8 @@ func (v *validator) radius(at string, g *Group, pool *Pool) {
 		return
 	}
 	at += ".radius"
-	if len(g.Listeners) > 0 && !slices.ContainsFunc(g.Listeners, func(l Listener) bool { return l.Protocol == ProtocolRADIUS }) {
-		v.add(at, "it needs a radius listener")
+	if len(g.Listeners) > 0 && !slices.ContainsFunc(g.Listeners, func(l Listener) bool { return l.Protocol.radius() }) {
+		v.add(at, "it needs a radius or radsec listener")
 	}
 	oneOf(v, at+".mode", r.Mode, RADIUSForward, RADIUSProxy)
 	oneOf(v, at+".user", r.User, RADIUSByStationAndName, RADIUSByStation, RADIUSByName)
@@ -210,18 +233,21 @@ func (v *validator) radius(at string, g *Group, pool *Pool) {
 	v.secret(at, r.Secret(), !r.allOwnSecrets(pool))
 	v.radiusServers(at, r, pool)
 	v.radiusClients(at, r)
+	v.radsec(at, g, pool)
+	v.radiusAccounting(at, r.Accounting)
 }
 
-// allOwnSecrets reports whether every backend of pool has a secret of its own.
+// allOwnSecrets reports whether every backend of pool has a secret of its own, or
+// needs none.
 func (r *RADIUS) allOwnSecrets(pool *Pool) bool {
 	return pool != nil && !slices.ContainsFunc(pool.Backends, func(b Backend) bool {
-		return !slices.ContainsFunc(r.Servers, func(s RADIUSServer) bool { return s.Backend == b.Name && !s.Secret().IsZero() })
+		return !r.ByRadSec(b.Name) && !slices.ContainsFunc(r.Servers, func(s RADIUSServer) bool { return s.Backend == b.Name && !s.Secret().IsZero() })
 	})
 }
 
 // forwardOnly names what only a proxy has a use for.
 func (v *validator) forwardOnly(at string, r *RADIUS) {
-	allowed := RADIUS{Mode: r.Mode, User: r.User, RequireMessageAuthenticator: r.RequireMessageAuthenticator}
+	allowed := RADIUS{Mode: r.Mode, User: r.User, Class: r.Class, RequireMessageAuthenticator: r.RequireMessageAuthenticator}
 	got, want := reflect.ValueOf(*r), reflect.ValueOf(allowed)
 	for i := range got.NumField() {
 		if !reflect.DeepEqual(got.Field(i).Interface(), want.Field(i).Interface()) {
@@ -259,9 +285,16 @@ func (v *validator) radiusClients(at string, r *RADIUS) {
 		c := &r.Clients[i]
 		path := index(at, ".clients", i)
 		v.name(path, c.Name, "client", names)
-		v.secret(path, c.Secret(), true)
+		switch {
+		case !c.ByRadSec():
+			v.secret(path, c.Secret(), true)
+		case !c.Secret().IsZero():
+			v.add(path+".secret_file", "a client over TLS has no secret; if it sends by UDP too, that is another client")
+		case len(c.Addresses) > 0:
+			v.add(path+".addresses", "a client over TLS is known by its certificate; if it sends by UDP too, that is another client")
+		}
 		oneOf(v, path+".message_authenticator", c.MessageAuthenticator, MessageAdd, MessageRequire, MessageLegacy)
-		if len(c.Addresses) == 0 {
+		if len(c.Addresses) == 0 && !c.ByRadSec() {
 			v.add(path+".addresses", "there is none")
 		}
 		for j := range c.Addresses {
@@ -295,6 +328,30 @@ type RADIUSStats struct {
 	Servers []RADIUSServerStats `json:"servers"`
 	// Failures are the users whose logins failed most often.
 	Failures []RADIUSFailure `json:"failures,omitempty"`
+}
+
+// RADIUSStoreStats is what a group's store of accounting holds, and has counted
+// since it was opened.
+type RADIUSStoreStats struct {
+	// Directory is where it is.
+	Directory string `json:"directory"`
+	// Waiting is how many records no server has taken, since Oldest, and Bytes
+	// what all that is kept takes.
+	Waiting uint64    `json:"waiting"`
+	Oldest  time.Time `json:"oldest,omitzero"`
+	Bytes   int64     `json:"bytes"`
+	// Kept counts records acknowledged, Delivered those that servers took,
+	// Repeated those sent again, and Full those refused since there was no
+	// room.
+	Kept      uint64 `json:"kept"`
+	Delivered uint64 `json:"delivered"`
+	Repeated  uint64 `json:"repeated"`
+	Full      uint64 `json:"full"`
+	// SetAside counts records that no server would take, which stay in a file,
+	// Damaged damage that was found, and Failed records the disk failed for.
+	SetAside uint64 `json:"set_aside"`
+	Damaged  uint64 `json:"damaged"`
+	Failed   uint64 `json:"failed"`
 }
 
 // RADIUSAnswers counts answers by kind, and says how long they took.

@@ -11,9 +11,9 @@ import (
 // itself, so it may be shown.
 type Secret struct {
 	// File is the file that holds it; white space at its end doesn't count.
-	File string
+	File string `json:"file,omitempty"`
 	// Env is the environment variable that holds it.
-	Env string
+	Env string `json:"env,omitempty"`
 }
 
 // IsZero reports whether s refers to nothing.

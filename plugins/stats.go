@@ -45,6 +45,12 @@ type BackendStats struct {
 	// Clients is how many it has, MaxClients how many it may have (0: any).
 	Clients    *int `json:"clients,omitempty"`
 	MaxClients int  `json:"max_clients,omitempty"`
+	// Active is how many flows or connections it has now, Total how many it
+	// has had. In is from clients to it, Out from it to clients.
+	Active *int64   `json:"active,omitempty"`
+	Total  *uint64  `json:"total,omitempty"`
+	In     *Traffic `json:"in,omitempty"`
+	Out    *Traffic `json:"out,omitempty"`
 	// DrainDeadline is when a drain ends; zero if none does.
 	DrainDeadline time.Time    `json:"drain_deadline,omitzero"`
 	Checks        []CheckStats `json:"checks,omitempty"`
@@ -87,6 +93,8 @@ type GroupStats struct {
 	Routes  map[string]uint64 `json:"routes,omitempty"`
 	Refused map[string]uint64 `json:"refused,omitempty"`
 	Lost    map[string]uint64 `json:"lost,omitempty"`
+	// Accounting is what is kept of RADIUS accounting; nil if none is.
+	Accounting *RADIUSStoreStats `json:"accounting,omitempty"`
 	// IKEv2 is what became of IKEv2 handshakes; nil if there were none.
 	IKEv2 *IKEv2Stats `json:"ikev2,omitempty"`
 }

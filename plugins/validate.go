@@ -107,6 +107,7 @@ func (v *validator) site(at string, s *Site) {
 		v.pool(path, &s.Pools[i])
 	}
 	v.certificates(at, s)
+	v.storeFolders(at, s)
 	v.fastPath(at, s)
 	if len(s.Groups) == 0 {
 		v.add(at+".groups", "there is none")
@@ -202,10 +203,12 @@ var checkFields = []struct {
 	set   func(*Check) bool
 }{
 	{"strict", []CheckType{CheckIKEv2}, func(c *Check) bool { return c.Strict }},
-	{"host", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Host != "" }},
-	{"expect", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Expect != 0 }},
-	{"plain_http", []CheckType{CheckSSTP}, func(c *Check) bool { return c.PlainHTTP }},
-	{"verify_tls", []CheckType{CheckSSTP}, func(c *Check) bool { return c.VerifyTLS }},
+	{"host", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.Host != "" }},
+	{"expect", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.Expect != 0 }},
+	{"plain_http", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.PlainHTTP }},
+	{"path", []CheckType{CheckHTTPS}, func(c *Check) bool { return c.Path != "" }},
+	{"verify_tls", []CheckType{CheckSSTP, CheckHTTPS}, func(c *Check) bool { return c.VerifyTLS }},
+	{"ask", []CheckType{CheckSSTP}, func(c *Check) bool { return c.Ask != "" }},
 	{"user", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.User != "" }},
 	{"secret_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretFile != "" }},
 	{"secret_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.SecretEnv != "" }},
@@ -214,9 +217,10 @@ var checkFields = []struct {
 	{"password_file", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordFile != "" }},
 	{"password_env", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.PasswordEnv != "" }},
 	{"status_server", []CheckType{CheckRADIUS}, func(c *Check) bool { return c.StatusServer }},
+	{"radsec", []CheckType{CheckRadSec}, func(c *Check) bool { return c.RadSec != nil }},
 }
 
-var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckTCP}
+var checkTypes = []CheckType{CheckIKEv2, CheckSSTP, CheckRADIUS, CheckRadSec, CheckTCP, CheckHTTPS, CheckICMP}
 
 func (v *validator) check(at string, c *Check) {
 	if c.Type == "" {
@@ -245,10 +249,21 @@ func (v *validator) check(at string, c *Check) {
 		if c.Port == 0 {
 			v.add(at+".port", "a check of type tcp needs it")
 		}
+	case CheckICMP:
+		if c.Port != 0 {
+			v.add(at+".port", "a check of type icmp has none")
+		}
+	case CheckHTTPS:
+		if c.Path != "" && (c.Path[0] != '/' || strings.ContainsFunc(c.Path, func(r rune) bool { return r <= ' ' || r > '~' })) {
+			v.add(at+".path", "%q is no path such as /health", c.Path)
+		}
+		v.checkSSTP(at, c)
 	case CheckSSTP:
 		v.checkSSTP(at, c)
 	case CheckRADIUS:
 		v.checkRADIUS(at, c)
+	case CheckRadSec:
+		v.checkRadSec(at, c)
 	case CheckIKEv2:
 	}
 }
@@ -257,6 +272,13 @@ func (v *validator) checkSSTP(at string, c *Check) {
 	v.between(at+".expect", c.Expect, 100, 599)
 	if c.PlainHTTP && c.VerifyTLS {
 		v.add(at+".verify_tls", "plain_http has no TLS to verify")
+	}
+	oneOf(v, at+".ask", c.Ask, AskHead, AskCall, AskIPHTTPS)
+	if c.Ask == AskCall && c.Interval.D() < 30*time.Second {
+		v.add(at+".interval", "a call takes a port of the gateway and is logged there: ask each 30s at most, and by another check more often")
+	}
+	if c.Expect != 0 && c.Ask != "" && c.Ask != AskHead {
+		v.add(at+".expect", "a call, and IP-HTTPS, are answered by 200")
 	}
 	if strings.ContainsAny(c.Host, " /:\r\n\t") {
 		v.add(at+".host", "%q is not a host name", c.Host)
@@ -307,6 +329,7 @@ func (v *validator) group(at string, g *Group, s *Site) {
 	}
 	for i := range g.Listeners {
 		v.listener(index(at, ".listeners", i), &g.Listeners[i], g)
+		v.tls(index(at, ".listeners", i)+".tls", &g.Listeners[i], g, s)
 	}
 	v.protocols(at, g)
 	pool := s.Pool(g.Pool)
@@ -339,9 +362,12 @@ func (v *validator) protocols(at string, g *Group) {
 	has := func(p Protocol) bool {
 		return slices.ContainsFunc(g.Listeners, func(l Listener) bool { return l.Protocol == p })
 	}
-	if has(ProtocolRADIUS) {
+	if has(ProtocolRadSec) && !g.Proxies() {
+		v.add(at+".radius.mode", "a radsec listener needs mode: proxy, since TLS ends there")
+	}
+	if has(ProtocolRADIUS) || has(ProtocolRadSec) {
 		for i, l := range g.Listeners {
-			if l.Protocol != ProtocolRADIUS && l.Protocol.Network() != "" {
+			if !l.Protocol.radius() && l.Protocol.Network() != "" {
 				v.add(index(at, ".listeners", i)+".protocol",
 					"%s can't share a group with radius: RADIUS clients are not the clients of a gateway", l.Protocol)
 				break
@@ -351,7 +377,7 @@ func (v *validator) protocols(at string, g *Group) {
 	switch {
 	case g.Affinity == AffinitySPI && !has(ProtocolIKEv2):
 		v.add(at+".affinity", "spi needs an ikev2 listener")
-	case g.Affinity == AffinityUser && !has(ProtocolRADIUS):
+	case g.Affinity == AffinityUser && !has(ProtocolRADIUS) && !has(ProtocolRadSec):
 		v.add(at+".affinity", "user needs a radius listener")
 	}
 }
@@ -360,13 +386,15 @@ func (v *validator) listener(at string, l *Listener, g *Group) {
 	if l.Protocol == "" {
 		v.add(at+".protocol", "a listener needs a protocol")
 	}
-	oneOf(v, at+".protocol", l.Protocol, ProtocolIKEv2, ProtocolSSTP, ProtocolRADIUS, ProtocolUDP, ProtocolTCP)
+	oneOf(v, at+".protocol", l.Protocol, ProtocolIKEv2, ProtocolSSTP, ProtocolRADIUS, ProtocolRadSec, ProtocolUDP, ProtocolTCP)
 	oneOf(v, at+".proxy_protocol", l.ProxyProtocol, ProxyV1, ProxyV2)
 	v.between(at+".backend_port", l.BackendPort, 1, 65535)
 	v.between(at+".workers", l.Workers, 1, 64)
 	v.span(at+".idle_timeout", l.IdleTimeout, time.Second, 31*24*time.Hour)
 	udp := l.Protocol.Network() == "udp"
 	switch {
+	case l.Protocol == ProtocolRadSec && l.ProxyProtocol != "":
+		v.add(at+".proxy_protocol", "radsec ends here: servers are spoken to anew")
 	case udp && l.ProxyProtocol != "":
 		v.add(at+".proxy_protocol", "%s is over UDP, the PROXY protocol is for TCP", l.Protocol)
 	case l.ProxyProtocol != "" && g.ClientAddress == ClientAddressTransparent:
@@ -394,7 +422,7 @@ func (v *validator) reach(at string, g *Group, p *Pool) {
 		}
 		for _, b := range p.Backends {
 			back := b.Address.Unmap()
-			if back == front && l.TargetPort() == l.Address.Port() {
+			if back == front && g.targetPort(l, b.Name) == l.Address.Port() {
 				v.add(path, "%v is backend %s too: the listener would send to itself", l.Address, b.Name)
 			}
 			if g.ClientAddress != ClientAddressTransparent || !back.IsValid() || (front.Is6() && front.IsUnspecified()) {

@@ -72,7 +72,7 @@ func TestValidateFaults(t *testing.T) {
 		{"delay missing", func(s *Site) { s.Pools[0].Failback = FailbackDelayed }, "pools[0].failback_delay", "needs it"},
 		{"delay without", func(s *Site) { s.Pools[0].FailbackDelay = Duration(time.Minute) }, "pools[0].failback_delay", "only for"},
 		{"slow start", func(s *Site) { s.Pools[0].SlowStart = -1 }, "pools[0].slow_start", "between 1s and 24h"},
-		{"check type", func(s *Site) { s.Pools[0].Checks[0].Type = "ikve2" }, "pools[0].checks[0].type", `"ikve2" is unknown, it can be ikev2, sstp, radius or tcp`},
+		{"check type", func(s *Site) { s.Pools[0].Checks[0].Type = "ikve2" }, "pools[0].checks[0].type", `"ikve2" is unknown, it can be ikev2, sstp, radius, radsec, tcp, https or icmp`},
 		{"no check type", func(s *Site) { s.Pools[0].Checks[0].Type = "" }, "pools[0].checks[0].type", "needs a type"},
 		{"check twice", func(s *Site) { s.Pools[0].Checks[1].Type = CheckIKEv2; s.Pools[0].Checks[1].Expect = 0 }, "pools[0].checks[1].name", "taken"},
 		{"check port", func(s *Site) { s.Pools[0].Checks[0].Port = 65536 }, "pools[0].checks[0].port", "65536"},

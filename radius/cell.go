@@ -1,6 +1,8 @@
 package radius
 
 import (
+	"encoding/binary"
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -56,7 +58,8 @@ type request struct {
 	signed *key       // with which it was signed
 	asked  [16]byte   // its Request Authenticator there
 
-	born, sent, heard int64 // when it came, went to its server, was repeated
+	born, sent, heard int64  // when it came, went to its server, was repeated
+	delay             uint32 // Acct-Delay-Time as the client has it
 	moves             int
 	tried, storing    bool
 	done              bool
@@ -216,10 +219,13 @@ func (c *cell) send(h *hand, r *request, m *lb.Member, why lb.Why) bool {
 	if v == nil {
 		return false
 	}
-	l := c.linkTo(v, m)
+	l := c.linkTo(h, v, m)
 	if l == nil {
 		v.count.noIdentifier.Add(1)
 		return false
+	}
+	if r.tried && r.key.acct {
+		c.mark(r, h.now)
 	}
 	conf := v.conf.Load()
 	r.member, r.why, r.link, r.signed = m, why, l, conf.key
@@ -231,6 +237,27 @@ func (c *cell) send(h *hand, r *request, m *lb.Member, why lb.Why) bool {
 	v.count.requests.Add(1)
 	c.transmit(h, r)
 	return true
+}
+
+// mark raises Acct-Delay-Time of accounting that goes to a server after another
+// one, or the same under another Identifier, may have taken it: by that it is known
+// as the same record (RFC 2866 §5.2).
+func (c *cell) mark(r *request, now int64) {
+	late := uint32(max(now-r.born, int64(time.Second)) / int64(time.Second))
+	b := r.buf
+	at := Packet{b: b}.find(AcctDelayTime)
+	switch {
+	case at > 0 && b[at+1] == 6:
+		v := b[at+2 : at+6]
+		binary.BigEndian.PutUint32(v, uint32(min(uint64(r.delay)+uint64(late), math.MaxUint32)))
+	case at == 0 && len(b)+6 <= MaxLen:
+		b = append(b, byte(AcctDelayTime), 6)
+		b = binary.BigEndian.AppendUint32(b, late)
+		finish(b)
+		was := r.buf
+		r.buf = c.grab(b)
+		c.give(was)
+	}
 }
 
 // transmit sends r on its link: the same bytes each time.
@@ -259,10 +286,14 @@ func (c *cell) begin(h *hand, r *request, v *lb.Verdict) string {
 	if err != nil {
 		return reasonNoServer
 	}
-	if !c.send(h, r, m, why) {
-		return reasonNoServer
+	if c.send(h, r, m, why) {
+		return ""
 	}
-	return ""
+	// It is shunned now if it can't be reached; then there is another to try.
+	if other, why, err := c.p.route(h, r, v, true); err == nil && other.ID != m.ID && c.send(h, r, other, why) {
+		return ""
+	}
+	return reasonNoServer
 }
 
 // repeat deals with a repetition of r.
@@ -367,7 +398,7 @@ func (c *cell) sweep(h *hand) {
 	for i := 0; i < len(c.links); i++ {
 		l := c.links[i]
 		gone := c.p.Balancer.Pool.View().Member(l.member.ID) == nil
-		if l.n == len(l.free) && (gone || h.now-l.used > linkIdle) {
+		if l.n == len(l.free) && (gone || h.now-l.used > linkIdle || l.conf.way != l.server.conf.Load().way) {
 			c.close(l, h.now)
 			i--
 		}

@@ -22,6 +22,9 @@ const (
 	// SpaceNAS holds NASes.
 	SpaceNAS
 	spaceScope
+	// SpaceClass holds Class values, where they are names: see
+	// [Classifier.Class].
+	SpaceClass
 )
 
 // An Identity says by what a server is picked for a user. (Once it has answered,
@@ -59,12 +62,18 @@ func (i Identity) String() string {
 // for the server and the NAS to say. The zero Classifier is ready for use.
 //
 // An Access-Request without a State may begin on any server; with one, it must
-// go to the server that issued it. Where that server is down, the conversation
-// is lost whatever is done; the packet then goes to another server, which
-// rejects it (FreeRADIUS) or discards it (NPS).
+// go to the server that issued it, also while that is down: it may only have been
+// held up for some seconds, and no other server can answer. Another would reject
+// it (FreeRADIUS) or discard it (NPS). Where nothing is known of the State, it goes
+// where a new user would.
 type Classifier struct {
 	// User says by what a server is picked for a user.
 	User Identity
+	// Class has accounting follow the Class that a server gave with its accept,
+	// even if the NAS calls the user and the session differently there. It is
+	// for servers that give each session a Class of its own, as NPS does; one
+	// that a policy gives to many users would lead them all to one server.
+	Class bool
 	// AuthPort and AcctPort, if not 0, are the only listening ports to which
 	// Access-Requests and Accounting-Requests may come.
 	AuthPort, AcctPort uint16
@@ -109,11 +118,16 @@ func reasonOf(err error) string {
 type facts struct {
 	user, station, state, session []byte
 	nas, port                     []byte // the most telling of several
+	class                         [maxClass][]byte
+	classes                       int
 	nasRank, portRank             uint8
 	eap                           bool
 	messages                      int // Message-Authenticators
 	badMessage                    bool
 }
+
+// maxClass is how many Class attributes are looked at.
+const maxClass = 4
 
 func gather(p Packet) (f facts) {
 	for at := HeaderLen; at < len(p.b); at += int(p.b[at+1]) {
@@ -137,6 +151,11 @@ func gather(p Packet) (f facts) {
 			rank(&f.port, &f.portRank, v, 1)
 		case NASPort:
 			rank(&f.port, &f.portRank, v, 2)
+		case Class:
+			if f.classes < maxClass {
+				f.class[f.classes] = v
+				f.classes++
+			}
 		case EAPMessage:
 			f.eap = true
 		case MessageAuthenticator:
@@ -168,6 +187,7 @@ func rank(to *[]byte, was *uint8, v []byte, n uint8) {
 //     Identifier and Authenticator.
 //   - Acct-Session-Id within the same Scope: a NAS that has been restarted
 //     gives the numbers of earlier sessions to other users.
+//   - in accounting, Class, if c.Class says so.
 //   - the user: Calling-Station-Id and User-Name. For one without a name, such
 //     as "anonymous" with no Calling-Station-Id, it is the port of the NAS; in
 //     accounting, if there is none either, the NAS.
@@ -176,8 +196,8 @@ func rank(to *[]byte, was *uint8, v []byte, n uint8) {
 //
 // Pick is as c.User says, else that port, else the request or the NAS.
 //
-// Class is no name, although a NAS repeats it in accounting: policies give the
-// same Class to many users.
+// Otherwise Class is no name, although a NAS repeats it in accounting: policies give
+// the same Class to many users.
 func (c Classifier) Classify(b []byte, f lb.Flow) lb.Verdict {
 	p, err := Parse(b)
 	if err != nil {
@@ -215,7 +235,7 @@ func (c Classifier) access(p Packet, f lb.Flow) lb.Verdict {
 	nas := a.nasName(f)
 	session := a.sessionKey(&nas)
 	begins := len(a.state) == 0
-	v := lb.Verdict{Begin: begins, Anew: begins, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
+	v := lb.Verdict{Begin: begins, Anew: begins, Bound: !begins, Miss: lb.MissPick, Exchange: exchange(p), Scope: a.scope(&nas)}
 	user := a.userKey(&nas)
 	v.Keys = [lb.MaxKeys]lb.Key{{}, session.In(v.Scope), user, session}
 	if v.Begin {
@@ -240,14 +260,18 @@ func (c Classifier) accounting(p Packet, f lb.Flow) lb.Verdict {
 	nas := a.nasName(f)
 	session, user := a.sessionKey(&nas), a.userKey(&nas)
 	v := lb.Verdict{Begin: true, Exchange: exchange(p)}
+	class := c.classKey(&a)
 	if !user.IsZero() {
 		v.Keys = [lb.MaxKeys]lb.Key{session.In(a.scope(&nas)), user, session}
+		if !class.IsZero() {
+			v.Keys = [lb.MaxKeys]lb.Key{v.Keys[0], class, user, session}
+		}
 		v.Pick = c.pick(&a, user)
 		return v
 	}
 	// The NAS speaks of itself (Accounting-On), or keeps its user's name.
 	v.Pick = lb.HashKey(SpaceNAS, nas.bytes())
-	v.Keys = [lb.MaxKeys]lb.Key{session, v.Pick}
+	v.Keys = [lb.MaxKeys]lb.Key{session, v.Pick, class}
 	return v
 }
 
@@ -283,7 +307,18 @@ func (c Classifier) Answer(b []byte, _ lb.Flow) lb.Verdict {
 	if len(a.state) > 0 {
 		v.Keys[0] = stateKey(a.state).In(v.Scope)
 	}
+	if p.Code() == AccessAccept {
+		v.Keys[1] = c.classKey(&a)
+	}
 	return v
+}
+
+// classKey names a session by its Class, or is zero.
+func (c Classifier) classKey(a *facts) lb.Key {
+	if !c.Class || a.classes == 0 {
+		return lb.Key{}
+	}
+	return lb.HashKey(SpaceClass, a.class[:a.classes]...)
 }
 
 // exchange is the Identifier as a number that isn't zero.

@@ -7,13 +7,26 @@
 // EAP conversation lives in the memory of the server that began it, and another
 // can only discard its packets.
 //
-// It holds so far what balancing needs:
+// It holds what balancing needs:
 //
 //   - [Packet] is a checked view of a datagram, without a copy. Authenticators
 //     are computed and checked with a [Secret].
 //   - [Classifier] names the users of datagrams that are forwarded unchanged.
 //     That needs no secret.
-//   - [Prober] asks a server whether it truly serves.
+//   - [Proxy] ends the RADIUS of clients and speaks its own with servers. It
+//     needs the secrets of both.
+//   - [Prober] asks a server whether it truly serves, [LoginProber] whether the
+//     directory behind it does.
+//
+// Below it, package accounting keeps accounting on disk while no server takes it,
+// radsec carries RADIUS over TLS, and npscert sees to the certificates that NPS
+// shows.
+//
+// # Which mode
+//
+// Forwarding changes nothing for clients and servers but an address, and costs
+// least. The Proxy keeps forgeries from both sides, lets secrets differ, answers
+// what is repeated, moves what waits when a server dies, and tells how logins go.
 //
 // # Forwarding mode
 //

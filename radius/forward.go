@@ -30,7 +30,7 @@ func (p *Proxy) forward(ctx context.Context, client string, pkt Packet, f lb.Flo
 	pe := p.clients.Load().named(client)
 	switch {
 	case p.state.Load() != stateServing && p.state.Load() != stateDraining:
-		return nil, ErrClosed
+		return nil, fmt.Errorf("%w: %w", ErrNotSent, ErrClosed)
 	case pe == nil:
 		return nil, fmt.Errorf("radius: forward: there is no client %q", client)
 	case pkt.Code() != AccessRequest && pkt.Code() != AccountingRequest:

@@ -42,10 +42,10 @@ const maxLinks = 64
 const linkIdle = int64(2 * time.Minute)
 
 // linkTo returns a link to v with a free Identifier, opened if need be, or nil.
-func (c *cell) linkTo(v *server, m *lb.Member) *link {
-	open := 0
+func (c *cell) linkTo(h *hand, v *server, m *lb.Member) *link {
+	open, way := 0, v.conf.Load().way
 	for _, l := range c.links {
-		if l.server != v || l.dead {
+		if l.server != v || l.dead || l.conf.way != way {
 			continue
 		}
 		open++
@@ -59,6 +59,9 @@ func (c *cell) linkTo(v *server, m *lb.Member) *link {
 	l, err := c.p.open(c, v, m)
 	if err != nil {
 		c.p.warn(&c.p.reasons.dial, "no link to a server can be opened", "backend", v.name, "port", v.port, "error", err)
+		if v.conf.Load().Dial != nil {
+			c.p.shunned(h, v, err) // it was tried a moment ago
+		}
 		return nil
 	}
 	c.links = append(c.links, l)

@@ -146,6 +146,9 @@ type server struct {
 type serverConf struct {
 	Server
 	key *key
+	// way numbers the Dials there have been: a link that another one has
+	// opened gets no new requests.
+	way int
 }
 
 // serverSet is what is known of servers at one time. It is immutable.
@@ -154,6 +157,7 @@ type serverSet struct {
 	named  map[string]*serverConf
 	used   map[serverID]*server
 	all    []*server // of used
+	ways   int
 }
 
 func (s *serverSet) conf(name string) *serverConf {
@@ -166,11 +170,13 @@ func (s *serverSet) conf(name string) *serverConf {
 // SetServers says how the backends of the Balancer's Pool are spoken to: those in
 // named, by name, as it says there, all others as common says. A zero field
 // Secret in named means that of common. A secret that changes counts for requests
-// that are sent from then on.
+// that are sent from then on. A link that was opened by another Dial is used for
+// the requests that wait on it, and closed when there are none.
 func (p *Proxy) SetServers(common Server, named map[string]Server) error {
 	p.setMu.Lock()
 	defer p.setMu.Unlock()
-	s := &serverSet{common: &serverConf{common, newKey(common.Secret)}, named: make(map[string]*serverConf)}
+	old := p.servers.Load()
+	s := &serverSet{common: &serverConf{Server: common, key: newKey(common.Secret)}, named: make(map[string]*serverConf)}
 	var errs []error
 	for name, c := range named {
 		if c.Secret.IsZero() {
@@ -179,7 +185,7 @@ func (p *Proxy) SetServers(common Server, named map[string]Server) error {
 		if c.Secret.IsZero() {
 			errs = append(errs, fmt.Errorf("radius: server %q has no secret", name))
 		}
-		s.named[name] = &serverConf{c, newKey(c.Secret)}
+		s.named[name] = &serverConf{Server: c, key: newKey(c.Secret)}
 	}
 	if common.Secret.IsZero() && len(named) == 0 {
 		errs = append(errs, errors.New("radius: the servers have no secret"))
@@ -188,14 +194,27 @@ func (p *Proxy) SetServers(common Server, named map[string]Server) error {
 		return err
 	}
 	s.used = make(map[serverID]*server)
-	if old := p.servers.Load(); old != nil {
-		s.used, s.all = old.used, old.all
-		for _, v := range s.used {
-			v.conf.Store(s.conf(v.name))
-		}
+	if old != nil {
+		s.used, s.all, s.ways = old.used, old.all, old.ways+1
+	}
+	for _, c := range s.named {
+		c.way = s.wayOf(c)
+	}
+	s.common.way = s.wayOf(s.common)
+	for _, v := range s.used {
+		v.conf.Store(s.conf(v.name))
 	}
 	p.servers.Store(s)
 	return nil
+}
+
+// wayOf returns the number of c's Dial. UDP is always the same; of two functions
+// it can't be said.
+func (s *serverSet) wayOf(c *serverConf) int {
+	if c.Dial == nil {
+		return -1
+	}
+	return s.ways
 }
 
 // server returns what is known of port of backend m, or nil if it can't be spoken

@@ -19,11 +19,12 @@ const (
 	// to find a telephone and approve, which is seen to take most of a minute.
 	DefaultHold = 75 * time.Second
 	// DefaultRemember is how long an answer is kept for repetitions of its
-	// request (RFC 5080 §2.2.2 says 5 to 30 seconds).
-	DefaultRemember = 10 * time.Second
+	// request (RFC 5080 §2.2.2 says 5 to 30 seconds). A client that doubles its
+	// patience may repeat for the third time after 21 seconds.
+	DefaultRemember = 30 * time.Second
 	// DefaultMaxRequests bounds the requests that wait and the answers that are
 	// kept, together.
-	DefaultMaxRequests = 1 << 17
+	DefaultMaxRequests = 1 << 16
 	// DefaultSilence is after how long an unanswered request makes a server
 	// suspect.
 	DefaultSilence = 3 * time.Second

@@ -329,13 +329,13 @@ func TestProxyRepetitions(t *testing.T) {
 		slow := make(chan struct{})
 		b := w.request(AccessRequest, text(UserName, "ada"), msgAuth())
 		for _, s := range w.servers {
-			s.silent = true
+			s.hush(true)
 		}
 		n.send(b)
 		synctest.Wait()
 		close(slow)
 		for _, s := range w.servers {
-			s.silent = false
+			s.hush(false)
 		}
 		time.Sleep(500 * time.Millisecond)
 		n.send(b)
@@ -395,12 +395,12 @@ func TestProxyServesReusedIdentifiers(t *testing.T) {
 		}
 		// Also while the former one waits.
 		for _, s := range w.servers {
-			s.silent = true
+			s.hush(true)
 		}
 		n.send(w.requestID(AccessRequest, 8, text(UserName, "one"), msgAuth()))
 		synctest.Wait()
 		for _, s := range w.servers {
-			s.silent = false
+			s.hush(false)
 		}
 		if p := n.ask(w.requestID(AccessRequest, 8, text(UserName, "two"), msgAuth())); p.Code() != AccessAccept {
 			t.Errorf("the second one: %v", p.Code())
@@ -781,7 +781,7 @@ func TestProxySilentServer(t *testing.T) {
 			state, _ := n.ask(w.request(AccessRequest, eapAttrs(user, "", "")...)).Lookup(State)
 			states[user] = string(state)
 		}
-		w.servers[0].silent = true
+		w.servers[0].hush(true)
 		began := time.Now()
 		late := time.Duration(0)
 		for i := range 60 {
@@ -811,7 +811,7 @@ func TestProxySilentServer(t *testing.T) {
 			n.send(b)
 		}
 		time.Sleep(5 * time.Second)
-		w.servers[0].silent = false
+		w.servers[0].hush(false)
 		for _, b := range waiting {
 			n.send(b)
 		}

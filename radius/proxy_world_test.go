@@ -179,6 +179,13 @@ func (s *script) start() {
 	}
 }
 
+// hush has it answer nothing, or again.
+func (s *script) hush(silent bool) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.silent = silent
+}
+
 func (s *script) stop() {
 	for _, c := range s.conns {
 		c.Close()

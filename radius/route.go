@@ -19,9 +19,6 @@ func (p *Proxy) route(h *hand, r *request, v *lb.Verdict, settle bool) (*lb.Memb
 	}
 	r.keys, r.scope, r.pick = v.Keys, v.Scope, v.Pick
 	if r.bound {
-		if m := p.Balancer.Home(v.Keys[0]); m != nil {
-			return m, lb.WhyKnown, nil
-		}
 		got, err := p.Balancer.Route(v, r.flow)
 		return got.Member, got.Why, err
 	}
@@ -117,11 +114,11 @@ func (p *Proxy) suspect(v *server, err error) {
 	p.Suspect(v.name, fmt.Errorf("radius: port %d: %w", v.port, err))
 }
 
-// Alive says that a probe has found a backend alive: new users aren't kept from it
-// any longer.
+// Alive says that a probe has found a port of a backend alive, or with port 0 all of
+// them: new users aren't kept from it any longer.
 func (p *Proxy) Alive(backend string, port uint16) {
 	for _, v := range p.servers.Load().list() {
-		if v.name == backend && v.port == port {
+		if v.name == backend && (v.port == port || port == 0) {
 			v.shun.Store(0)
 			v.heard.Store(p.now())
 		}

@@ -624,3 +624,30 @@ func TestRestart(t *testing.T) {
 	converse(n, users)
 	check(t, r, users)
 }
+
+// TestBothAnswer has a request that was repeated to another server, since the first
+// was held up, be answered by both: the NAS may go on with either.
+func TestBothAnswer(t *testing.T) {
+	r := newRelay(t, &lb.RoundRobin{})
+	n := newNAS(r, 1)
+	b, f := n.request(AccessRequest, 1812, text(UserName, "ada"), msgAuth())
+	v := r.c.Classify(b, f)
+	first, second := r.b.Pool.View().Members[0], r.b.Pool.View().Members[1]
+	x := new(lb.Exchanges)
+	x.Sent(&v, first, lb.WhyPicked)
+	x.Sent(&v, second, lb.WhyMoved)
+	for m, state := range map[*lb.Member]string{first: "of the first", second: "of the second"} {
+		a := r.c.Answer(build(AccessChallenge, b[1], 0, text(State, state), msgAuth()), f)
+		keys, why, ok := x.Answered(&a, m)
+		if !ok || !r.b.Answered(m, f, a.Stage, why, keys[:]...) {
+			t.Fatalf("the State %s isn't recorded", state)
+		}
+	}
+	for m, state := range map[*lb.Member]string{first: "of the first", second: "of the second"} {
+		next, f := n.request(AccessRequest, 1812, text(UserName, "ada"), text(State, state), msgAuth())
+		v := r.c.Classify(next, f)
+		if got, err := r.b.Route(&v, f); err != nil || got.Member != m {
+			t.Errorf("the State %s leads to %+v, %v", state, got.Member, err)
+		}
+	}
+}

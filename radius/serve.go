@@ -2,6 +2,7 @@ package radius
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -119,6 +120,9 @@ func openFronts(conns []net.PacketConn) ([]*front, error) {
 		}
 		f := &front{conn: c, service: a.AddrPort().Port()}
 		f.io.init(c)
+		if u, ok := c.(*net.UDPConn); ok {
+			prepare(u)
+		}
 		fronts = append(fronts, f)
 	}
 	return fronts, nil
@@ -339,11 +343,14 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 	if r == nil {
 		return reasonFull
 	}
-	in.peer.count.requests.Add(1)
+	if in.own == 0 { // it was counted when its client sent it
+		in.peer.count.requests.Add(1)
+	}
 	r.auth, r.code, r.peer, r.flow = auth, in.pkt.Code(), in.peer, in.flow
 	r.via, r.front, r.local = in.via, in.front, in.local
 	r.sign = r.code == AccessRequest && (in.peer.Message != MessageLegacy || in.pkt.find(MessageAuthenticator) > 0)
 	r.buf = c.grab(in.pkt.b)
+	r.delay = delayOf(in.pkt, r.key.acct)
 	if in.own == 0 && r.key.acct && p.spools(in.pkt) {
 		c.store(r)
 		return ""
@@ -357,6 +364,14 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 		c.forget(r, h.now)
 	}
 	return reason
+}
+
+// delayOf returns a record's Acct-Delay-Time.
+func delayOf(p Packet, acct bool) uint32 {
+	if v, ok := p.Lookup(AcctDelayTime); acct && ok && len(v) == 4 {
+		return binary.BigEndian.Uint32(v)
+	}
+	return 0
 }
 
 // answered takes in what a server has sent.
@@ -466,6 +481,10 @@ func (p *Proxy) learn(h *hand, r *request, pkt Packet) {
 	copy(h.keys[:], r.keys[:])
 	if state, ok := pkt.Lookup(State); ok && len(state) > 0 {
 		h.keys[lb.MaxKeys] = stateKey(state).In(r.scope)
+	}
+	if p.Classifier.Class && pkt.Code() == AccessAccept {
+		a := gather(pkt)
+		h.keys[lb.MaxKeys+1] = p.Classifier.classKey(&a)
 	}
 	p.Balancer.Answered(r.member, r.flow, lb.StageEstablished, r.why, h.keys[:]...)
 }

@@ -22,7 +22,7 @@ func ExampleProber() {
 	err := check.Probe(context.Background(), netip.MustParseAddrPort(gateway.Listener.Addr().String()))
 	fmt.Println(err)
 	// Output:
-	// sstp: HTTP status 503, want 401: the web server answers, but the SSTP service behind it doesn't; is the SstpSvc service running?
+	// sstp: HTTP status 503, want 401: the web server answers, but the SSTP service behind it doesn't; is the SstpSvc service running, and has it free ports?
 }
 
 func ExampleProber_Ask() {

@@ -110,13 +110,14 @@ func TestFindingAborted(t *testing.T) {
 func TestFindingGatewayLeaf(t *testing.T) {
 	// The gateway has a certificate of its own, which the client knows from
 	// elsewhere, and it expects ours.
-	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
-	own := certificate(t, w.roots)
-	g, c := w.gateways[0], w.client()
-	served, _ := w.leaves.Leaf("", nil)
-	g.SetHash(sstp.FingerprintOf(served.Certificate[0]), sstp.FingerprintSHA1{})
-	w.term.Gateway.RootCAs = w.roots
-	g.Certificate = own
+	var own tls.Certificate
+	w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) {
+		own = certificate(t, w.roots)
+		served, _ := w.leaves.Leaf("", nil)
+		g := w.gateways[0]
+		g.Certificate, g.Hash = own, sstp.FingerprintOf(served.Certificate[0])
+	})
+	c := w.client()
 	c.Leaf = own.Certificate[0]
 	w.run(c, answered(1<<40))
 	if s := w.ended(1); s.Finding != sstp.FindingGatewayLeaf || s.Gateway != sstp.FingerprintOf(own.Certificate[0]) {
@@ -139,13 +140,15 @@ func TestFindingUntrustedGateway(t *testing.T) {
 			}
 		})
 	}
-	leaf, _ := w.leaves.Leaf("", nil)
-	for name, g := range map[string]sstp.GatewayTLS{
-		"pin":      {Pins: []sstp.Fingerprint{{1}, sstp.FingerprintOf(leaf.Certificate[0])}},
-		"insecure": {Insecure: true},
+	for name, trust := range map[string]func(w *world) sstp.GatewayTLS{
+		"pin": func(w *world) sstp.GatewayTLS {
+			leaf, _ := w.leaves.Leaf("", nil)
+			return sstp.GatewayTLS{Pins: []sstp.Fingerprint{{1}, sstp.FingerprintOf(leaf.Certificate[0])}}
+		},
+		"insecure": func(*world) sstp.GatewayTLS { return sstp.GatewayTLS{Insecure: true} },
 	} {
 		t.Run(name+" that fits", func(t *testing.T) {
-			w.term.Gateway = g
+			w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) { w.term.Gateway = trust(w) })
 			if s := w.run(w.client(), answered(1)); s.Received == 0 {
 				t.Errorf("status %+v", s)
 			}

@@ -254,6 +254,15 @@ func (k *Keyring) Expected(gateway string) (f Fingerprint, ok bool) {
 	return Fingerprint{}, false
 }
 
+// Told returns the hash that a gateway is configured with, as Expect was told it:
+// unlike Expected it takes nothing on trust. ok is false if nothing was told.
+func (k *Keyring) Told(gateway string) (f Fingerprint, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	g, known := k.gateways[gateway]
+	return g.hash, known && g.unsure == ""
+}
+
 // publish makes what handshakes see. k.mu is held.
 func (k *Keyring) publish() {
 	v := &ringView{current: k.held[k.current], gateways: make(map[string]ringGate, len(k.gateways)), trusting: k.Trusting}

@@ -14,7 +14,7 @@ import (
 // RingState is what a [Keyring] knows that must outlive a process, without the
 // certificates themselves, and the renewal that is under way.
 type RingState struct {
-	// Version is that of the form.
+	// Version is that of the format: 1.
 	Version int `json:"version"`
 	// Current is the hash of the current certificate.
 	Current Fingerprint `json:"current"`

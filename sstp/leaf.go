@@ -107,6 +107,20 @@ func (f FingerprintSHA1) MarshalText() ([]byte, error) {
 	return []byte(f.String()), nil
 }
 
+// UnmarshalText reads what [ParseFingerprintSHA1] does, and nothing as zero.
+func (f *FingerprintSHA1) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*f = FingerprintSHA1{}
+		return nil
+	}
+	p, err := ParseFingerprintSHA1(string(b))
+	if err != nil {
+		return err
+	}
+	*f = p
+	return nil
+}
+
 // ParseFingerprintSHA1 reads 40 hexadecimal digits as [ParseFingerprint] does 64.
 func ParseFingerprintSHA1(s string) (FingerprintSHA1, error) {
 	var f FingerprintSHA1

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -28,11 +29,14 @@ const (
 // Prober asks a gateway whether its SSTP service serves: it sends a HEAD for
 // [Path] and expects the status 401. This is the check that all vendors' guides
 // use. It opens no tunnel, takes none of the server's ports and logs nothing
-// there. The zero Prober is ready for use, from many goroutines at once.
+// there. Ask has it do more. The zero Prober is ready for use, from many
+// goroutines at once.
 //
 // Each probe has a connection of its own: a gateway that can't accept new
 // connections must not pass because an old one still works.
 type Prober struct {
+	// Question is what it asks; zero means AskHead.
+	Question Question
 	// ServerName is the name to ask for, in TLS (SNI) and as the HTTP Host.
 	// If it is empty, the address is asked for and no SNI is sent, as HTTP.sys
 	// needs none.
@@ -50,7 +54,7 @@ type Prober struct {
 	// PlainHTTP probes without TLS, for gateways whose TLS is offloaded
 	// (UseHttps = 0).
 	PlainHTTP bool
-	// Expect is the status to expect; 0 means DefaultExpect.
+	// Expect is the status to expect of AskHead; 0 means DefaultExpect.
 	Expect int
 	// Timeout bounds a probe whose context has no deadline; 0 means
 	// DefaultTimeout.
@@ -73,9 +77,14 @@ type Result struct {
 	TLSVersion, CipherSuite uint16
 	// Leaf is the gateway's certificate; nil without TLS.
 	Leaf *x509.Certificate
+	// Chain is what came with it.
+	Chain []*x509.Certificate
 	// LeafSHA256 is the SHA-256 over the DER of Leaf. SSTP binds tunnels to
 	// this hash: it is the gateway's SHA256CertificateHash.
 	LeafSHA256 [sha256.Size]byte
+	// Hashes are those that the gateway takes for crypto bindings; 0 unless
+	// AskCall came as far as that.
+	Hashes Hashes
 	// Connect, Handshake and Reply are how long TCP, TLS and the answer took;
 	// 0 for what wasn't reached.
 	Connect, Handshake, Reply time.Duration
@@ -143,6 +152,7 @@ func (p *Prober) handshake(ctx context.Context, conn net.Conn, target netip.Addr
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			res.Leaf = s.PeerCertificates[0]
+			res.Chain = s.PeerCertificates[1:]
 			res.LeafSHA256 = sha256.Sum256(res.Leaf.Raw)
 			return p.verify(s, target)
 		},
@@ -176,29 +186,44 @@ func (p *Prober) verify(s tls.ConnectionState, target netip.AddrPort) error {
 	return nil
 }
 
-// request sends the HEAD and judges the answer.
+// request asks, and judges the answer.
 func (p *Prober) request(ctx context.Context, conn net.Conn, target netip.AddrPort, res *Result) error {
 	host := cmp.Or(p.ServerName, target.String())
+	switch p.Question {
+	case AskCall:
+		return p.call(ctx, conn, host, res)
+	case AskIPHTTPS:
+		return p.ipHTTPS(ctx, conn, host, res)
+	}
+	text := "HEAD " + Path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n"
+	_, err := p.exchange(ctx, conn, text, cmp.Or(p.Expect, DefaultExpect), res)
+	return err
+}
+
+// exchange sends a head, and reads one, which must have the status want. It
+// returns what came after.
+func (p *Prober) exchange(ctx context.Context, conn net.Conn, text string, want int, res *Result) ([]byte, error) {
 	start := time.Now()
-	if _, err := io.WriteString(conn, "HEAD "+Path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n"); err != nil {
-		return stageError(ctx, "request", err)
+	if _, err := io.WriteString(conn, text); err != nil {
+		return nil, stageError(ctx, "request", err)
 	}
 	b, err := readHead(conn)
 	res.Reply = time.Since(start)
 	h, perr := parseHead(b)
 	switch {
 	case len(b) > 0 && !couldBeHTTP(b):
-		return notHTTP(b)
+		return nil, notHTTP(b)
 	case err != nil && (perr != nil || !closed(err)):
-		return answerError(ctx, len(b), err)
+		method, _, _ := strings.Cut(text, " ")
+		return nil, answerError(ctx, method, len(b), err)
 	case perr != nil:
-		return notHTTP(b)
+		return nil, notHTTP(b)
 	}
 	res.Status, res.Reason, res.Server = h.status, h.reason, h.server
-	if want := cmp.Or(p.Expect, DefaultExpect); h.status != want {
-		return &StatusError{Status: h.status, Want: want, Server: h.server}
+	if h.status != want {
+		return nil, &StatusError{Status: h.status, Want: want, Server: h.server}
 	}
-	return nil
+	return b[max(headEnd(b), 0):], nil
 }
 
 // readHead reads until the head is there, until it can't be one, or until
@@ -233,7 +258,11 @@ func (e *StatusError) Error() string {
 	if e.Server != "" {
 		by = fmt.Sprintf(" from %.64q", e.Server)
 	}
-	return fmt.Sprintf("sstp: HTTP status %d%s, want %d: %s", e.Status, by, e.Want, meaning(e.Status))
+	why := meaning(e.Status)
+	if e.Status == DefaultExpect {
+		why = "it wants a login in HTTP, which SSTP gateways don't"
+	}
+	return fmt.Sprintf("sstp: HTTP status %d%s, want %d: %s", e.Status, by, e.Want, why)
 }
 
 // meaning says what a status other than 401 tells an administrator.
@@ -242,15 +271,13 @@ func meaning(status int) string {
 	case 404:
 		return "the web server answers, but no SSTP service is registered at its path; is the RemoteAccess service running, and SSTP enabled?"
 	case 503:
-		return "the web server answers, but the SSTP service behind it doesn't; is the SstpSvc service running?"
+		return "the web server answers, but the SSTP service behind it doesn't; is the SstpSvc service running, and has it free ports?"
 	case 200, 204:
 		return "a web server that accepts everything answers, not an SSTP service"
 	case 301, 302, 303, 307, 308:
 		return "a web server redirects; is this the address of an SSTP gateway?"
 	case 400:
 		return "the request is refused as malformed; does the port expect TLS, or another name as its host?"
-	case 401:
-		return "this is what a serving SSTP gateway answers by default"
 	case 403:
 		return "access is forbidden; does something in front of the gateway ask for a client certificate, or filter addresses?"
 	case 405, 501:
@@ -274,14 +301,14 @@ func notHTTP(b []byte) error {
 }
 
 // answerError says why no whole answer came, of which n bytes did.
-func answerError(ctx context.Context, n int, err error) error {
+func answerError(ctx context.Context, method string, n int, err error) error {
 	if n == 0 && closed(err) {
-		return fmt.Errorf("sstp: the connection was closed without an answer to HEAD: %w", err)
+		return fmt.Errorf("sstp: the connection was closed without an answer to %s: %w", method, err)
 	}
 	if closed(err) {
 		return fmt.Errorf("sstp: the connection was closed within the status line: %w", io.ErrUnexpectedEOF)
 	}
-	return stageError(ctx, "answer to HEAD", err)
+	return stageError(ctx, "answer to "+method, err)
 }
 
 // closed reports whether err is that of a connection closed by the other side,

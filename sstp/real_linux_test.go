@@ -42,6 +42,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if spec := os.Getenv(childEnv); spec != "" {
+		if err := child(spec); err != nil {
+			fmt.Fprintln(os.Stderr, "balancer:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -250,11 +257,15 @@ func TestRealClient(t *testing.T) {
 	needSSTPC(t)
 	for _, mode := range []sstp.Mode{sstp.ModePassthrough, sstp.ModeOffload, sstp.ModeReencrypt} {
 		t.Run(mode.String(), func(t *testing.T) {
-			w := newWorld(t, min(mode, sstp.ModeReencrypt), 1, behindLatency)
-			w.gateways[0].Passwords = map[string]string{"alice": "s3cret"}
-			if mode == sstp.ModePassthrough {
+			w := newWorld(t, min(mode, sstp.ModeReencrypt), 1, func(w *world) {
+				behindLatency(w)
+				w.gateways[0].Passwords = map[string]string{"alice": "s3cret"}
 				leaf, _ := w.leaves.Leaf("", nil)
-				w.gateways[0].Certificate = *leaf
+				if mode == sstp.ModePassthrough {
+					w.gateways[0].Certificate = *leaf
+				}
+			})
+			if mode == sstp.ModePassthrough {
 				passthrough(t, w)
 			}
 			up, log := false, ""
@@ -282,8 +293,10 @@ func TestRealClient(t *testing.T) {
 func TestRealClientIsAborted(t *testing.T) {
 	needSSTPC(t)
 	eachMode(t, func(t *testing.T, mode sstp.Mode) {
-		w := newWorld(t, mode, 1, behindLatency)
-		w.gateways[0].Passwords = map[string]string{"alice": "s3cret"}
+		w := newWorld(t, mode, 1, func(w *world) {
+			behindLatency(w)
+			w.gateways[0].Passwords = map[string]string{"alice": "s3cret"}
+		})
 		w.gateways[0].SetFault(standin.SSTPFault{ForeignHash: true})
 		w.sessions.Expected = func(string) (sstp.Fingerprint, bool) { return sstp.Fingerprint{1}, true }
 		log := ""

@@ -16,7 +16,8 @@ type Sessions struct {
 	// Keep is how many ended sessions are kept; 0 means DefaultKeepSessions.
 	Keep int
 	// Expected, if not nil, returns the hash that a gateway is configured with,
-	// and whether that is known. It is called when a session has ended.
+	// and whether that is known, rather than assumed: by it a gateway is acquitted
+	// of a wrong hash. It is called when a session has ended.
 	Expected func(backend string) (Fingerprint, bool)
 	// Ended, if not nil, hears of each session when it has ended and has been
 	// judged. It is called from many goroutines, and must be quick.

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -424,10 +426,8 @@ func (g *GatewayTLS) verify(cs tls.ConnectionState, name string) error {
 	leaf := cs.PeerCertificates[0]
 	if len(g.Pins) > 0 {
 		f := FingerprintOf(leaf.Raw)
-		for _, p := range g.Pins {
-			if p == f {
-				return nil
-			}
+		if slices.Contains(g.Pins, f) {
+			return nil
 		}
 		return &tls.CertificateVerificationError{UnverifiedCertificates: cs.PeerCertificates, Err: fmt.Errorf("sstp: its SHA-256 %v is none of the pins", f)}
 	}
@@ -489,11 +489,15 @@ func (v *visit) passNull(ctx context.Context) error {
 	return nil
 }
 
+// maxCorrelation is longer than a GUID in braces. More isn't kept: anybody may have
+// sent it.
+const maxCorrelation = 64
+
 // session returns what is known of the visit.
 func (v *visit) session() Session {
 	s := Session{
 		Client: v.in.Flow().Client, Mode: v.t.Mode, Start: v.start, Served: v.leaf,
-		Correlation: v.request.CorrelationID, Resource: v.request.Resource(),
+		Correlation: strings.Clone(v.request.CorrelationID[:min(len(v.request.CorrelationID), maxCorrelation)]), Resource: v.request.Resource(),
 		ServerName: v.state.ServerName, Resumed: v.state.DidResume,
 	}
 	if v.conn != nil {

@@ -122,6 +122,7 @@ func (s *server) handler(token []byte) http.Handler {
 	mux.HandleFunc("GET /v1/deployment", s.handleDeployment)
 	mux.HandleFunc("GET /v1/explain", s.handleExplain)
 	mux.HandleFunc("GET /v1/events", s.handleEvents)
+	mux.HandleFunc("GET /v1/sessions", s.handleSessions)
 	mux.HandleFunc("GET /v1/certificates", s.handleCertificates)
 	mux.HandleFunc("GET /v1/renewal-script", s.handleRenewalScript)
 	mux.HandleFunc("POST /v1/renew", s.handleRenew)

@@ -29,6 +29,38 @@ type Config struct {
 	Log Log `json:"log,omitzero"`
 	// Grace is how long open TCP connections may stay when the process ends.
 	Grace plugins.Duration `json:"grace,omitempty"`
+	// Targets are balancers of others that the deployment is put onto, by plan,
+	// apply, drift and drain. serve has nothing to do with them.
+	Targets []Target `json:"targets,omitempty"`
+	// Plugins says where the plugins are that drive them.
+	Plugins Plugins `json:"plugins,omitzero"`
+}
+
+// A Target is a balancer of somebody else's.
+type Target struct {
+	// Name is what commands call it.
+	Name string `json:"name"`
+	// Driver is what drives it: one that comes with aovlb, or a plugin; see
+	// aovlb plugin list.
+	Driver string `json:"driver"`
+	// Site is the site that it serves; needed if there are several.
+	Site string `json:"site,omitempty"`
+	// Owner is what names of the objects there begin with, letters and digits;
+	// empty means aovlb.
+	Owner plugins.Owner `json:"owner,omitempty"`
+	// Settings are the driver's own, as aovlb plugin list --schema says. Secrets
+	// are references: {file: PATH} or {env: NAME}.
+	Settings map[string]any `json:"settings,omitempty"`
+}
+
+// Plugins says where plugins are.
+type Plugins struct {
+	// Dirs are folders with programs named aovlb-plugin-NAME; none means
+	// /usr/local/lib/aovlb/plugins and /usr/lib/aovlb/plugins.
+	Dirs []string `json:"dirs,omitempty"`
+	// Lock is a file with what their content must be, which aovlb plugin lock
+	// writes; empty means /etc/aovlb/plugins.lock.
+	Lock string `json:"lock,omitempty"`
 }
 
 // AdminAPI says where the admin API listens.
@@ -176,7 +208,7 @@ func (c *Config) validate() error {
 		errs = append(errs, &plugins.FieldError{Path: path, Err: fmt.Errorf(format, args...)})
 	}
 	switch {
-	case c.Site == "" && len(c.Sites) > 1:
+	case c.Site == "" && len(c.Sites) > 1 && len(c.Targets) == 0:
 		add("site", "there are %d sites: say which one this process serves", len(c.Sites))
 	case c.Site != "" && c.Deployment.Site(c.Site) == nil:
 		add("site", "there is no site %q", c.Site)
@@ -208,6 +240,7 @@ func (c *Config) validate() error {
 			}
 		}
 	}
+	c.validateTargets(add)
 	if c.Grace < 0 {
 		add("grace", "%v is negative", c.Grace)
 	}

@@ -224,6 +224,14 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 	case reflect.Slice:
 		d.sequence(n, v, path)
 	case reflect.Map:
+		if v.Type().Elem().Kind() == reflect.Interface {
+			if m, ok := d.free(n, path).(map[string]any); ok {
+				v.Set(reflect.ValueOf(m))
+			} else {
+				d.fault(n, path, "it must have fields, and is %s", kindOf(n))
+			}
+			return
+		}
 		d.table(n, v, path)
 	default:
 		d.scalar(n, v, path)

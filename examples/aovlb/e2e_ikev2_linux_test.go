@@ -289,21 +289,21 @@ func rekey(t *testing.T, o options) {
 		if err := c.RekeyIKE("user"); err != nil {
 			t.Fatal(err)
 		}
-		u.still(t, 5*time.Second)
+		u.still(t, 15*time.Second)
 		if err := c.RekeyChild("user", "user"); err != nil {
 			t.Fatal(err)
 		}
-		u.still(t, 5*time.Second)
+		u.still(t, 15*time.Second)
 		t.Logf("IKE and child rekey %d done", i+1)
 	}
 	if err := w.gateways[u.gateway-1].RekeyIKE("eap"); err != nil {
 		t.Fatal(err)
 	}
-	u.still(t, 5*time.Second)
+	u.still(t, 15*time.Second)
 	if err := c.RekeyIKE("user"); err != nil {
 		t.Fatal(err)
 	}
-	u.still(t, 5*time.Second)
+	u.still(t, 15*time.Second)
 }
 
 func rekeyThenMove(t *testing.T, o options) {

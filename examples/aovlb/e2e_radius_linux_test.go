@@ -57,6 +57,8 @@ type radiusWorld struct {
 	*world
 	nps []*peers.FreeRADIUS
 	nas *peers.Host
+
+	proxies []*peers.Proc // radsecproxy, in TestE2ERadSec
 }
 
 func newRADIUS(t *testing.T, bits int, o options) *radiusWorld {

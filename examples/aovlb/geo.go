@@ -97,6 +97,7 @@ type geoBuilt struct {
 	sites  []geo.Site
 	checks map[string][]lb.Check
 	files  map[string]*mmdb.File
+	where  *geo.CountryMap
 }
 
 func newGeoServer(log *slog.Logger, state string, load func(string) (int, bool)) *geoServer {
@@ -179,7 +180,9 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, er
 		}
 		b.names = append(b.names, n)
 	}
-	return b, g.compile(ctx, b.names, spec, b.files)
+	var err error
+	b.where, err = g.compile(ctx, b.names, spec, b.files)
+	return b, err
 }
 
 // readZone reads a zone's file and keys.
@@ -287,17 +290,24 @@ func newGeoName(s *plugins.GeoName, spec *plugins.Geo, sites []geo.Site) (*geoNa
 	return n, nil
 }
 
-// compile works out the rankings of names.
-func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File) error {
+// compile works out the rankings of names, and returns where everybody is.
+func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File) (*geo.CountryMap, error) {
 	var own []geo.Network
 	for _, n := range spec.Networks {
 		p := geoPlace(&n.GeoPlace)
 		p.Network = n.Name
 		own = append(own, geo.Network{Prefix: n.Prefix, Place: p})
 	}
+	for i, name := range spec.NetworkFiles {
+		list, err := readNetworks(name)
+		if err != nil {
+			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.network_files[%d]", i), Err: err}
+		}
+		own = append(own, list...)
+	}
 	networks, err := geo.NewNetworks(own...)
 	if err != nil {
-		return &plugins.FieldError{Path: "geo.networks", Err: err}
+		return nil, &plugins.FieldError{Path: "geo.networks", Err: err}
 	}
 	list := []geo.Locator{networks}
 	for _, name := range spec.Databases {
@@ -313,12 +323,12 @@ func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins
 			return context.Cause(ctx)
 		})
 		if err != nil {
-			return &plugins.FieldError{Path: fmt.Sprintf("geo.names[%d]", i), Err: err}
+			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.names[%d]", i), Err: err}
 		}
 		v4, v6 := n.plan.Prefixes()
 		g.log.Debug("rankings worked out", "name", n.spec.Name, "rankings", len(n.plan.Rankings()), "prefixes", v4+v6, "took", time.Since(start).Round(time.Millisecond))
 	}
-	return nil
+	return geo.NewCountryMap(geo.Merge(list...), func(float64) error { return context.Cause(ctx) })
 }
 
 // apply has b served. It changes everything at once, or nothing.
@@ -348,8 +358,19 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	g.watch(b)
 	g.spec, g.names = b.spec, b.names
 	g.setting.Store(&geoSetting{b.spec, b.names})
+	g.dns.CountBy(b.where)
 	signalOne(g.kick)
 	return nil
+}
+
+// readNetworks reads a table of networks.
+func readNetworks(name string) ([]geo.Network, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return geo.ReadNetworks(f, name)
 }
 
 // reuse keeps the names that are served already, with their counts.
@@ -598,7 +619,8 @@ func (g *geoServer) look(ctx context.Context) {
 		c := *n
 		next[i] = &c
 	}
-	if err := g.compile(ctx, next, spec, files); err != nil {
+	where, err := g.compile(ctx, next, spec, files)
+	if err != nil {
 		g.log.Error("the rankings were not worked out anew", "error", err)
 		return
 	}
@@ -606,6 +628,7 @@ func (g *geoServer) look(ctx context.Context) {
 	if g.spec == spec {
 		g.names = next
 		g.setting.Store(&geoSetting{spec, next})
+		g.dns.CountBy(where)
 	}
 	g.mu.Unlock()
 	g.refresh()

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -29,16 +31,18 @@ type GeoStatus struct {
 
 // GeoSiteStatus is how a site is.
 type GeoSiteStatus struct {
-	Name     string             `json:"name"`
-	State    string             `json:"state"`
-	Admin    string             `json:"admin,omitempty"`
-	Until    time.Time          `json:"until,omitzero"`
-	Cause    string             `json:"cause,omitempty"`
-	Since    time.Time          `json:"since"`
-	Held     bool               `json:"held,omitempty"`
-	Unstable bool               `json:"unstable,omitempty"`
-	Load     *float64           `json:"load,omitempty"`
-	Gateways []GeoGatewayStatus `json:"gateways"`
+	Name     string    `json:"name"`
+	State    string    `json:"state"`
+	Admin    string    `json:"admin,omitempty"`
+	Until    time.Time `json:"until,omitzero"`
+	Cause    string    `json:"cause,omitempty"`
+	Since    time.Time `json:"since"`
+	Held     bool      `json:"held,omitempty"`
+	Unstable bool      `json:"unstable,omitempty"`
+	// Failovers counts how often it went down.
+	Failovers uint64             `json:"failovers,omitempty"`
+	Load      *float64           `json:"load,omitempty"`
+	Gateways  []GeoGatewayStatus `json:"gateways"`
 }
 
 // GeoGatewayStatus is how a gateway is.
@@ -67,7 +71,7 @@ type GeoPeerStatus struct {
 func (g *geoServer) status() *GeoStatus {
 	out := &GeoStatus{DNS: g.dns.Stats(), Names: []GeoNameStatus{}, Sites: []GeoSiteStatus{}}
 	for _, s := range g.health.View().Sites {
-		st := GeoSiteStatus{Name: s.Name, State: s.State.String(), Until: s.Until, Cause: s.Cause, Since: s.Since.Round(0), Held: s.Held, Unstable: s.Unstable}
+		st := GeoSiteStatus{Name: s.Name, State: s.State.String(), Until: s.Until, Cause: s.Cause, Since: s.Since.Round(0), Held: s.Held, Unstable: s.Unstable, Failovers: s.Failovers}
 		if s.Admin != geo.AdminNone {
 			st.Admin = s.Admin.String()
 		}
@@ -239,7 +243,7 @@ func runGeo(ctx context.Context, env *environment, args []string) error {
 // printGeo prints the status of sites and names.
 func printGeo(w io.Writer, g *GeoStatus) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "SITE\tSTATE\tFOR\tADMIN\tLOAD\tGATEWAYS\tCAUSE")
+	fmt.Fprintln(t, "SITE\tSTATE\tFOR\tADMIN\tLOAD\tGATEWAYS\tFAILOVERS\tCAUSE")
 	for _, s := range g.Sites {
 		up := 0
 		for _, gw := range s.Gateways {
@@ -257,7 +261,7 @@ func printGeo(w io.Writer, g *GeoStatus) {
 		if s.Load != nil {
 			load = fmt.Sprintf("%.0f%%", 100**s.Load)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d/%d up\t%s\n", s.Name, s.State, ago(s.Since), admin, load, up, len(s.Gateways), s.Cause)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%d/%d up\t%d\t%s\n", s.Name, s.State, ago(s.Since), admin, load, up, len(s.Gateways), s.Failovers, s.Cause)
 	}
 	fmt.Fprintln(t)
 	fmt.Fprintln(t, "NAME\tANSWERS")
@@ -275,6 +279,9 @@ func printGeo(w io.Writer, g *GeoStatus) {
 		fmt.Fprintf(t, "%s\t%s\n", n.Name, strings.Join(list, ", "))
 	}
 	_ = t.Flush()
+	if len(g.DNS.Countries) > 0 {
+		fmt.Fprintf(w, "\nanswers by country: %s\n", most(g.DNS.Countries, 12))
+	}
 	for _, p := range g.Peers {
 		if p.Error != "" {
 			fmt.Fprintf(w, "peer %s: %s\n", p.URL, p.Error)
@@ -297,4 +304,24 @@ func runExplainDNS(ctx context.Context, env *environment, r *remote, name, clien
 	}
 	fmt.Fprint(env.stdout, e.Text)
 	return nil
+}
+
+// most tells the largest of some counts, in order.
+func most(counts map[string]uint64, n int) string {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), cmp.Compare(a, b))
+	})
+	var list []string
+	var rest uint64
+	for i, name := range names {
+		if i >= n {
+			rest += counts[name]
+			continue
+		}
+		list = append(list, fmt.Sprintf("%s %d", cmp.Or(name, "unknown"), counts[name]))
+	}
+	if rest > 0 {
+		list = append(list, fmt.Sprintf("others %d", rest))
+	}
+	return strings.Join(list, ", ")
 }

@@ -9,6 +9,9 @@
 //	aovlb explain 203.0.113.7   which gateway a client has, and why
 //	aovlb probe ikev2 HOST      ask a gateway
 //	aovlb diagnose FILE         say what a capture shows
+//	aovlb profile check FILE    say all that is wrong with a client's profile
+//	aovlb sessions --problems   why sessions of SSTP ended
+//	aovlb rasphone set …        edit the phone book of Windows
 //
 // See aovlb help for the rest, and docs/ for the file and the admin API.
 package main
@@ -38,12 +41,15 @@ func commands() []command {
 	return []command{
 		demoCommand, serveCommand, checkCommand, statusCommand, drainCommand, undrainCommand,
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
-		diagnoseCommand, mtuCommand, certCommand, renewCommand, geoCommand, schemaCommand, versionCommand,
+		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
+		sessionsCommand, rasphoneCommand, auditCommand, planCommand, applyCommand, driftCommand,
+		pluginCommand, schemaCommand, versionCommand,
 	}
 }
 
 // environment is what a command may use of the process.
 type environment struct {
+	stdin          *os.File // nil where nobody can be asked
 	stdout, stderr io.Writer
 	getenv         func(string) string
 }
@@ -58,7 +64,7 @@ func (e *usageError) Error() string { return e.text }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	env := &environment{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
 	code := run(ctx, env, os.Args[1:])
 	stop()
 	os.Exit(code)

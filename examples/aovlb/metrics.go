@@ -22,7 +22,10 @@ import (
 func (s *server) metrics(m Metrics) (net.Listener, http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&radiusMetrics{s.driver}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(certificateMetrics{s.driver})
+	registry.MustRegister(certificateMetrics{s.driver}, sessionMetrics{s.driver})
+	if s.geo != nil {
+		registry.MustRegister(geoMetrics{s.geo})
+	}
 	exporter, err := otelprom.New(otelprom.WithRegisterer(registry), otelprom.WithoutScopeInfo())
 	if err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)

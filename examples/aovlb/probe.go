@@ -48,6 +48,8 @@ type asked struct {
 	name    string
 	verify  bool
 	plain   bool
+	call    bool
+	ipHTTPS bool
 	secret  plugins.Secret
 	user    string
 	acct    bool
@@ -76,6 +78,8 @@ func (a *asked) flags(fs *flag.FlagSet) {
 	fs.StringVar(&a.name, "name", "", "sstp: the `name` to ask for, if it isn't HOST")
 	fs.BoolVar(&a.verify, "verify", false, "sstp: fail if clients would not accept the certificate")
 	fs.BoolVar(&a.plain, "plain-http", false, "sstp: ask without TLS")
+	fs.BoolVar(&a.call, "call", false, "sstp: begin a call and abort it, which takes a port of the gateway for a moment")
+	fs.BoolVar(&a.ipHTTPS, "ip-https", false, "sstp: ask for what DirectAccess clients ask for")
 	fs.StringVar(&a.secret.File, "secret-file", "", "radius: `file` with the secret")
 	fs.StringVar(&a.secret.Env, "secret-env", "", "radius: environment `variable` with the secret")
 	fs.StringVar(&a.user, "user", "", "radius: the `name` to ask about")
@@ -194,6 +198,14 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 		name = a.host
 	}
 	p := &sstp.Prober{ServerName: name, Verify: a.verify, PlainHTTP: a.plain}
+	switch {
+	case a.call && a.ipHTTPS:
+		return &usageError{"--call and --ip-https are two questions"}
+	case a.call:
+		p.Question = sstp.AskCall
+	case a.ipHTTPS:
+		p.Question = sstp.AskIPHTTPS
+	}
 	r, err := p.Ask(ctx, f.Target)
 	if r.Status != 0 {
 		f.add("HTTP status", "%s", strings.TrimSpace(strconv.Itoa(r.Status)+" "+printable(r.Reason)))
@@ -206,6 +218,9 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 		f.add("certificate for", "%s", printable(fmt.Sprint(certificateNames(&r))))
 		f.add("certificate ends", "%s", r.Leaf.NotAfter.UTC().Format(time.DateOnly))
 		f.add("certificate SHA-256", "%s", r.Fingerprint())
+	}
+	if r.Hashes != 0 {
+		f.add("crypto binding", "%v", r.Hashes)
 	}
 	if r.Connect > 0 {
 		f.add("time to connect", "%v", r.Connect.Round(10*time.Microsecond))

@@ -43,7 +43,34 @@ func printRADIUS(w io.Writer, s *Status) {
 		}
 	}
 	t.Flush()
+	printAccounting(w, s)
 	printRADIUSFailures(w, proxies)
+}
+
+// printAccounting shows what of accounting is on disk.
+func printAccounting(w io.Writer, s *Status) {
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		a := g.Accounting
+		if a == nil {
+			continue
+		}
+		text := "none waits"
+		if a.Waiting > 0 {
+			text = fmt.Sprintf("%d wait since %s", a.Waiting, a.Oldest.Local().Format(time.DateTime))
+		}
+		fmt.Fprintf(w, "\naccounting of %s: %d records kept, %d delivered, %s", g.Name, a.Kept, a.Delivered, text)
+		if a.Full > 0 {
+			fmt.Fprintf(w, "; %d REFUSED for want of room", a.Full)
+		}
+		if a.SetAside > 0 {
+			fmt.Fprintf(w, "; %d that no server takes are in %s", a.SetAside, a.Directory)
+		}
+		if a.Damaged+a.Failed > 0 {
+			fmt.Fprintf(w, "; the disk FAILED or lost something %d times", a.Damaged+a.Failed)
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 func radiusCounts(a *plugins.RADIUSAnswers, bad uint64) string {
@@ -90,6 +117,13 @@ var (
 	radiusWaiting        = prometheus.NewDesc("aovlb_radius_waiting", "Requests that wait for an answer.", []string{"listener"}, nil)
 	radiusDropped        = prometheus.NewDesc("aovlb_radius_dropped_total", "Packets of clients that were not taken.", []string{"listener", "reason"}, nil)
 	radiusStored         = prometheus.NewDesc("aovlb_radius_stored_total", "Accounting that was stored since no server took it.", []string{"listener"}, nil)
+	radsecConnections    = prometheus.NewDesc("aovlb_radsec_connections", "Connections of clients over TLS.", []string{"listener"}, nil)
+	radsecAccepted       = prometheus.NewDesc("aovlb_radsec_accepted_total", "Connections whose client is known.", []string{"listener"}, nil)
+	radsecRefused        = prometheus.NewDesc("aovlb_radsec_refused_total", "Connections refused or cut, by reason.", []string{"listener", "reason"}, nil)
+	radiusStoreWaiting   = prometheus.NewDesc("aovlb_radius_store_waiting", "Accounting records on disk that no server has taken.", []string{"group"}, nil)
+	radiusStoreOldest    = prometheus.NewDesc("aovlb_radius_store_oldest_seconds", "How long the oldest of them waits.", []string{"group"}, nil)
+	radiusStoreBytes     = prometheus.NewDesc("aovlb_radius_store_bytes", "What the records on disk take.", []string{"group"}, nil)
+	radiusStoreRecords   = prometheus.NewDesc("aovlb_radius_store_records_total", "Accounting records, by what became of them.", []string{"group", "what"}, nil)
 	radiusClientRequests = prometheus.NewDesc("aovlb_radius_client_requests_total", "Requests of a client.", radiusClientLabels, nil)
 	radiusClientRepeats  = prometheus.NewDesc("aovlb_radius_client_duplicates_total", "Repetitions of a client's requests.", radiusClientLabels, nil)
 	radiusClientBad      = prometheus.NewDesc("aovlb_radius_client_bad_authenticators_total", "Packets of a client that were wrongly signed.", radiusClientLabels, nil)
@@ -120,9 +154,18 @@ func (m *radiusMetrics) Collect(to chan<- prometheus.Metric) {
 			count(d, n, append(labels, code)...)
 		}
 	}
+	m.stores(to)
 	for _, l := range m.driver.Listeners() {
 		if l.RADIUS == nil {
 			continue
+		}
+		if l.RadSec != nil {
+			c := l.RadSec.Stats()
+			gauge(radsecConnections, c.Open, l.Name)
+			count(radsecAccepted, c.Accepted, l.Name)
+			for why, n := range map[string]uint64{"limit": c.Refused, "certificate": c.Failed, "framing": c.Framing, "slow": c.Slow} {
+				count(radsecRefused, n, l.Name, why)
+			}
 		}
 		s := l.RADIUS.Stats()
 		gauge(radiusWaiting, s.Waiting, l.Name)
@@ -148,6 +191,28 @@ func (m *radiusMetrics) Collect(to chan<- prometheus.Metric) {
 			count(radiusServerMoved, v.Moved, at...)
 			answers(radiusServerAnswers, &v.Answers, at...)
 			to <- prometheus.MustNewConstHistogram(radiusServerLatency, v.Latency.Count(), v.Latency.Sum.Seconds(), buckets(&v.Latency), at...)
+		}
+	}
+}
+
+// stores collects what is kept of accounting.
+func (m *radiusMetrics) stores(to chan<- prometheus.Metric) {
+	for group, a := range m.driver.Accounting() {
+		gauge := func(d *prometheus.Desc, v float64) {
+			to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, group)
+		}
+		age := 0.
+		if a.Waiting > 0 {
+			age = time.Since(a.Oldest).Seconds()
+		}
+		gauge(radiusStoreWaiting, float64(a.Waiting))
+		gauge(radiusStoreOldest, age)
+		gauge(radiusStoreBytes, float64(a.Bytes))
+		for what, n := range map[string]uint64{
+			"kept": a.Kept, "delivered": a.Delivered, "repeated": a.Repeated, "full": a.Full,
+			"set aside": a.SetAside, "damaged": a.Damaged, "failed": a.Failed,
+		} {
+			to <- prometheus.MustNewConstMetric(radiusStoreRecords, prometheus.CounterValue, float64(n), group, what)
 		}
 	}
 }

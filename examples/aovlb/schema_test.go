@@ -37,18 +37,23 @@ var words = map[reflect.Type][]string{
 	reflect.TypeFor[plugins.Failback]():      {"automatic", "delayed", "manual"},
 	reflect.TypeFor[plugins.Need]():          {"all", "any"},
 	reflect.TypeFor[plugins.Admin]():         {"enabled", "draining", "disabled"},
-	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "tcp"},
+	reflect.TypeFor[plugins.CheckType]():     {"ikev2", "sstp", "radius", "radsec", "tcp", "https", "icmp"},
 	reflect.TypeFor[plugins.Affinity]():      {"spi", "source", "user"},
 	reflect.TypeFor[plugins.ClientAddress](): {"nat", "transparent"},
-	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "udp", "tcp"},
+	reflect.TypeFor[plugins.Protocol]():      {"ikev2", "sstp", "radius", "radsec", "udp", "tcp"},
 	reflect.TypeFor[plugins.ProxyProtocol](): {"v1", "v2"},
 
 	reflect.TypeFor[plugins.RADIUSMode]():           {"forward", "proxy"},
 	reflect.TypeFor[plugins.RADIUSUser]():           {"station-and-name", "station", "name"},
 	reflect.TypeFor[plugins.MessageAuthenticator](): {"add", "require", "legacy"},
+	reflect.TypeFor[plugins.RADIUSTransport]():      {"udp", "radsec"},
+	reflect.TypeFor[plugins.RADIUSStore]():          {"when-down", "always"},
 	reflect.TypeFor[plugins.KeyType]():              {"p256", "p384", "rsa2048", "rsa4096"},
 	reflect.TypeFor[plugins.Challenge]():            {"tls-alpn-01", "http-01"},
 	reflect.TypeFor[plugins.RolloutStart]():         {"automatic", "manual"},
+	reflect.TypeFor[plugins.SSTPQuestion]():         {"head", "call", "ip-https"},
+	reflect.TypeFor[plugins.TLSMode]():              {"passthrough", "offload", "reencrypt"},
+	reflect.TypeFor[plugins.TLSVersion]():           {"1.2", "1.3"},
 }
 
 // limits are the bounds of numbers, by type and field.
@@ -61,7 +66,9 @@ var limits = map[string][2]int{
 	"GeoSite.weight": {0, 65535}, "GeoSite.priority": {0, 65535}, "GeoSite.capacity": {0, 1 << 30}, "GeoSite.need": {-1, 65535}, "GeoName.nearest": {0, 100},
 	"GeoName.answers": {0, 20}, "Geo.rate_limit": {0, 1_000_000}, "Geo.quorum": {0, 65535},
 	"Limits.max_hinted": {-1, 1 << 26}, "Limits.ask_rate": {-1, 1 << 20},
-	"RADIUS.max_outstanding": {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
+	"RadSec.port":              {0, 65535},
+	"RADIUSAccounting.max_mib": {0, 1 << 20},
+	"RADIUS.max_outstanding":   {0, 1 << 16}, "RADIUSServer.max_outstanding": {0, 1 << 16},
 }
 
 func makeSchema(t *testing.T) []byte {
@@ -86,7 +93,7 @@ func makeSchema(t *testing.T) []byte {
 
 // modelFiles are the source files of the model.
 func modelFiles(t *testing.T) (list []string) {
-	for _, name := range []string{"deployment", "radius", "certificate", "geo", "fastpath"} {
+	for _, name := range []string{"deployment", "radius", "accounting", "radsec", "certificate", "geo", "tls", "fastpath"} {
 		file := "../../plugins/" + name + ".go"
 		if _, err := os.Stat(file); err != nil {
 			t.Fatal(err)
@@ -236,6 +243,9 @@ func (g *generator) value(t reflect.Type) object {
 	case reflect.Float64:
 		return object{"type": "number"}
 	case reflect.Map:
+		if t.Elem().Kind() == reflect.Interface {
+			return object{"type": "object"}
+		}
 		return object{"type": "object", "additionalProperties": g.value(t.Elem())}
 	}
 	return object{"type": "string"}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -108,4 +110,13 @@ func ask(ts *testscript.TestScript, name, typ, subnet string) string {
 		}
 	}
 	return strings.Join(out, " ")
+}
+
+// fetch URL: prints a page.
+func cmdFetch(ts *testscript.TestScript, _ bool, args []string) {
+	res, err := http.Get(args[0])
+	ts.Check(err)
+	defer res.Body.Close()
+	_, err = io.Copy(ts.Stdout(), res.Body)
+	ts.Check(err)
 }

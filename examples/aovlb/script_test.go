@@ -11,10 +11,13 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/aovlb/aovlb/plugins/plugintest/filebox"
+	"github.com/aovlb/aovlb/plugins/sdk"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"aovlb": main})
+	testscript.Main(m, map[string]func(){"aovlb": main, "aovlb-plugin-filebox": func() { sdk.Serve(new(filebox.Driver)) }})
 }
 
 // The scripts run the program itself. In their files $GW is the port of the
@@ -37,7 +40,8 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"subst": cmdSubst, "ready": cmdReady, "signal": cmdSignal, "gateway": cmdGateway, "client": cmdClient, "replace": cmdReplace,
-			"listener": cmdListener, "unlisten": cmdUnlisten, "rename": cmdRename, "query": cmdQuery,
+			"listener": cmdListener, "unlisten": cmdUnlisten, "rename": cmdRename, "query": cmdQuery, "fetch": cmdFetch,
+			"waitfor": cmdWaitFor,
 		},
 	})
 }

@@ -2,6 +2,7 @@ package geodns
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"time"
 
@@ -67,8 +68,12 @@ func (r *responder) respond(b, m []byte, from netip.AddrPort, stream bool) []byt
 	r.limit -= r.optLen()
 	r.b = append(r.b, m[:headerLen]...)
 	r.b = append(r.b, m[headerLen:r.q.end]...)
-	if v == answerIt {
+	switch {
+	case v != answerIt:
+	case !r.q.bare:
 		r.answer(from)
+	case !r.setCookie:
+		r.rcode = rcodeFormErr // there are no cookies here
 	}
 	if !stream && !r.goodCookie && s.limited(r, from) {
 		if r.rcode == rcodeRefused || !s.slip() {
@@ -119,7 +124,11 @@ func (r *responder) finish(m []byte) []byte {
 	}
 	copy(h, m[:2])
 	binary.BigEndian.PutUint16(h[2:], flags)
-	binary.BigEndian.PutUint16(h[4:], 1)
+	if !r.q.bare {
+		binary.BigEndian.PutUint16(h[4:], 1)
+	} else {
+		binary.BigEndian.PutUint16(h[4:], 0)
+	}
 	binary.BigEndian.PutUint16(h[6:], r.an)
 	binary.BigEndian.PutUint16(h[8:], r.ns)
 	binary.BigEndian.PutUint16(h[10:], r.ar)
@@ -337,10 +346,14 @@ func (r *responder) geoName(n *node, name *qname, from netip.AddrPort, chain int
 	if q.qtype != typeA && q.qtype != typeAAAA && q.qtype != typeANY && len(n.geo.Targets) == 0 {
 		return false
 	}
-	c, scope := r.client(from)
+	c, scope, least := r.client(from)
 	d := n.geo.decide(c, r.now)
+	r.s.count(c.Addr)
 	if r.scope = scope; scope < 0 {
-		r.scope = d.scope
+		r.scope = max(d.scope, least)
+	}
+	if d.none(q.qtype) {
+		r.scope = 0 // RFC 7871 section 7.4, and true: nobody gets one
 	}
 	switch {
 	case d.fail:
@@ -360,22 +373,30 @@ func (r *responder) geoName(n *node, name *qname, from netip.AddrPort, chain int
 
 // client returns whom to choose for: the subnet, if the query tells one, else
 // the resolver. scope, unless it is -1, is that of the answer, whoever is
-// chosen for.
+// chosen for; least is the shortest scope that reaches into no block of
+// addresses for which somebody else is chosen.
 //
 // A private subnet means something only to a resolver of the same private
 // network (RFC 7871 section 11.1).
-func (r *responder) client(from netip.AddrPort) (c geo.Client, scope int) {
+func (r *responder) client(from netip.AddrPort) (c geo.Client, scope, least int) {
 	resolver := from.Addr().Unmap()
 	c = geo.Client{Addr: resolver, Resolver: resolver}
 	p := r.q.subnet.prefix()
 	if !p.IsValid() {
-		return c, 0
+		return c, 0, 0
 	}
-	if block := private(p.Addr()); block >= 0 && private(resolver) < 0 {
-		return c, block
+	block, least := -1, 0
+	if in, _ := reserved(resolver); in < 0 {
+		block, least = reserved(p.Addr())
+	} else if p.Addr().Is6() {
+		block, least = mapped(p.Addr())
 	}
+	if block >= 0 {
+		return c, block, 0
+	}
+	r.s.stats.subnets.Add(1)
 	c.Addr = p.Addr()
-	return c, -1
+	return c, -1, least
 }
 
 // anything answers ANY with one set (RFC 8482 section 4.1).
@@ -446,36 +467,65 @@ const (
 	edeInvalidType      = 30 // RFC 9824
 )
 
-// private returns the length of the block around an address in which addresses
-// say nothing about where a client is (RFC 6890), or -1.
-func private(a netip.Addr) int {
+// reserved returns the length of the block around an address in which addresses
+// say nothing about where a client is (RFC 6890), or -1; then, least is the
+// length of the longest prefix around it that holds none of these blocks.
+func reserved(a netip.Addr) (block, least int) {
+	if a.Is4() {
+		b := a.As4()
+		return within(binary.BigEndian.Uint32(b[:]), reserved4[:])
+	}
 	b := a.As16()
-	if a.Is6() {
-		switch {
-		case b[0] == 0: // unspecified, loopback, mapped
-			return 8
-		case b[0]&0xfe == 0xfc: // unique local
-			return 7
-		case b[0] == 0xfe && b[1]&0xc0 == 0x80: // link-local
-			return 10
-		case b[0] == 0xff: // multicast
-			return 8
+	return within(binary.BigEndian.Uint32(b[:]), reserved6[:])
+}
+
+// aBlock is a block of addresses, by the first 32 bits.
+type aBlock struct {
+	first uint32
+	bits  int
+}
+
+var (
+	reserved4 = [...]aBlock{
+		{0, 8},
+		{10 << 24, 8},
+		{127 << 24, 8},
+		{100<<24 | 64<<16, 10}, // shared by carriers (RFC 6598)
+		{169<<24 | 254<<16, 16},
+		{172<<24 | 16<<16, 12},
+		{192<<24 | 168<<16, 16},
+		{224 << 24, 3},
+	}
+	reserved6 = [...]aBlock{
+		{0, 8},           // unspecified, loopback, mapped IPv4
+		{0xfc000000, 7},  // unique local
+		{0xfe800000, 10}, // link-local
+		{0xff << 24, 8},  // multicast
+	}
+)
+
+func within(a uint32, list []aBlock) (block, least int) {
+	for _, b := range list {
+		n := bits.LeadingZeros32(a ^ b.first)
+		if n >= b.bits {
+			return b.bits, 0
 		}
-		return -1
+		least = max(least, n+1)
 	}
-	switch x, y := b[12], b[13]; {
-	case x == 0, x == 10, x == 127:
-		return 8
-	case x == 100 && y&0xc0 == 64: // shared by carriers (RFC 6598)
-		return 10
-	case x == 169 && y == 254:
-		return 16
-	case x == 172 && y&0xf0 == 16:
-		return 12
-	case x == 192 && y == 168:
-		return 16
-	case x >= 224:
-		return 3
+	return -1, least
+}
+
+// mapped is reserved for the one block of IPv6 that is meaningless to everybody:
+// IPv4 mapped into it, ::ffff:0:0/96. A subnet of IPv4 comes as such.
+func mapped(a netip.Addr) (block, least int) {
+	b := a.As16()
+	hi, lo := binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:])
+	n := bits.LeadingZeros64(hi)
+	if n == 64 {
+		n += bits.LeadingZeros64(lo ^ 0xffff<<32)
 	}
-	return -1
+	if n >= 96 {
+		return 96, 0
+	}
+	return -1, n + 1
 }

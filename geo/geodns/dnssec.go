@@ -158,10 +158,21 @@ type signer struct {
 
 	mu       sync.Mutex // below: signatures made for names that are not in the table
 	now, old map[uint64]*sigData
+	made     time.Time // when budget was last filled up
+	budget   int       // signatures that may still be made for queries over UDP
 }
 
-// maxCached bounds the signatures kept for names that aren't in the table.
-const maxCached = 10_000
+const (
+	// maxCached bounds the signatures kept for names that aren't in the table.
+	maxCached = 10_000
+	// signRate is how many of these are made a second for queries over UDP.
+	// Whoever asks for random names in others' names can have no more of them
+	// made; real clients are told to use TCP meanwhile.
+	signRate = 1000
+)
+
+// errBusy says that no more signatures are made just now.
+var errBusy = errors.New("too many signatures")
 
 // signed is a set that is in the table, and its signatures.
 type signed struct {
@@ -292,7 +303,10 @@ func (s *signer) make(owner wireName, rrs []dns.RR, now time.Time) (*sigData, er
 }
 
 // of returns the signatures of a set for an owner.
-func (s *signer) of(set *rrset, owner []byte, ttl uint32, now time.Time) (*sigData, error) {
+//
+// Those of sets in the table are always made; others, for queries over UDP, within
+// a budget.
+func (s *signer) of(set *rrset, owner []byte, ttl uint32, now time.Time, stream bool) (*sigData, error) {
 	if sg := set.sig; sg != nil && sg.name == string(owner) {
 		if d := sg.data.Load(); d.good(now.Unix()) {
 			return d, nil
@@ -303,12 +317,23 @@ func (s *signer) of(set *rrset, owner []byte, ttl uint32, now time.Time) (*sigDa
 		}
 		return d, err
 	}
-	return s.cached(set, owner, ttl, now)
+	return s.cached(set, owner, ttl, now, stream)
+}
+
+// allow takes one signature off the budget.
+func (s *signer) allow(now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := now.Sub(s.made); d >= time.Second || d < 0 {
+		s.budget, s.made = signRate, now
+	}
+	s.budget--
+	return s.budget >= 0
 }
 
 // cached signs a set for an owner that isn't in the table, or whose content
 // changes: the key of the cache is all that is signed.
-func (s *signer) cached(set *rrset, owner []byte, ttl uint32, now time.Time) (*sigData, error) {
+func (s *signer) cached(set *rrset, owner []byte, ttl uint32, now time.Time, stream bool) (*sigData, error) {
 	var h maphash.Hash
 	h.SetSeed(s.seed)
 	h.Write(owner)
@@ -338,6 +363,9 @@ func (s *signer) cached(set *rrset, owner []byte, ttl uint32, now time.Time) (*s
 	if d.good(now.Unix()) && d.name == string(owner) {
 		return d, nil
 	}
+	if !stream && !s.allow(now) {
+		return nil, errBusy
+	}
 	rrs := unpackSet(string(owner), set)
 	for _, rr := range rrs {
 		rr.Header().Ttl = ttl
@@ -357,7 +385,11 @@ func (s *signer) cached(set *rrset, owner []byte, ttl uint32, now time.Time) (*s
 
 // putSig appends the signatures of a set.
 func (r *responder) putSig(count *uint16, z *zoneTable, set *rrset, owner uint16, ttl uint32, name []byte) {
-	d, err := z.signer.of(set, name, ttl, r.now)
+	d, err := z.signer.of(set, name, ttl, r.now, r.stream)
+	if errors.Is(err, errBusy) {
+		r.tc = true
+		return
+	}
 	if err != nil {
 		r.s.failed(err)
 		r.rcode, r.sign = rcodeServFail, false
@@ -382,6 +414,9 @@ func (r *responder) deny(z *zoneTable, n *node, name *qname, missing bool) {
 	} else {
 		for i := range n.sets {
 			types = append(types, n.sets[i].typ)
+		}
+		if n.cut != nil {
+			types = append(types, typeNS)
 		}
 		if n.geo != nil && len(n.geo.Targets) == 0 {
 			for _, t := range []uint16{typeA, typeAAAA} {

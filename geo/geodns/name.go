@@ -3,6 +3,7 @@ package geodns
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,8 @@ type nameState struct {
 	byClass map[*geo.Choice]answer // where an answer has several sites
 	last    answer                 // of last resort
 
+	noA, noAAAA bool // no client has any such address
+
 	counts []*atomic.Uint64 // by site
 	other  *atomic.Uint64   // answers with several sites or none
 }
@@ -89,6 +92,12 @@ func (n *Name) Update(sel *geo.Selector) {
 	}
 	if p := pl.Policy(); len(p.LastResort) > 0 {
 		st.last = n.pack([][]netip.Addr{p.LastResort})
+	}
+	st.noA, st.noAAAA = true, true
+	for _, sites := range slices.Concat(st.bySite, [][]answer{{st.last}}) {
+		for _, a := range sites {
+			st.noA, st.noAAAA = st.noA && a.a == nil && a.cname == nil, st.noAAAA && a.aaaa == nil && a.cname == nil
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -200,6 +209,12 @@ type decision struct {
 	ttl   uint32
 	scope int
 	fail  bool // SERVFAIL
+	state *nameState
+}
+
+// none reports whether nobody gets an answer of a type.
+func (d *decision) none(qtype uint16) bool {
+	return d.state != nil && (qtype == typeA && d.state.noA || qtype == typeAAAA && d.state.noAAAA)
 }
 
 // decide chooses for a client.
@@ -209,7 +224,7 @@ func (n *Name) decide(c geo.Client, now time.Time) decision {
 		return decision{fail: true}
 	}
 	p := st.sel.Pick(c, now)
-	d := decision{ttl: st.ttl, scope: p.Scope}
+	d := decision{ttl: st.ttl, scope: p.Scope, state: st}
 	if p.Choice.Unstable {
 		d.ttl = st.unstable
 	}

@@ -45,10 +45,15 @@ type Server struct {
 	once    sync.Once
 	stats   stats
 
+	countries atomic.Pointer[countries]
+
 	mu      sync.Mutex // below
 	closers map[io.Closer]struct{}
 	streams map[*stream]struct{}
 	closed  bool
+
+	perCountry map[string]*atomic.Uint64
+
 	working sync.WaitGroup
 }
 

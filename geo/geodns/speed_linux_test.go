@@ -111,6 +111,11 @@ func speedServer(t *testing.T, signed bool) *geodns.Server {
 	}
 	n := &geodns.Name{Name: "vpn.example.com"}
 	s := new(geodns.Server)
+	where, err := geo.NewCountryMap(db, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.CountBy(where)
 	if err := s.Set([]*geodns.Zone{z}, []*geodns.Name{n}); err != nil {
 		t.Fatal(err)
 	}
@@ -172,6 +177,17 @@ func TestSpeed(t *testing.T) {
 	}
 	for _, p := range peers {
 		t.Logf("%-8s %s thousand answers a second, %s µs of CPU each", p.name, spread(rate[p.name]), spread(cpu[p.name]))
+	}
+	for _, p := range peers {
+		if p.name != "geodns" && p.name != "gdnsd" {
+			continue
+		}
+		load := int(0.7 * 1000 * median(rate[p.name]))
+		p50, p99 := latency(t, p, queries, load)
+		t.Logf("%-8s at %d queries a second: p50 %v, p99 %v", p.name, load, p50, p99)
+		if p.name == "geodns" && p99 > time.Millisecond {
+			t.Errorf("p99 is %v", p99)
+		}
 	}
 	ratio := func(a, b string) []float64 {
 		var r []float64
@@ -352,6 +368,29 @@ var (
 	perfRate = regexp.MustCompile(`Queries per second: +([0-9.]+)`)
 	perfDone = regexp.MustCompile(`Queries completed: +([0-9]+)`)
 )
+
+// latency asks at a rate for some seconds, and returns how long answers took.
+func latency(t *testing.T, p speedPeer, queries string, rate int) (p50, p99 time.Duration) {
+	t.Helper()
+	host, port, _ := strings.Cut(p.addr, ":")
+	out, err := exec.Command("taskset", "-c", "1", "dnsperf", "-v", "-s", host, "-p", port, "-d", queries, "-l", "3", "-c", "8", "-q", "400", "-T", "1", "-e", "-E", subnetHex, "-Q", strconv.Itoa(rate)).Output()
+	if err != nil {
+		t.Fatalf("dnsperf: %v", err)
+	}
+	var took []time.Duration
+	for line := range strings.Lines(string(out)) { // > NOERROR vpn.example.com A 0.000123
+		if f := strings.Fields(line); len(f) == 5 && f[0] == ">" {
+			if s, err := strconv.ParseFloat(f[4], 64); err == nil {
+				took = append(took, time.Duration(s*float64(time.Second)))
+			}
+		}
+	}
+	if len(took) < rate {
+		t.Fatalf("%d answers in 3 s", len(took))
+	}
+	slices.Sort(took)
+	return took[len(took)/2], took[len(took)*99/100]
+}
 
 // perf asks as fast as it can, for some seconds.
 func perf(t *testing.T, p speedPeer, queries string, secs int) (qps, answers float64) {

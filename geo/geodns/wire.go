@@ -60,7 +60,8 @@ type query struct {
 	name   qname
 	qtype  uint16
 	qclass uint16
-	end    int // of the question in the message
+	end    int  // of the question in the message
+	bare   bool // there is none: a cookie is all that is wanted (RFC 7873 section 5.4)
 	edns
 }
 
@@ -160,12 +161,26 @@ func (q *query) parse(m []byte) verdict {
 	}
 	q.opcode, q.rd = uint8(flags>>11)&15, flags&flagRD != 0
 	q.edns = edns{}
-	q.end = headerLen
+	q.end, q.bare = headerLen, false
 	if q.opcode != 0 {
 		return notImp
 	}
-	// RFC 9619: a QUERY has one question.
-	if binary.BigEndian.Uint16(m[4:]) != 1 {
+	an, ns, ar := int(binary.BigEndian.Uint16(m[6:])), int(binary.BigEndian.Uint16(m[8:])), int(binary.BigEndian.Uint16(m[10:]))
+	if an+ns+ar > maxRecords {
+		return formErr
+	}
+	// RFC 9619: a QUERY has one question, or none.
+	switch binary.BigEndian.Uint16(m[4:]) {
+	case 0:
+		q.bare, q.qtype, q.qclass = true, 0, 0
+		q.name.n, q.name.count = 0, 0
+		v := q.records(m, headerLen, an+ns, ar)
+		if v == answerIt && q.cookie.n == 0 {
+			v = formErr
+		}
+		return v
+	case 1:
+	default:
 		return formErr
 	}
 	at := q.name.parse(m, headerLen)
@@ -175,10 +190,6 @@ func (q *query) parse(m []byte) verdict {
 	q.qtype, q.qclass = binary.BigEndian.Uint16(m[at:]), binary.BigEndian.Uint16(m[at+2:])
 	at += 4
 	q.end = at
-	an, ns, ar := int(binary.BigEndian.Uint16(m[6:])), int(binary.BigEndian.Uint16(m[8:])), int(binary.BigEndian.Uint16(m[10:]))
-	if an+ns+ar > maxRecords {
-		return formErr
-	}
 	return q.records(m, at, an+ns, ar)
 }
 

@@ -97,6 +97,9 @@ func (z *Zone) add(rr dns.RR) error {
 func ownerOf(rr dns.RR) (wireName, error) {
 	var b [maxName]byte
 	n, err := dns.PackDomainName(rr.Header().Name, b[:], 0, nil, false)
+	if err == nil && n == 0 {
+		err = errors.New("a record before any name")
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", rr.Header().Name, err)
 	}

@@ -47,6 +47,34 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
+func TestForms(t *testing.T) {
+	for _, c := range []struct {
+		record map[string]any
+		want   string
+	}{
+		{city("EU", "DE", "BE", 52.5, 13.4), "{EU DE DE-BE 0 {52.5 13.4} true }"},
+		{map[string]any{"country_code": "gb", "continent_code": "eu", "asn": "AS64500"}, "{EU GB  64500 {0 0} false }"},
+		{map[string]any{"country_code": "GB", "asn": uint64(64501)}, "{ GB  64501 {0 0} false }"},
+		{map[string]any{"registered_country": map[string]any{"iso_code": "US"}}, "{ US  0 {0 0} false }"},
+		{map[string]any{"country": map[string]any{"iso_code": "US"}, "location": map[string]any{"latitude": 91.0, "longitude": 0.0}}, "{ US  0 {0 0} false }"},
+		{map[string]any{"country": map[string]any{"iso_code": "US"}, "location": map[string]any{"latitude": 1.0}}, "{ US  0 {0 0} false }"},
+		{map[string]any{"autonomous_system_number": uint32(1221)}, "{   1221 {0 0} false }"},
+	} {
+		d, err := mmdb.Parse(build("Test", []entry{{"81.2.69.0/24", c.record}}))
+		if err != nil {
+			t.Errorf("%v: %v", c.record, err)
+			continue
+		}
+		place, block := d.Locate(netip.MustParseAddr("81.2.69.142"))
+		if got := fmt.Sprint(place); got != c.want || block.String() != "81.2.69.0/24" {
+			t.Errorf("%v: got %s of %v, want %s", c.record, got, block, c.want)
+		}
+	}
+	if _, err := mmdb.Parse(build("Test-Domain", []entry{{"81.2.69.0/24", map[string]any{"domain": "example.com"}}})); !errors.Is(err, mmdb.ErrUnsuitable) {
+		t.Errorf("a database of something else: %v", err)
+	}
+}
+
 // TestBlocksAreTrue compares each block's ends with what is beyond.
 func TestBlocksAreTrue(t *testing.T) {
 	d := open(t, "GeoIP2-City-Test.mmdb")
@@ -92,10 +120,7 @@ func TestMergedWithASNs(t *testing.T) {
 }
 
 func TestReplacedUnderUse(t *testing.T) {
-	good, err := os.ReadFile(testdata(t, "GeoIP2-City-Test.mmdb"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	good := build("Test-City", small)
 	f := &mmdb.File{Name: filepath.Join(t.TempDir(), "city.mmdb")}
 	london := netip.MustParseAddr("81.2.69.142")
 	if p, b := f.Locate(london); p != (geo.Place{}) || b.Bits() != 0 {
@@ -148,6 +173,8 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Add([]byte("\xab\xcd\xefMaxMind.com\xe0"))
+	f.Add(build("Test-City", small))
+	f.Add(build("Test-Country", []entry{{"81.2.69.0/24", map[string]any{"country_code": "GB", "asn": "AS64500"}}}))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := mmdb.Parse(data)
 		if err != nil {

@@ -117,6 +117,9 @@ func (l *lab) gateway(g peers.Gateway) *peers.Swan {
 	return l.ras1.Gateway(g)
 }
 
+// strangers are authorities that the gateway doesn't know.
+func (l *lab) strangers() *peers.PKI { return peers.NewPKI(l.t, 3072) }
+
 // user is a tunnel by EAP, machine one by certificate, to ras1.
 func user() peers.Tunnel {
 	return peers.Tunnel{Name: "user", Server: netip.MustParseAddr(ras1Addr), User: "user1"}
@@ -451,6 +454,18 @@ var plays = map[string]func(l *lab){
 		u.User = "nobody"
 		c := l.client.Client(l.pki, u)
 		l.tap("bad-password", l.client, "eth0")
+		l.fails(c, "user", 10*time.Second)
+	},
+	"certificate-refused": func(l *lab) {
+		l.gateway(peers.Gateway{})
+		c := l.client.Client(l.strangers(), machine())
+		l.tap("certificate-refused", l.client, "eth0")
+		l.fails(c, "machine", 10*time.Second)
+	},
+	"gateway-untrusted": func(l *lab) {
+		l.gateway(peers.Gateway{})
+		c := l.client.Client(l.strangers(), user())
+		l.tap("gateway-untrusted", l.client, "eth0")
 		l.fails(c, "user", 10*time.Second)
 	},
 	"radius-silent": func(l *lab) {

@@ -2,6 +2,8 @@ package capture_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -73,6 +75,8 @@ var scenarios = []scenario{
 		{from: "client", want: []string{"auth-unanswered"}}, {from: "balancer", want: []string{"split-gateways"}},
 	}},
 	{name: "bad-password", how: "EAP with a user the gateway doesn't know", views: faulty("auth-refused")},
+	{name: "certificate-refused", how: "a client whose certificate is of a root that the gateway doesn't trust", views: faulty("auth-refused")},
+	{name: "gateway-untrusted", how: "EAP with a client that doesn't trust the root of the gateway's certificate", views: faulty("client-stopped")},
 	{name: "radius-silent", how: "a gateway whose RADIUS server doesn't answer", views: faulty("auth-stalled")},
 	{name: "half-open-limit", how: "a gateway with block_threshold=1, to which one half-open SA is too many", views: faulty("half-open-limit")},
 	{name: "slow", how: "a gateway that is stopped for 3 s (SIGSTOP) while a client dials", views: faulty("slow")},
@@ -104,5 +108,9 @@ func TestScenariosAreMade(t *testing.T) {
 			t.Errorf("scenario %q isn't complete, or twice", s.name)
 		}
 		names[s.name] = true
+	}
+	b, err := os.ReadFile(filepath.Join("..", "testdata", "captures", "README.md"))
+	if err != nil || string(b) != readme() {
+		t.Errorf("the README of the captures isn't that of the scenarios (%v): make them by -record", err)
 	}
 }

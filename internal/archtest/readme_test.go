@@ -244,6 +244,8 @@ func TestConfigurationIsWritten(t *testing.T) {
 	}
 	for file, types := range map[string][]string{
 		"plugins/deployment.go":    {"Deployment", "Site", "Pool", "Backend", "Check", "Group", "Limits", "Listener"},
+		"plugins/tls.go":           {"TLS", "GatewayTLS", "ClientTLS"},
+		"plugins/certificate.go":   {"Certificate", "ACME", "Rollout"},
 		"examples/aovlb/config.go": {"Config", "AdminAPI", "Metrics", "Log"},
 	} {
 		fields := jsonFields(r, file, types)

@@ -30,6 +30,7 @@ const (
 	goPlugin = "github.com/hashicorp/go-plugin"
 	grpc     = "google.golang.org/grpc"
 	protobuf = "google.golang.org/protobuf"
+	fsnotify = "github.com/fsnotify/fsnotify"
 	pkcs12   = "software.sslmate.com/src/go-pkcs12"
 )
 
@@ -66,13 +67,17 @@ var rooms = []room{
 	{match: "geo/mmdb", ours: []string{"geo"}, modules: []string{"github.com/oschwald/maxminddb-golang/v2"}, reach: 2},
 	{match: "profilexml"},
 	{match: "profilexml/rasphone"},
+	{match: "profilexml/rasphone/watch", ours: []string{"profilexml/rasphone"}, modules: []string{fsnotify, sys}, reach: 2},
 
 	{match: "plugins"},
 	{match: "plugins/builtin", ours: []string{"plugins", "lb", "lb/udp", "lb/tcp", "lb/fastpath", "ikev2", "sstp", "radius", "radius/...", "geo"}, reach: 2},
 	{match: "plugins/proto/v1", modules: []string{grpc, protobuf}, reach: 8},
-	{match: "plugins/host", ours: outside, modules: pluginModules, reach: 24},
+	{match: "plugins/proto/wire", ours: []string{"plugins", "plugins/proto/v1"}, modules: []string{grpc, protobuf}, reach: 8},
+	{match: "plugins/host", ours: outside, modules: append([]string{sys}, pluginModules...), reach: 24},
 	{match: "plugins/sdk", ours: outside, modules: pluginModules, reach: 24},
-	{match: "plugins/plugintest", ours: outside, modules: pluginModules, reach: 24},
+	{match: "plugins/plugintest", ours: []string{"plugins"}, modules: []string{"github.com/google/go-cmp"}, reach: 1},
+	{match: "plugins/plugintest/...", ours: outside, modules: pluginModules, reach: 24},
+	{match: "plugins/vendors", ours: []string{"plugins", "plugins/vendors/..."}, modules: pluginModules, reach: 24},
 	// A vendor that needs a client library gets a rule of its own above this.
 	{match: "plugins/vendors/...", ours: append([]string{"plugins/vendors/..."}, outside...), modules: pluginModules, reach: 24},
 
@@ -84,7 +89,7 @@ var rooms = []room{
 }
 
 // outside is what plugin programs stand on: the contract and its wire form.
-var outside = []string{"plugins", "plugins/proto/v1", "plugins/host", "plugins/sdk", "plugins/plugintest"}
+var outside = []string{"plugins", "plugins/proto/...", "plugins/host", "plugins/sdk", "plugins/plugintest"}
 
 var pluginModules = []string{goPlugin, grpc, protobuf, "github.com/hashicorp/go-hclog"}
 

@@ -91,7 +91,7 @@ name = freeradius
 correct_escapes = true
 hostname_lookups = no
 max_request_time = 30
-cleanup_delay = 5
+cleanup_delay = 25
 max_requests = 16384
 log {
 	destination = stdout

@@ -1,7 +1,6 @@
 package peers
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -271,7 +270,7 @@ func or(s, otherwise string) string {
 }
 
 // swanPlugins are all that tunnels of tests need.
-const swanPlugins = "random nonce aes sha1 sha2 md5 hmac kdf gcm pem pkcs1 pkcs8 x509 constraints pubkey gmp openssl " +
+const swanPlugins = "random nonce aes des sha1 sha2 md5 hmac xcbc kdf gcm chapoly curve25519 pem pkcs1 pkcs8 x509 constraints pubkey gmp openssl " +
 	"kernel-libipsec kernel-netlink socket-default vici eap-identity eap-mschapv2 eap-radius"
 
 func (h *Host) swan(settings map[string]string) *Swan {
@@ -390,35 +389,27 @@ func (s *Swan) Down(name string) error {
 // RekeyIKE renews the IKE SA of connection name, and returns when it has new
 // SPIs. Gateways call their connections eap and cert.
 func (s *Swan) RekeyIKE(name string) error {
-	before, err := s.SA(name)
-	if err != nil {
-		return err
-	}
-	if _, err := s.swanctl("--rekey", "--ike", name); err != nil {
-		return err
-	}
-	return Poll(10*time.Second, func() error {
-		now, err := s.SA(name)
-		if err == nil && now.InitiatorSPI == before.InitiatorSPI {
-			err = errors.New("the IKE SA has not been renewed")
-		}
-		return err
-	})
+	return s.rekey(name, "the IKE SA", func(sa SA) string { return sa.InitiatorSPI }, "--ike", name)
 }
 
 // RekeyChild renews the child SA of a tunnel.
 func (s *Swan) RekeyChild(name, child string) error {
+	return s.rekey(name, "the child SA", func(sa SA) string { return sa.ChildSPI }, "--child", child)
+}
+
+// rekey renews what, and returns when its SPI is another.
+func (s *Swan) rekey(name, what string, spi func(SA) string, args ...string) error {
 	before, err := s.SA(name)
 	if err != nil {
 		return err
 	}
-	if _, err := s.swanctl("--rekey", "--child", child); err != nil {
+	if _, err := s.swanctl(append([]string{"--rekey"}, args...)...); err != nil {
 		return err
 	}
 	return Poll(10*time.Second, func() error {
 		now, err := s.SA(name)
-		if err == nil && now.ChildSPI == before.ChildSPI {
-			err = errors.New("the child SA has not been renewed")
+		if err == nil && spi(now) == spi(before) {
+			err = fmt.Errorf("%s: %s of %s has not been renewed", s.Host.Name, what, name)
 		}
 		return err
 	})

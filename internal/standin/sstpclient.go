@@ -44,6 +44,9 @@ type SSTPClient struct {
 	Sessions tls.ClientSessionCache
 	// Dialer opens connections; nil means a plain one.
 	Dialer *net.Dialer
+	// Abrupt has it end by closing the connection, without CALL_DISCONNECT, as
+	// Debian's sstpc does.
+	Abrupt bool
 	// Every is the time between LCP Echo requests; 0 means a second.
 	Every time.Duration
 	// Patience is how long no packet may come before the call is given up; 0
@@ -127,7 +130,10 @@ func (c *SSTPClient) call(ctx context.Context) error {
 	if err := k.setUp(); err != nil {
 		return err
 	}
-	return k.talk()
+	if !c.Abrupt && stop() {
+		return k.talk(ctx)
+	}
+	return k.talk(context.WithoutCancel(ctx)) // closing raw ends it
 }
 
 func (c *SSTPClient) patience() time.Duration { return orDefault(c.Patience, 10*time.Second) }
@@ -259,13 +265,20 @@ func aborted(m *sstp.Message) error {
 }
 
 // talk sends LCP Echo requests and reads what comes until the call is over.
-func (k *sstpCaller) talk() error {
+func (k *sstpCaller) talk(ctx context.Context) error {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(done)
 	defer k.raw.Close() // frees a Write that waits
 	wg.Go(func() { k.echo(done) })
+	wg.Go(func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			k.hangUp(done)
+		}
+	})
 	for {
 		k.conn.SetReadDeadline(time.Now().Add(k.c.patience()))
 		p, err := readSSTP(k.r)
@@ -283,10 +296,25 @@ func (k *sstpCaller) talk() error {
 			}
 		case p.Type == sstp.CallAbort:
 			return aborted(&p.Message)
+		case p.Type == sstp.CallDisconnectAck:
+			return k.conn.Close() // TLS says farewell first
 		case p.Type == sstp.CallDisconnect:
 			return errors.Join(errDeleted, k.write(sstp.AppendControl(nil, sstp.CallDisconnectAck)))
 		}
 	}
+}
+
+// hangUp ends the call as Windows does, by CALL_DISCONNECT, and waits a second at
+// most for the answer to that.
+func (k *sstpCaller) hangUp(done <-chan struct{}) {
+	k.raw.SetWriteDeadline(time.Now().Add(time.Second)) // one that waits already ends too
+	if err := k.write(sstp.AppendStatus(nil, sstp.CallDisconnect, sstp.StatusInfo{})); err == nil {
+		select {
+		case <-done:
+		case <-time.After(time.Second):
+		}
+	}
+	k.raw.Close()
 }
 
 // echo sends what is to be sent back: LCP Echo requests, or IP packets if there is

@@ -75,6 +75,11 @@ func adviseChecks(s *plugins.Site, g *plugins.Group, path string, warn func(path
 	for i := range g.Listeners {
 		proto := g.Listeners[i].Protocol
 		want := plugins.CheckType(proto)
+		if g.Proxies() && g.RADIUS.Transport == plugins.TransportRadSec {
+			want = plugins.CheckRadSec
+		} else if proto == plugins.ProtocolRadSec {
+			want = plugins.CheckRADIUS
+		}
 		if told[proto] || want == plugins.CheckTCP || want == "udp" ||
 			slices.ContainsFunc(p.Checks, func(c plugins.Check) bool { return c.Type == want }) {
 			continue

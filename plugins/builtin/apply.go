@@ -82,6 +82,9 @@ type staged struct {
 	freshFast bool // nobody else has fast
 
 	ringSpecs []stagedRing
+
+	newLedgers  []*ledger // opened for nothing, if all is called off
+	ledgerSpecs []stagedLedger
 }
 
 type rename struct {
@@ -114,11 +117,17 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 	}
 	for i := range site.Groups {
 		spec := &site.Groups[i]
+		ledger, err := d.stageLedger(old, next, spec, fmt.Sprintf("%s.groups[%d]", at, i))
+		if err != nil {
+			next.callOff(d)
+			return nil, err
+		}
 		g := find(old.groups, func(g *group) bool {
-			return g.name == spec.Name && g.pool == pools[spec.Pool] && g.made == partsOf(spec)
+			return g.name == spec.Name && g.ledger == ledger && g.pool == pools[spec.Pool] && g.made == partsOf(spec)
 		})
 		if g == nil {
 			g = d.newGroup(spec, pools[spec.Pool])
+			g.ledger = ledger
 			if was := find(old.groups, func(g *group) bool { return g.name == spec.Name }); was != nil {
 				g.ike = was.ike // handshakes go on, and so does counting
 			}
@@ -127,7 +136,7 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 				return nil, err
 			}
 		}
-		parties, err := partiesOf(spec, fmt.Sprintf("%s.groups[%d]", at, i))
+		parties, err := d.partiesOf(g, spec, fmt.Sprintf("%s.groups[%d]", at, i))
 		if err != nil {
 			next.callOff(d)
 			return nil, err
@@ -170,14 +179,18 @@ func mayBeTransparent(ctx context.Context, g *group, at string) error {
 
 // stage finds or makes the listener for spec, with its sockets.
 func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group, spec *plugins.Listener, at string) error {
+	tls, err := loadTLS(spec, at+".tls")
+	if err != nil {
+		return err
+	}
 	if l := find(old.listeners, func(l *listener) bool {
-		return l.group == g && l.equal(spec) && l.path == next.fast.fastFor(spec) && l.failed() == nil
+		return l.group == g && l.equal(spec) && l.tls.equal(tls) && l.path == next.fast.fastFor(spec) && l.failed() == nil
 	}); l != nil {
 		next.renamed = append(next.renamed, rename{l, spec.Name})
 		next.listeners = append(next.listeners, l)
 		return nil
 	}
-	l := d.newListener(spec, g)
+	l := d.newListener(spec, g, tls)
 	l.accelerate(next.fast.fastFor(spec))
 	next.listeners, next.fresh = append(next.listeners, l), append(next.fresh, l)
 	n := sockets(spec)
@@ -203,6 +216,9 @@ func (d *Driver) stage(ctx context.Context, old *running, next *staged, g *group
 func (s *staged) callOff(d *Driver) {
 	for _, f := range s.opened {
 		d.fronts.release(f, nil)
+	}
+	for _, l := range s.newLedgers {
+		l.close()
 	}
 	if s.freshFast {
 		d.closeFast(s.fast, false)
@@ -245,9 +261,10 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 		d.enforce(p)
 	}
 	d.restoreDrains(next.site.Name, next.pools)
-	if err := next.parties(); err != nil {
+	if err := d.meet(next); err != nil {
 		return err
 	}
+	d.commitLedgers(next)
 	done("certificate", "pool", "backend", "check")
 
 	for _, r := range next.renamed {
@@ -276,6 +293,13 @@ func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) 
 	for _, p := range old.pools {
 		if !slices.Contains(next.pools, p) {
 			p.close()
+		}
+	}
+	d.dropLedgers(old, next)
+	for _, g := range old.groups {
+		if !slices.Contains(next.groups, g) {
+			d.retire(g.dialing)
+			g.dialing = nil
 		}
 	}
 	d.drains.keep(next.pools)

@@ -81,13 +81,14 @@ func (d *Driver) ring(name string) (*ring, error) {
 }
 
 func (r *ring) stats() CertificateStats {
-	s := CertificateStats{Name: r.name, Ring: r.keyring.Status(), Findings: []sstp.CertificateFinding{}, Doubts: []GatewayDoubt{}}
+	s := CertificateStats{Name: r.name, Findings: []sstp.CertificateFinding{}, Doubts: []GatewayDoubt{}}
 	if c := r.keyring.Current(); c != nil {
 		s.Findings = slices.DeleteFunc(c.Check(sstp.CertificateRules{}), func(f sstp.CertificateFinding) bool { return f.Gravity == sstp.GravityAdvice })
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.Pool, s.Renewal, s.Running, s.Stopped = r.spec.Pool, r.renewal.Clone(), r.rollout != nil, r.stopped
+	s.Ring = r.keyring.Status() // after the renewal: what that has done can be seen in it
 	for name := range r.asked {
 		s.Waiting = name
 	}

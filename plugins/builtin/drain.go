@@ -130,7 +130,7 @@ func (d *Driver) Undrain(_ context.Context, ref plugins.BackendRef) error {
 		d.events.send(plugins.SeverityInfo, "drain", b.ref().String(), "ended")
 	}
 	if stays == nil && !ended {
-		return fmt.Errorf("builtin: backend %s isn't being drained", ref)
+		return fmt.Errorf("%w: %s", plugins.ErrNotDrained, ref)
 	}
 	if err := d.saveDrains(); err != nil {
 		return err

@@ -68,7 +68,9 @@ type Driver struct {
 	site   atomic.Pointer[plugins.Site] // what is, or is about to be, served
 	wg     sync.WaitGroup               // engines, monitors and lingering listeners
 	closed bool                         // under applying
-	since  atomic.Pointer[time.Time]
+
+	retired []*dialing // under applying
+	since   atomic.Pointer[time.Time]
 
 	endMu sync.Mutex
 	end   chan struct{} // closed by Shutdown
@@ -86,6 +88,7 @@ type running struct {
 	listeners  []*listener
 	lingering  []*listener
 	rings      []*ring
+	ledgers    []*ledger
 	fast       *fast
 }
 
@@ -152,27 +155,11 @@ func (d *Driver) Configure(_ context.Context, c plugins.Config) error {
 	return nil
 }
 
-// Capabilities says that everything in the model can be done, on Linux.
-func (d *Driver) Capabilities(context.Context) (plugins.Capabilities, error) {
-	c := plugins.Capabilities{
-		Protocols:     []plugins.Protocol{plugins.ProtocolIKEv2, plugins.ProtocolSSTP, plugins.ProtocolRADIUS, plugins.ProtocolUDP, plugins.ProtocolTCP},
-		Affinities:    []plugins.Affinity{plugins.AffinitySPI, plugins.AffinitySource, plugins.AffinityUser},
-		ClientAddress: []plugins.ClientAddress{plugins.ClientAddressNAT},
-		Pickers:       []plugins.Picker{plugins.PickMaglev, plugins.PickLeastClients, plugins.PickRoundRobin, plugins.PickLeastOutstanding},
-		Failbacks:     []plugins.Failback{plugins.FailbackAutomatic, plugins.FailbackDelayed, plugins.FailbackManual},
-		CheckTypes:    []plugins.CheckType{plugins.CheckIKEv2, plugins.CheckSSTP, plugins.CheckRADIUS, plugins.CheckTCP},
-		ProxyProtocol: []plugins.ProxyProtocol{plugins.ProxyV1, plugins.ProxyV2},
-		MinInterval:   plugins.Duration(time.Second), ExactExpect: true, DrainDeadline: true,
-		KeepsClients: true, SlowStart: true, Panic: true, MaxClients: true,
-	}
-	if runtime.GOOS == "linux" {
-		c.ClientAddress = append(c.ClientAddress, plugins.ClientAddressTransparent)
-	}
-	return c, nil
-}
-
 // siteOf returns the site of dep that this driver serves.
 func (d *Driver) siteOf(dep *plugins.Deployment) (*plugins.Site, int, error) {
+	if dep == nil {
+		return new(plugins.Site), 0, nil
+	}
 	s := dep.Site(d.config.Site)
 	if s == nil && len(dep.Sites) == 0 && dep.Geo != nil && d.config.Site == "" {
 		return new(plugins.Site), 0, nil // it is a DNS server and nothing else
@@ -199,11 +186,16 @@ func (d *Driver) Validate(_ context.Context, dep *plugins.Deployment) ([]plugins
 }
 
 func (d *Driver) validate(dep *plugins.Deployment) []plugins.Diagnostic {
+	if dep == nil {
+		return nil
+	}
 	list := plugins.Errors(dep.Validate())
 	site, i, err := d.siteOf(dep)
 	if err != nil {
 		return append(list, plugins.Errors(err)...)
 	}
+	caps, _ := d.Capabilities(context.Background())
+	list = append(list, plugins.Judge(dep, site.Name, caps)...)
 	return append(list, advise(site, fmt.Sprintf("sites[%d]", i))...)
 }
 

@@ -164,7 +164,7 @@ func (g *group) newcomer(a netip.Addr, has map[plugins.Protocol]uint16) []questi
 			flow: lb.Flow{Client: netip.AddrPortFrom(a, 0), Service: port},
 		}
 		switch {
-		case proto == plugins.ProtocolRADIUS && !source:
+		case (proto == plugins.ProtocolRADIUS || proto == plugins.ProtocolRadSec) && !source:
 			continue // its users don't go by address
 		case (proto == plugins.ProtocolIKEv2 || proto == plugins.ProtocolSSTP) && !source:
 			q.v = lb.Verdict{Begin: true, Hints: [2]lb.Key{lb.AddrKey(a)}, Pick: lb.AddrKey(a)}
@@ -190,8 +190,11 @@ func (g *group) named(client string, has map[plugins.Protocol]uint16) []question
 			out = append(out, question{asked: "ESP SPI " + text, v: lb.Verdict{Miss: lb.MissAsk, Keys: [lb.MaxKeys]lb.Key{ikev2.ESPKey(uint32(n))}}})
 		}
 	}
-	if port, ok := has[plugins.ProtocolRADIUS]; ok {
-		out = append(out, users(client, port)...)
+	for _, p := range []plugins.Protocol{plugins.ProtocolRADIUS, plugins.ProtocolRadSec} {
+		if port, ok := has[p]; ok {
+			out = append(out, users(client, port)...)
+			break
+		}
 	}
 	return out
 }

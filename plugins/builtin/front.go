@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
@@ -159,7 +161,7 @@ func (f *front) close() {
 func openFront(ctx context.Context, network string, a netip.AddrPort, sockets int) (*front, error) {
 	f := &front{key: keyOf(network, a)}
 	if network == "tcp" {
-		l, err := new(tcp.ListenConfig).Listen(ctx, a)
+		l, err := listenAgain(ctx, a)
 		if err != nil {
 			return nil, err
 		}
@@ -183,6 +185,25 @@ func openFront(ctx context.Context, network string, a netip.AddrPort, sockets in
 		}
 	}
 	return f, nil
+}
+
+// listenAgain listens at an address that a listener of ours may have been removed
+// from a moment ago, whose engine closes it in its own time.
+func listenAgain(ctx context.Context, a netip.AddrPort) (*net.TCPListener, error) {
+	const patience = 500 * time.Millisecond
+	for begin := time.Now(); ; {
+		l, err := new(tcp.ListenConfig).Listen(ctx, a)
+		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Since(begin) > patience {
+			return l, err
+		}
+		t := time.NewTimer(10 * time.Millisecond)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, err
+		}
+	}
 }
 
 func (f *front) keep(c interface{ File() (*os.File, error) }) error {

@@ -17,6 +17,9 @@ type group struct {
 	pool     *pool
 	balancer *lb.Balancer
 	ike      *ikev2.Watch
+	ledger   *ledger   // nil if accounting isn't kept
+	tls      *tlsFiles // nil without RadSec
+	dialing  *dialing  // under Driver.applying; nil if no server is dialled over TLS
 }
 
 // groupParts are the fields of a plugins.Group that a group is made of.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
 )
 
 // A listener is a plugins.Listener that is served, by one engine.
@@ -29,6 +31,8 @@ type listener struct {
 	rad     *radius.Proxy
 	carrier *fastpath.Carrier // l.udp's
 	path    *fastpath.Path    // what carries for udp; nil: nothing
+	tls     *terminated       // of tcp; nil if TLS passes through
+	sec     *radsec.Server    // before rad, if that is reached over TLS
 
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the engine has returned
@@ -66,14 +70,17 @@ func Threads(s *plugins.Site) int {
 	return n
 }
 
-func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
+func (d *Driver) newListener(spec *plugins.Listener, g *group, tls *terminated) *listener {
 	l := &listener{spec: *spec, group: g, done: make(chan struct{})}
 	l.named.Store(&spec.Name)
 	transparent := g.made.client == plugins.ClientAddressTransparent
 	log := d.logger().With("group", g.name, "listener", spec.Name)
 	p := g.pool
-	if spec.Protocol == plugins.ProtocolRADIUS && g.made.radius.proxy {
+	if (spec.Protocol == plugins.ProtocolRADIUS || spec.Protocol == plugins.ProtocolRadSec) && g.made.radius.proxy {
 		l.rad = d.newProxy(spec, g, log)
+		if spec.Protocol == plugins.ProtocolRadSec {
+			l.sec = newRadSec(spec, g, l.rad, log)
+		}
 		return l
 	}
 	if spec.Protocol.Network() == "udp" {
@@ -95,6 +102,7 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group) *listener {
 		Idle:    spec.IdleTimeout.D(), Logger: log,
 		Trace: &tcp.Trace{Unreachable: func(m *lb.Member, _ netip.AddrPort, err error) { p.suspect(m.Name, err) }},
 	}
+	d.terminate(l, tls)
 	return l
 }
 
@@ -113,7 +121,13 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	var run func() error
-	if l.rad != nil {
+	if l.sec != nil {
+		var err error
+		if run, err = l.serveRadSec(ctx); err != nil {
+			cancel()
+			return fmt.Errorf("builtin: listener %s: %w", l.name(), err)
+		}
+	} else if l.rad != nil {
 		conns, err := l.front.packetConns()
 		if err != nil {
 			cancel()
@@ -149,7 +163,8 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 
 // ended takes note of why the engine of l returned.
 func (d *Driver) ended(l *listener, err error) {
-	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, radius.ErrClosed) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, udp.ErrClosed) || errors.Is(err, tcp.ErrClosed) || errors.Is(err, radius.ErrClosed) ||
+		errors.Is(err, radsec.ErrClosed) || errors.Is(err, context.Canceled) {
 		return
 	}
 	l.err.Store(&err)
@@ -183,6 +198,8 @@ func (l *listener) shutdown(ctx context.Context) {
 	l.draining.Store(true)
 	// That ctx ended first is no fault: it is what ctx is for.
 	switch {
+	case l.sec != nil:
+		l.shutdownRadSec(ctx)
 	case l.rad != nil:
 		_ = l.rad.Shutdown(ctx)
 	case l.udp != nil:
@@ -206,13 +223,13 @@ func (l *listener) stop() []udp.FlowState {
 }
 
 // datagrams reports whether l serves UDP.
-func (l *listener) datagrams() bool { return l.tcp == nil }
+func (l *listener) datagrams() bool { return l.tcp == nil && l.sec == nil }
 
 // linger lets the clients of l stay for a while, after which its sockets are
 // closed, unless another listener has taken them over.
 func (d *Driver) linger(l *listener) {
 	l.draining.Store(true)
-	if l.tcp != nil {
+	if !l.datagrams() {
 		// Its streams don't need it, and connections must not be taken by the
 		// kernel for nobody.
 		d.fronts.release(l.front, l)
@@ -230,7 +247,7 @@ func (d *Driver) linger(l *listener) {
 func (l *listener) equal(spec *plugins.Listener) bool {
 	a, b := l.spec, *spec
 	a.Name, b.Name = "", ""
-	return a == b
+	return reflect.DeepEqual(a, b)
 }
 
 // key identifies the sockets of l.

@@ -8,6 +8,8 @@ import (
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
+	"github.com/aovlb/aovlb/sstp"
 )
 
 // A Group is an affinity group that is served, for programs that read more of it
@@ -30,6 +32,10 @@ type Listener struct {
 	UDP    *udp.Engine
 	TCP    *tcp.Engine
 	RADIUS *radius.Proxy
+	// SSTP ends the TLS of TCP's clients; nil if nobody does.
+	SSTP *sstp.Terminator
+	// RadSec takes connections for RADIUS, if that is reached over TLS.
+	RadSec *radsec.Server
 }
 
 // Groups returns the affinity groups that are served now.
@@ -37,6 +43,18 @@ func (d *Driver) Groups() []Group {
 	var out []Group
 	for _, g := range d.current().groups {
 		out = append(out, Group{Name: g.name, Pool: g.pool.name, Balancer: g.balancer, Checks: g.pool.checkStatus})
+	}
+	return out
+}
+
+// Accounting returns what is kept of RADIUS accounting, by group. Groups that keep
+// none are left out.
+func (d *Driver) Accounting() map[string]*plugins.RADIUSStoreStats {
+	out := make(map[string]*plugins.RADIUSStoreStats)
+	for _, g := range d.current().groups {
+		if s := g.ledger.stats(); s != nil {
+			out[g.name] = s
+		}
 	}
 	return out
 }
@@ -59,7 +77,11 @@ func (d *Driver) IKEv2() map[string]*plugins.IKEv2Stats {
 func (d *Driver) Listeners() []Listener {
 	var out []Listener
 	for _, l := range d.current().listeners {
-		out = append(out, Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad})
+		x := Listener{Group: l.group.name, Name: l.name(), UDP: l.udp, TCP: l.tcp, RADIUS: l.rad, RadSec: l.sec}
+		if l.tls != nil {
+			x.SSTP = l.tls.engine
+		}
+		out = append(out, x)
 	}
 	return out
 }

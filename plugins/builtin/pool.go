@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/sstp"
 )
 
 // A pool is a plugins.Pool that is served.
@@ -20,6 +21,8 @@ type pool struct {
 	name   string
 	lb     *lb.Pool
 	picker switchPicker
+	// sessions are those of SSTP at its gateways.
+	sessions *sstp.Sessions
 
 	mu      sync.Mutex // below
 	spec    plugins.Pool
@@ -72,7 +75,7 @@ func (s *switchPicker) set(name plugins.Picker) {
 }
 
 func (d *Driver) newPool(name string) *pool {
-	p := &pool{name: name, drained: make(map[lb.ID]drainSet)}
+	p := &pool{name: name, drained: make(map[lb.ID]drainSet), sessions: d.newSessions(name)}
 	p.lb = &lb.Pool{Trace: &lb.Trace{Changed: func(old, now *lb.Member) { d.backendChanged(name, old, now) }}}
 	return p
 }
@@ -127,6 +130,9 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 			sum.Write(password)
 		}
 		p, err := prober(c, secret, password)
+		if c.Type == plugins.CheckRadSec && err != nil {
+			return out, beneath(fmt.Sprintf("%s.checks[%d].radsec.", at, i), err)
+		}
 		if err != nil {
 			return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].type", at, i), Err: err}
 		}
@@ -180,7 +186,7 @@ func (d *Driver) update(p *pool, spec *plugins.Pool, checks checkSet) error {
 	defer p.mu.Unlock()
 	old, secrets := p.spec, p.secrets
 	p.spec, p.secrets = *spec, checks.secrets
-	if slices.Equal(old.Checks, spec.Checks) && old.Need == spec.Need && secrets == checks.secrets &&
+	if reflect.DeepEqual(old.Checks, spec.Checks) && old.Need == spec.Need && secrets == checks.secrets &&
 		(p.monitor != nil) == (len(checks.list) > 0) {
 		return nil
 	}
@@ -252,13 +258,7 @@ func (p *pool) status() map[string]lb.BackendStatus {
 }
 
 // checkPort returns where a check asks.
-func checkPort(c *plugins.Check) uint16 {
-	usual := map[plugins.CheckType]int{plugins.CheckIKEv2: 500, plugins.CheckSSTP: 443, plugins.CheckRADIUS: 1812}
-	if c.Accounting {
-		usual[plugins.CheckRADIUS] = 1813
-	}
-	return uint16(cmp.Or(c.Port, usual[c.Type]))
-}
+func checkPort(c *plugins.Check) uint16 { return uint16(c.Usual().Port) }
 
 // Checks makes the checks of a list, reading their secrets. at is its path, for
 // errors, which are *plugins.FieldError. Programs that check other addresses than

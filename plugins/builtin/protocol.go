@@ -3,6 +3,7 @@ package builtin
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
 	"github.com/aovlb/aovlb/sstp"
 )
 
@@ -46,7 +48,7 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 	case plugins.CheckIKEv2:
 		return &ikev2.Prober{Strict: c.Strict}, nil
 	case plugins.CheckSSTP:
-		return &sstp.Prober{ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
+		return &sstp.Prober{Question: sstpQuestion(c), ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
 	case plugins.CheckRADIUS:
 		p := &radius.Prober{
 			Secret: radius.NewSecret(secret), User: c.User, Accounting: c.Accounting,
@@ -56,8 +58,18 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 			return &radius.LoginProber{Prober: *p, Password: radius.NewSecret(password)}, nil
 		}
 		return p, nil
+	case plugins.CheckRadSec:
+		f, err := openTLS(c.RadSec, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return nil, err
+		}
+		return &radsec.Prober{GetCertificate: f.client, GetRoots: f.roots, Peer: peerOf(c.RadSec.Names, c.RadSec.Fingerprints)}, nil
 	case plugins.CheckTCP:
 		return lb.ProberFunc(probeTCP), nil
+	case plugins.CheckHTTPS:
+		return &httpProber{host: c.Host, path: c.Path, expect: c.Expect, plain: c.PlainHTTP, verify: c.VerifyTLS}, nil
+	case plugins.CheckICMP:
+		return lb.ProberFunc(probeICMP), nil
 	}
 	return nil, fmt.Errorf("there is no check of type %q", c.Type)
 }
@@ -69,4 +81,15 @@ func probeTCP(ctx context.Context, target netip.AddrPort) error {
 		return err
 	}
 	return c.Close()
+}
+
+// sstpQuestion returns what a check of SSTP asks.
+func sstpQuestion(c *plugins.Check) sstp.Question {
+	switch c.Ask {
+	case plugins.AskCall:
+		return sstp.AskCall
+	case plugins.AskIPHTTPS:
+		return sstp.AskIPHTTPS
+	}
+	return sstp.AskHead
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+	"github.com/aovlb/aovlb/radius/radsec"
 )
 
 // radiusParts are the fields of a plugins.RADIUS that a group is made of. Its
@@ -19,7 +20,9 @@ type radiusParts struct {
 	user           plugins.RADIUSUser
 	required       bool // of what is forwarded
 	hold, remember plugins.Duration
-	names          bool
+	names, class   bool
+	ledger         string
+	certs          string // of RadSec
 }
 
 func radiusPartsOf(g *plugins.Group) radiusParts {
@@ -29,7 +32,7 @@ func radiusPartsOf(g *plugins.Group) radiusParts {
 	}
 	return radiusParts{
 		proxy: g.Proxies(), user: r.User, required: r.RequireMessageAuthenticator && !g.Proxies(),
-		hold: r.Hold, remember: r.Remember, names: r.ShowUsers,
+		hold: r.Hold, remember: r.Remember, names: r.ShowUsers, class: r.Class, ledger: ledgerOf(g), certs: certsOf(g),
 	}
 }
 
@@ -40,7 +43,7 @@ func (r radiusParts) classifier() radius.Classifier {
 	user := map[plugins.RADIUSUser]radius.Identity{
 		plugins.RADIUSByStation: radius.ByStation, plugins.RADIUSByName: radius.ByName,
 	}
-	c := radius.Classifier{User: radius.ByStationAndName, RequireMessageAuthenticator: r.required}
+	c := radius.Classifier{User: radius.ByStationAndName, RequireMessageAuthenticator: r.required, Class: r.class}
 	if u, ok := user[r.user]; ok {
 		c.User = u
 	}
@@ -52,14 +55,20 @@ type parties struct {
 	clients []radius.Client
 	common  radius.Server
 	servers map[string]radius.Server
+	secured []radsec.Client // those of clients that come over TLS
+	dialing *dialing
 }
 
 // partiesOf reads the secrets of a group. They stand in nothing that is shown.
-func partiesOf(g *plugins.Group, at string) (parties, error) {
+func (d *Driver) partiesOf(served *group, g *plugins.Group, at string) (parties, error) {
 	out := parties{servers: make(map[string]radius.Server)}
 	if !g.Proxies() {
 		return out, nil
 	}
+	if err := d.stageTLS(served, g, at); err != nil {
+		return out, err
+	}
+	out.dialing = served.dialingOf(g, d.logger().With("group", g.Name))
 	at += ".radius"
 	read := func(path string, s plugins.Secret) (radius.Secret, error) {
 		if s.IsZero() {
@@ -88,6 +97,7 @@ func partiesOf(g *plugins.Group, at string) (parties, error) {
 			MaxOutstanding: cmp.Or(s.MaxOutstanding, r.MaxOutstanding),
 		}
 	}
+	out.overTLS(r)
 	policy := map[plugins.MessageAuthenticator]radius.MessagePolicy{
 		plugins.MessageRequire: radius.MessageRequire, plugins.MessageLegacy: radius.MessageLegacy,
 	}
@@ -97,6 +107,10 @@ func partiesOf(g *plugins.Group, at string) (parties, error) {
 		secret, err := read(path, c.Secret())
 		if err != nil {
 			return out, err
+		}
+		if c.ByRadSec() {
+			secret = radsec.Secret()
+			out.secured = append(out.secured, radsec.Client{Name: c.Name, Peer: peerOf(c.Names, c.Fingerprints)})
 		}
 		prefixes, err := c.Prefixes()
 		if err != nil {
@@ -110,8 +124,40 @@ func partiesOf(g *plugins.Group, at string) (parties, error) {
 	return out, nil
 }
 
-// parties tells the proxies who they speak with.
-func (s *staged) parties() error {
+// overTLS has the servers dialled that are spoken to over TLS.
+func (p *parties) overTLS(r *plugins.RADIUS) {
+	if p.dialing == nil {
+		return
+	}
+	secure := func(s radius.Server) radius.Server {
+		s.Secret, s.Dial = radsec.Secret(), p.dialing.Dial
+		return s
+	}
+	plain := p.common
+	if r.Transport == plugins.TransportRadSec {
+		p.common = secure(p.common)
+	}
+	for i := range r.Servers {
+		name := r.Servers[i].Backend
+		s := p.servers[name]
+		if r.ByRadSec(name) {
+			s = secure(s)
+		} else if s.Secret.IsZero() {
+			s.Secret = plain.Secret
+		}
+		p.servers[name] = s
+	}
+}
+
+// meet tells the proxies who they speak with.
+func (d *Driver) meet(s *staged) error {
+	for i, g := range s.groups {
+		if n := s.radius[i].dialing; n != g.dialing {
+			d.retire(g.dialing)
+			g.dialing = n
+		}
+	}
+	d.retire(nil)
 	for _, l := range s.listeners {
 		if l.rad == nil {
 			continue
@@ -122,6 +168,9 @@ func (s *staged) parties() error {
 			}
 			if err := l.rad.SetClients(s.radius[i].clients...); err != nil {
 				return fmt.Errorf("builtin: group %s: %w", g.name, err)
+			}
+			if l.sec != nil {
+				l.sec.SetClients(s.radius[i].secured...)
 			}
 			if err := l.rad.SetServers(s.radius[i].common, maps.Clone(s.radius[i].servers)); err != nil {
 				return fmt.Errorf("builtin: group %s: %w", g.name, err)
@@ -135,14 +184,26 @@ func (s *staged) parties() error {
 func (d *Driver) newProxy(spec *plugins.Listener, g *group, log *slog.Logger) *radius.Proxy {
 	r, port := &g.made.radius, spec.TargetPort()
 	c := r.classifier()
+	auth, acct := port, port
+	if spec.Protocol == plugins.ProtocolRadSec {
+		// One connection carries both.
+		auth = cmp.Or(uint16(spec.BackendPort), 1812)
+		acct = auth + 1
+		return d.proxyOf(g, c, auth, acct, log)
+	}
 	switch spec.Address.Port() {
 	case 1812, 1645:
 		c.AuthPort, c.AcctPort = spec.Address.Port(), 1 // accounting has no business there
 	case 1813, 1646:
 		c.AuthPort, c.AcctPort = 1, spec.Address.Port()
 	}
-	return &radius.Proxy{
-		Balancer: g.balancer, Classifier: c, AuthPort: port, AcctPort: port,
+	return d.proxyOf(g, c, auth, acct, log)
+}
+
+func (d *Driver) proxyOf(g *group, c radius.Classifier, auth, acct uint16, log *slog.Logger) *radius.Proxy {
+	r := &g.made.radius
+	p := &radius.Proxy{
+		Balancer: g.balancer, Classifier: c, AuthPort: auth, AcctPort: acct,
 		Hold: r.hold.D(), Remember: r.remember.D(), Names: r.names,
 		Suspect: g.pool.suspect, Logger: log,
 		Trace: &radius.Trace{
@@ -151,6 +212,10 @@ func (d *Driver) newProxy(spec *plugins.Listener, g *group, log *slog.Logger) *r
 			},
 		},
 	}
+	if g.ledger != nil {
+		p.Spool = g.ledger
+	}
+	return p
 }
 
 // probed tells the proxies of pool p of probes that were answered: a server that
@@ -158,8 +223,11 @@ func (d *Driver) newProxy(spec *plugins.Listener, g *group, log *slog.Logger) *r
 func (d *Driver) probed(p *pool, checks []lb.Check) func(backend, check string, took time.Duration, err error) {
 	ports := make(map[string]uint16)
 	for _, c := range checks {
-		if _, ok := c.Prober.(*radius.Prober); ok {
+		switch c.Prober.(type) {
+		case *radius.Prober:
 			ports[c.Name] = c.Port
+		case *radsec.Prober:
+			ports[c.Name] = 0 // it serves all there is
 		}
 	}
 	if len(ports) == 0 {
@@ -175,6 +243,7 @@ func (d *Driver) probed(p *pool, checks []lb.Check) func(backend, check string, 
 				l.rad.Alive(backend, port)
 			}
 		}
+		d.wakeLedgers(p)
 	}
 }
 

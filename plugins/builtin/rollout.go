@@ -386,7 +386,7 @@ func (r *ring) look(ctx context.Context, gateway string) (sstp.Evidence, error) 
 	if c == nil {
 		return sstp.Evidence{}, errors.New("its pool has no check of type sstp")
 	}
-	p := sstp.Prober{ServerName: c.Host, PlainHTTP: c.PlainHTTP, Expect: c.Expect, Timeout: cmp.Or(c.Timeout.D(), sstp.DefaultTimeout)}
+	p := sstp.Prober{Question: sstpQuestion(c), ServerName: c.Host, PlainHTTP: c.PlainHTTP, Expect: c.Expect, Timeout: cmp.Or(c.Timeout.D(), sstp.DefaultTimeout)}
 	res, err := p.Ask(ctx, netip.AddrPortFrom(m.Addr, checkPort(c)))
 	e := sstp.Evidence{Answers: err == nil}
 	if res.Leaf != nil {

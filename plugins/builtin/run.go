@@ -81,6 +81,7 @@ func (d *Driver) revive(ctx context.Context) bool {
 	if d.closed {
 		return false
 	}
+	d.reviveLedgers()
 	old := d.current()
 	if find(old.listeners, func(l *listener) bool { return l.failed() != nil }) == nil {
 		return true
@@ -113,7 +114,7 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	for _, l := range r.listeners {
-		if l.tcp != nil {
+		if !l.datagrams() {
 			d.fronts.release(l.front, l)
 			wg.Go(func() { l.shutdown(ctx) })
 		}
@@ -130,6 +131,10 @@ func (d *Driver) Shutdown(ctx context.Context) error {
 		l.shutdown(now)
 	}
 	err := d.save()
+	for _, l := range r.ledgers {
+		l.close()
+	}
+	d.closeDialers(r)
 	d.closeFast(r.fast, err == nil && d.StateDir != "")
 	for _, p := range r.pools {
 		p.close()

@@ -78,8 +78,8 @@ func groupStats(g *group, now time.Time) plugins.GroupStats {
 		Clients: &s.Table.Clients, HalfOpen: &s.Table.HalfOpen, Names: &s.Table.Names, Bytes: &s.Table.Bytes,
 		Routes:  map[string]uint64{"known": s.Known, "hint": s.Hint, "picked": s.Picked, "moved": s.Moved, "asked": s.Asked},
 		Refused: map[string]uint64{"no backend": s.NoBackend, "backend down": s.BackendDown, "unknown client": s.UnknownClient, "ask limit": s.AskLimit},
-		IKEv2:   g.ikeStats(now),
-		Lost:    map[string]uint64{"expired": s.Table.Expired, "evicted": s.Table.Evicted, "refused": s.Table.Refused},
+		IKEv2:   g.ikeStats(now), Accounting: g.ledger.stats(),
+		Lost: map[string]uint64{"expired": s.Table.Expired, "evicted": s.Table.Evicted, "refused": s.Table.Refused},
 	}
 }
 
@@ -95,6 +95,9 @@ func listenerStats(l *listener) plugins.ListenerStats {
 	}
 	if l.rad != nil {
 		radiusStats(&s, l.rad.Stats(), l.group.pool.lb)
+		if l.sec != nil {
+			radsecStats(&s, l.sec.Stats())
+		}
 	} else if l.udp != nil {
 		c := l.udp.Stats()
 		udpStats(&s, c)

@@ -46,11 +46,11 @@ func serve(t testing.TB, s *standin.CertServer) netip.AddrPort {
 	if err != nil {
 		t.Skip("no loopback:", err)
 	}
+	s.Secret = []byte(secret)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.Serve(ctx, conn) }) // it ends with ctx
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	s.Secret = []byte(secret)
 	return at
 }
 

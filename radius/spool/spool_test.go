@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -45,9 +46,9 @@ func never(context.Context, Delivery) error { return ErrNotSent }
 
 func TestFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		serve := false
+		var serve atomic.Bool
 		s, stop := running(t, Config{Dir: "test", MaxBytes: 10_000, SegmentBytes: 2000, disk: newFakeDisk()}, func(context.Context, Delivery) error {
-			if serve {
+			if serve.Load() {
 				return nil
 			}
 			return ErrNotSent
@@ -64,7 +65,7 @@ func TestFull(t *testing.T) {
 		if n < 16 || n > 20 {
 			t.Errorf("%d records of 500 bytes fit into 10,000 bytes", n)
 		}
-		serve = true
+		serve.Store(true)
 		s.Wake()
 		time.Sleep(time.Minute)
 		if st := s.Stats(); st.Waiting != 0 || st.Delivered != uint64(n) || st.Full != 1 {

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/proto/wire"
+)
+
+var (
+	planCommand = command{
+		name: "plan", usage: "[--remove] [--json] FILE [TARGET]", short: "say what apply would change on a balancer", run: runPlan,
+	}
+	applyCommand = command{
+		name: "apply", usage: "[--remove] FILE [TARGET]", short: "put a deployment onto a balancer", run: runApply,
+	}
+	driftCommand = command{
+		name: "drift", usage: "[--json] FILE [TARGET]", short: "say how a balancer differs from a file; exit 1 if it does", run: runDrift,
+	}
+)
+
+// fileAndTarget are the arguments of the commands about targets.
+func fileAndTarget(env *environment, fs *flag.FlagSet, args []string) (file, target string, err error) {
+	rest, err := parse(env, fs, args, -1)
+	switch {
+	case err != nil:
+		return "", "", err
+	case len(rest) > 2:
+		return "", "", &usageError{fmt.Sprintf("it takes a file and a target, not %d arguments", len(rest))}
+	case len(rest) == 2:
+		target = rest[1]
+	}
+	return rest[0], target, nil
+}
+
+// wanted returns what is to be served.
+func (b *balancer) wanted(remove bool) *plugins.Deployment {
+	if remove {
+		return nil
+	}
+	return &b.src.config.Deployment
+}
+
+func runPlan(ctx context.Context, env *environment, args []string) (err error) {
+	fs := flag.NewFlagSet("plan", flag.ContinueOnError)
+	asJSON := fs.Bool("json", false, "print JSON")
+	remove := fs.Bool("remove", false, "remove everything that aovlb made there")
+	file, target, err := fileAndTarget(env, fs, args)
+	if err != nil {
+		return err
+	}
+	b, err := openTarget(ctx, env, file, target)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	p, err := b.Plan(ctx, b.wanted(*remove))
+	if err != nil {
+		return err
+	}
+	if *asJSON {
+		err = printJSON(env.stdout, p)
+	} else {
+		b.printPlan(env, p)
+	}
+	if err == nil && plugins.HasError(p.Diagnostics) {
+		return errSilent
+	}
+	return err
+}
+
+// printPlan says what a plan would do, and what the driver thinks of it.
+func (b *balancer) printPlan(env *environment, p *plugins.Plan) {
+	b.printDiagnostics(env, p.Diagnostics)
+	for _, c := range p.Changes {
+		fmt.Fprintln(env.stdout, c)
+	}
+	switch n := len(p.Changes); {
+	case plugins.HasError(p.Diagnostics):
+		fmt.Fprintf(env.stdout, "%s can't serve this\n", b.target.Name)
+	case n == 0:
+		fmt.Fprintf(env.stdout, "%s: nothing to change\n", b.target.Name)
+	default:
+		fmt.Fprintf(env.stdout, "%s: %d %s\n", b.target.Name, n, plural(n, "change", "changes"))
+	}
+}
+
+func (b *balancer) printDiagnostics(env *environment, list []plugins.Diagnostic) {
+	f := &Faults{File: b.src.file}
+	for _, g := range list {
+		path := g.Path
+		g.Path = ""
+		f.List = append(f.List, b.src.fault(path, g.String()))
+	}
+	for i := range f.List {
+		fmt.Fprintln(env.stdout, f.line(i))
+	}
+}
+
+// applyTries is how often a plan is made anew because the last one grew old, or
+// the plugin died.
+const applyTries = 4
+
+func runApply(ctx context.Context, env *environment, args []string) (err error) {
+	fs := flag.NewFlagSet("apply", flag.ContinueOnError)
+	remove := fs.Bool("remove", false, "remove everything that aovlb made there")
+	file, target, err := fileAndTarget(env, fs, args)
+	if err != nil {
+		return err
+	}
+	b, err := openTarget(ctx, env, file, target)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	for try := 1; ; try++ {
+		p, err := b.Plan(ctx, b.wanted(*remove))
+		if err != nil {
+			return err
+		}
+		if try == 1 {
+			b.printDiagnostics(env, p.Diagnostics)
+		}
+		if plugins.HasError(p.Diagnostics) {
+			fmt.Fprintf(env.stdout, "%s can't serve this, nothing was changed\n", b.target.Name)
+			return errSilent
+		}
+		err = b.Apply(ctx, p, func(g plugins.Progress) { printProgress(env, g) })
+		var lost *wire.UnavailableError
+		switch {
+		case err == nil:
+			fmt.Fprintf(env.stdout, "%s serves it, %d %s\n", b.target.Name, len(p.Changes), plural(len(p.Changes), "change", "changes"))
+			return nil
+		case try < applyTries && errors.As(err, &lost):
+			fmt.Fprintf(env.stdout, "the driver died; what is left is planned anew\n")
+		case try < applyTries && errors.Is(err, plugins.ErrStale):
+			fmt.Fprintf(env.stdout, "%s was changed meanwhile; it is planned anew\n", b.target.Name)
+		default:
+			return b.placed(err)
+		}
+	}
+}
+
+// placed says where in the file the fields are that err is about.
+func (b *balancer) placed(err error) error { return (&server{}).placed(b.src, err) }
+
+func printProgress(env *environment, g plugins.Progress) {
+	what := g.Text
+	if what == "" {
+		what = g.Change.String()
+	}
+	fmt.Fprintf(env.stdout, "%d/%d %s\n", g.Done, g.Total, what)
+}
+
+// drifted is what drift --json prints.
+type drifted struct {
+	Target string `json:"target"`
+	// Drift says whether there is any, Where who changed: balancer, file, or
+	// nothing if that can't be told.
+	Drift   bool             `json:"drift"`
+	Where   string           `json:"where,omitempty"`
+	Changes []plugins.Change `json:"changes"`
+}
+
+func runDrift(ctx context.Context, env *environment, args []string) (err error) {
+	fs := flag.NewFlagSet("drift", flag.ContinueOnError)
+	asJSON := fs.Bool("json", false, "print JSON")
+	file, target, err := fileAndTarget(env, fs, args)
+	if err != nil {
+		return err
+	}
+	b, err := openTarget(ctx, env, file, target)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	p, err := b.Plan(ctx, b.wanted(false))
+	if err != nil {
+		return err
+	}
+	if plugins.HasError(p.Diagnostics) {
+		b.printPlan(env, p)
+		return errSilent
+	}
+	state, err := b.Read(ctx)
+	if err != nil {
+		return err
+	}
+	d := drifted{Target: b.target.Name, Drift: len(p.Changes) > 0, Changes: p.Changes}
+	switch {
+	case !d.Drift || state.Applied == "":
+	case state.Applied == p.Deployment.Revision():
+		d.Where = "balancer"
+	default:
+		d.Where = "file"
+	}
+	if *asJSON {
+		err = printJSON(env.stdout, d)
+	} else {
+		printDrift(env, d, state)
+	}
+	if err == nil && d.Drift {
+		return errSilent
+	}
+	return err
+}
+
+func printDrift(env *environment, d drifted, s *plugins.State) {
+	for _, c := range d.Changes {
+		fmt.Fprintln(env.stdout, c)
+	}
+	for _, r := range s.Drained {
+		fmt.Fprintf(env.stdout, "%s is drained, which is no drift\n", r.BackendRef)
+	}
+	switch {
+	case !d.Drift:
+		fmt.Fprintf(env.stdout, "%s is as the file says\n", d.Target)
+	case d.Where == "balancer":
+		fmt.Fprintf(env.stdout, "%s was changed there since the file was applied: aovlb apply puts it right\n", d.Target)
+	case d.Where == "file":
+		fmt.Fprintf(env.stdout, "the file was changed since it was applied to %s\n", d.Target)
+	default:
+		fmt.Fprintf(env.stdout, "%s differs from the file\n", d.Target)
+	}
+}
+
+// drainTarget drains a backend of a target, and waits until its clients are gone.
+func drainTarget(ctx context.Context, env *environment, file, target, name string, deadline time.Duration, wait bool) (err error) {
+	b, err := openTarget(ctx, env, file, target)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	r := plugins.DrainRequest{BackendRef: plugins.ParseBackendRef(name)}
+	if deadline > 0 {
+		r.Deadline = time.Now().Add(deadline)
+	}
+	if !wait {
+		c, err := b.Capabilities(ctx)
+		if err != nil {
+			return err
+		}
+		if deadline > 0 && !c.DrainDeadline {
+			return fmt.Errorf("%s has no deadlines of its own: without --no-wait this command keeps it", b.target.Name)
+		}
+		if err := b.Drain(ctx, r); err != nil {
+			return err
+		}
+		fmt.Fprintf(env.stdout, "%s gets no new clients\n", name)
+		return nil
+	}
+	last := ""
+	err = plugins.DrainWithin(ctx, b, r, drainInterval(env), func(g plugins.Drainage) {
+		text := name + " gets no new clients"
+		if g.Left != nil {
+			text += fmt.Sprintf(", %d left", *g.Left)
+		}
+		if text != last {
+			fmt.Fprintln(env.stdout, text)
+		}
+		last = text
+	})
+	switch {
+	case err == nil:
+		fmt.Fprintf(env.stdout, "%s is drained\n", name)
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("called off: %s goes on draining, and nobody ends it; aovlb undrain does", name)
+	}
+	return err
+}
+
+// drainInterval is the time between two looks at how many clients are left.
+func drainInterval(env *environment) time.Duration {
+	d, err := time.ParseDuration(env.getenv("AOVLB_DRAIN_INTERVAL"))
+	if err != nil {
+		return 0 // as DrainWithin has it
+	}
+	return d
+}
+
+func undrainTarget(ctx context.Context, env *environment, file, target, name string) (err error) {
+	b, err := openTarget(ctx, env, file, target)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	if err := b.Undrain(ctx, plugins.ParseBackendRef(name)); err != nil {
+		return err
+	}
+	fmt.Fprintf(env.stdout, "%s gets new clients again\n", name)
+	return nil
+}

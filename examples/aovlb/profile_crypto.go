@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/profilexml"
+)
+
+// parseSuite reads a suite as profiles have it: all that aovlb crypto takes for
+// a custom policy, and the names that profilexml has.
+func parseSuite(s string) (profilexml.Suite, error) {
+	suite, err := profilexml.ParseSuite(s)
+	if err == nil {
+		return suite, nil
+	}
+	c, err2 := custom(s)
+	if err2 != nil {
+		return suite, &usageError{fmt.Sprintf("%v (see aovlb crypto policies for names)", err)}
+	}
+	if c, err = c.ProfileXML(); err != nil {
+		return suite, err
+	}
+	return suiteOfPolicy(c), nil
+}
+
+// parseServerPolicy reads what parseSuite does, or the file that it names: the
+// output of Get-VpnServerConfiguration, a script, another profile.
+func parseServerPolicy(s string) (profilexml.Suite, error) {
+	suite, err := parseSuite(s)
+	if err == nil {
+		return suite, nil
+	}
+	b, err2 := os.ReadFile(s)
+	if errors.Is(err2, os.ErrNotExist) {
+		return suite, &usageError{fmt.Sprintf("%v, and there is no such file", err)}
+	}
+	if err2 != nil {
+		return suite, err2
+	}
+	if suite, err = profilexml.FindSuite(b); err != nil {
+		return suite, fmt.Errorf("%s: %w", s, err)
+	}
+	return suite, nil
+}
+
+// suiteOfPolicy and policyOfSuite turn one table's policy into the other's: the
+// fields are called the same.
+func suiteOfPolicy(c ikev2.CustomPolicy) profilexml.Suite {
+	return profilexml.Suite{
+		AuthenticationTransformConstants: c.AuthenticationTransformConstants, CipherTransformConstants: c.CipherTransformConstants,
+		PfsGroup: c.PfsGroup, DHGroup: c.DHGroup, IntegrityCheckMethod: c.IntegrityCheckMethod, EncryptionMethod: c.EncryptionMethod,
+	}
+}
+
+func policyOfSuite(s profilexml.Suite) ikev2.CustomPolicy {
+	return ikev2.CustomPolicy{
+		AuthenticationTransformConstants: s.AuthenticationTransformConstants, CipherTransformConstants: s.CipherTransformConstants,
+		PfsGroup: s.PfsGroup, DHGroup: s.DHGroup, IntegrityCheckMethod: s.IntegrityCheckMethod, EncryptionMethod: s.EncryptionMethod,
+	}
+}
+
+// ikeProposal returns the one proposal for the IKE SA that a client with a suite
+// makes.
+func ikeProposal(s profilexml.Suite) (ikev2.Proposal, error) {
+	list, err := s.IKE()
+	return proposalOf(ikev2.ProtocolIKE, list), err
+}
+
+func proposalOf(protocol ikev2.ProtocolID, list []profilexml.Transform) ikev2.Proposal {
+	p := ikev2.Proposal{Number: 1, Protocol: protocol}
+	for _, t := range list {
+		p.Transforms = append(p.Transforms, ikev2.Transform{Type: ikev2.TransformType(t.Type), ID: t.ID, KeyBits: t.KeyBits})
+	}
+	return p
+}
+
+// askSuite asks gateways whether they take the proposal of a suite for the IKE
+// SA. That for ESP can't be asked without logging in.
+func askSuite(ctx context.Context, targets []netip.AddrPort, s profilexml.Suite, timeout time.Duration) error {
+	p, err := ikeProposal(s)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, target := range targets {
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		r, err := ikev2.Prober{Proposals: []ikev2.Proposal{p}}.Ask(ctx, target)
+		cancel()
+		switch {
+		case r.Answer == ikev2.AnswerNoProposal:
+			errs = append(errs, fmt.Errorf("%v refuses %v: clients would end in error 13868 or 800", target, p))
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%v: %w", target, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serverScript is what the gateways must be told for a profile.
+func serverScript(p *profilexml.Profile) (string, error) {
+	const fragments = `# Windows fragments IKE messages only if this is set. Without it, clients behind
+# networks that drop IP fragments end in error 809.
+New-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2' -Name EnableServerFragmentation -PropertyType DWord -Value 1 -Force
+`
+	head := "# Run this on each RRAS gateway, as an administrator.\n"
+	n := p.NativeProfile
+	if n == nil || n.CryptographySuite == nil {
+		return head + fragments + "# This ends all connections.\nRestart-Service -Name RemoteAccess -PassThru\n", nil
+	}
+	text, err := policyOfSuite(*n.CryptographySuite).ServerPowerShell(ikev2.RecommendedSetup())
+	return head + fragments + text, err
+}

@@ -1,0 +1,75 @@
+package plugintest_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/builtin"
+	"github.com/aovlb/aovlb/plugins/plugintest"
+	"github.com/aovlb/aovlb/plugins/plugintest/remote"
+)
+
+// logs collects what is logged.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// The built-in driver keeps what every driver promises.
+func TestBuiltin(t *testing.T) {
+	conform(t, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
+}
+
+// So it does for somebody at the other end of a connection.
+func TestBuiltinRemote(t *testing.T) {
+	conform(t, func(t *testing.T, d plugins.Driver) plugins.Driver { return remote.Driver(t, d, nil) })
+}
+
+func conform(t *testing.T, far func(*testing.T, plugins.Driver) plugins.Driver) {
+	// Other runs of this test may open listeners at the same time.
+	front := netip.AddrFrom4([4]byte{127, 61, byte(os.Getpid() >> 8), byte(os.Getpid()) | 1})
+	s := plugintest.Suite{
+		Layout: plugintest.Layout{Front: front, Back: netip.MustParseAddr("127.0.62.10"), PortOffset: 20000},
+		Open: func(t *testing.T) plugintest.Target {
+			log := new(logs)
+			d := &builtin.Driver{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			t.Cleanup(func() {
+				ctx, cancel := context.WithCancel(context.Background())
+				cancel()
+				if err := d.Shutdown(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+			return plugintest.Target{
+				Driver: func(t *testing.T) plugins.Driver { return far(t, d) },
+				Logs:   log.String,
+			}
+		},
+		Skip: func(name string) string {
+			if strings.Contains(name, "client's address") {
+				return "it takes privileges to send from another's address"
+			}
+			return ""
+		},
+	}
+	s.Run(t)
+}

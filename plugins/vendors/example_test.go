@@ -1,0 +1,13 @@
+package vendors_test
+
+import (
+	"fmt"
+
+	"github.com/aovlb/aovlb/plugins/vendors"
+)
+
+func ExampleFind() {
+	_, ok := vendors.Find("abacus")
+	fmt.Println(ok)
+	// Output: false
+}

@@ -1,0 +1,222 @@
+package haproxy
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/aovlb/aovlb/plugins"
+)
+
+// A file of the driver begins with a mark, and then has, in comments that begin with
+// #%, what the driver must know of it: a memory. Behind it are the sections, and
+// last an empty one whose name tells the process that serves the file from one
+// that serves an earlier file.
+
+// memory is what a file says of itself.
+type memory struct {
+	// Deployment is what the file is for; nil if for nothing.
+	Deployment *plugins.Deployment `json:"deployment"`
+	// Drained are the backends that Drain was called for.
+	Drained []plugins.DrainRequest `json:"drained,omitempty"`
+	// Edition counts what was written.
+	Edition int `json:"edition"`
+}
+
+// maxFile bounds what is read, in bytes.
+const maxFile = 16 << 20
+
+const memoryMark = "#%"
+
+// errForeign says that the file is somebody else's.
+var errForeign = errors.New("it wasn't written by this driver for this site: name another file, or empty it")
+
+// content is a file that was read.
+type content struct {
+	memory   memory
+	sections []section
+	edition  string // the name of the last section; empty if there is none
+}
+
+// write returns the file for m and its sections; edition is the name of the last.
+func write(owner plugins.Owner, site string, m memory, sections []section, edition string) ([]byte, error) {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# %s\n", owner.Mark(site, m.Deployment.Revision()))
+	b.WriteString("# Written by aovlb, which undoes what is altered here. HAProxy loads this file beside yours.\n")
+	text := base64.StdEncoding.EncodeToString(raw)
+	for len(text) > 0 {
+		n := min(len(text), 100)
+		b.WriteString(memoryMark + " " + text[:n] + "\n")
+		text = text[n:]
+	}
+	b.Write(body(sections))
+	if len(sections) > 0 {
+		fmt.Fprintf(&b, "\n# This one is never used: its name tells which edition of the file HAProxy serves.\nbackend %s from %s\n",
+			edition, sections[0].name)
+	}
+	return b.Bytes(), nil
+}
+
+// editionName is the name of the last section of the nth file that is written.
+func editionName(owner plugins.Owner, site string, n int, sections []section) string {
+	return owner.Prefix(site) + "edition_" + strconv.Itoa(n) + "_" + plugins.RevisionOf(objects(sections))[:8]
+}
+
+// body writes sections.
+func body(sections []section) []byte {
+	var b bytes.Buffer
+	for _, s := range sections {
+		b.WriteByte('\n')
+		if s.note != "" {
+			fmt.Fprintf(&b, "# %s\n", s.note)
+		}
+		fmt.Fprintf(&b, "%s %s", s.kind, s.name)
+		if s.rest != "" {
+			b.WriteString(" " + s.rest)
+		}
+		b.WriteByte('\n')
+		for _, l := range s.lines {
+			b.WriteString("\t" + l + "\n")
+		}
+	}
+	return b.Bytes()
+}
+
+// read reads a file. An empty one, or none, is one for nothing.
+func read(owner plugins.Owner, site string, b []byte) (*content, error) {
+	if len(bytes.TrimSpace(b)) == 0 {
+		return &content{}, nil
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	comment, isComment := strings.CutPrefix(first, "#")
+	if _, ok := owner.ReadMark(site, comment); !ok || !isComment {
+		return nil, errForeign
+	}
+	c := new(content)
+	var text strings.Builder
+	lines := bufio.NewScanner(bytes.NewReader(b))
+	lines.Buffer(nil, maxFile)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		more, ok := strings.CutPrefix(line, memoryMark)
+		switch {
+		case ok:
+			text.WriteString(strings.TrimSpace(more))
+		case line == "" || line[0] == '#':
+		default:
+			c.line(owner, site, line)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, err
+	}
+	raw, err := base64.StdEncoding.DecodeString(text.String())
+	if err == nil {
+		err = json.Unmarshal(raw, &c.memory)
+	}
+	if err != nil {
+		// What was served can't be known, but what is to be served can.
+		c.memory = memory{Edition: int(time.Now().Unix())}
+	}
+	return c, nil
+}
+
+// line takes one line in.
+func (c *content) line(owner plugins.Owner, site, line string) {
+	words := strings.Fields(line)
+	switch words[0] {
+	case "frontend", "backend", "defaults", "listen", "global", "userlist", "peers", "resolvers", "cache", "program", "ring", "mailers", "http-errors":
+		s := section{kind: words[0]}
+		if len(words) > 1 {
+			s.name, s.rest = words[1], strings.Join(words[2:], " ")
+		}
+		if s.kind == "backend" && strings.HasPrefix(s.name, owner.Prefix(site)+"edition_") {
+			c.edition = s.name
+			return
+		}
+		c.sections = append(c.sections, s)
+	default:
+		if len(c.sections) == 0 {
+			c.sections = append(c.sections, section{kind: "nothing", name: "before the first section"})
+		}
+		s := &c.sections[len(c.sections)-1]
+		s.lines = append(s.lines, line)
+	}
+}
+
+// objects returns sections as they are compared.
+func objects(sections []section) []plugins.Object {
+	out := make([]plugins.Object, 0, len(sections))
+	for i := range sections {
+		s := &sections[i]
+		o := plugins.Object{Kind: s.kind, Name: s.name}
+		if s.rest != "" {
+			o.Fields = append(o.Fields, plugins.Field{Name: "is", Value: s.rest})
+		}
+		seen := make(map[string]int)
+		for _, l := range s.lines {
+			name, value := keyword(l)
+			if seen[name]++; seen[name] > 1 {
+				name += " " + strconv.Itoa(seen[name])
+			}
+			o.Fields = append(o.Fields, plugins.Field{Name: name, Value: value})
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// keyword parts a line into what it sets and to what.
+func keyword(line string) (name, value string) {
+	words := strings.Fields(line)
+	n := 1
+	switch words[0] {
+	case "server", "timeout", "option", "stick", "http-check", "tcp-check", "tcp-request", "no":
+		n = 2
+	}
+	n = min(n, len(words))
+	value = strings.Join(words[n:], " ")
+	if value == "" {
+		value = "on"
+	}
+	return strings.Join(words[:n], " "), value
+}
+
+// complete adds to want the fields that only found has, as not set, so that lines
+// which were added by hand are differences.
+func complete(want, found []plugins.Object) []plugins.Object {
+	for i := range want {
+		w := &want[i]
+		for k := range found {
+			f := &found[k]
+			if f.Kind != w.Kind || f.Name != w.Name {
+				continue
+			}
+			for _, field := range f.Fields {
+				if !hasField(w, field.Name) {
+					w.Fields = append(w.Fields, plugins.Field{Name: field.Name})
+				}
+			}
+		}
+	}
+	return want
+}
+
+func hasField(o *plugins.Object, name string) bool {
+	for _, f := range o.Fields {
+		if f.Name == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,188 @@
+package profilexml
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// A DirectAccess is what a network needs that still has DirectAccess, or moves
+// from it to Always On VPN. The zero value leaves everything as it is.
+type DirectAccess struct {
+	// ISATAP, if not nil, has a computer of the internal network reach clients
+	// (manage-out).
+	ISATAP *ISATAP
+	// NetworkLocation is the URL by which clients know that they are inside; it
+	// must be HTTPS, and answer inside only.
+	NetworkLocation string
+	// Probes, if not nil, are what clients take for signs of the internal
+	// network. They are for the policy of clients.
+	Probes *CorporateProbes
+	// Experience, if not nil, is what clients show.
+	Experience *ClientExperience
+}
+
+// ISATAP is a router of ISATAP (RFC 5214), and the route to clients.
+type ISATAP struct {
+	// Router is its name or address.
+	Router string
+	// Prefix is published on the router itself, after each start; 64 bits. The
+	// zero Prefix is for other computers, which only ask Router.
+	Prefix netip.Prefix
+}
+
+// CorporateProbes are the settings of Set-NCSIPolicyConfiguration.
+type CorporateProbes struct {
+	WebsiteURL  string     // a page that is inside only
+	DNSHost     string     // a name that is inside only
+	DNSAddress  netip.Addr // what it resolves to
+	LocationURL string     // as NetworkLocation
+	// Prefixes are the networks inside.
+	Prefixes []netip.Prefix
+}
+
+// ClientExperience are settings of Set-DAClientExperienceConfiguration.
+type ClientExperience struct {
+	PolicyStore string   // a GPO, such as corp.example.com\DirectAccess Client Settings
+	Resources   []string // what tells whether it works: HTTP:https://inside.example.com, PING:10.0.0.1
+	Name        string   // what the connection is called
+	Email       string   // of the help desk
+	// LocalNames lets users disconnect the internal DNS.
+	LocalNames bool
+	// ForceTunnel sends everything through the tunnel.
+	ForceTunnel bool
+}
+
+// isatapTask is the task of the router, which loses its settings when it starts.
+const isatapTask = "aovlb ISATAP router"
+
+// Script returns the PowerShell. ISATAP.Prefix is for the router, Experience and
+// NetworkLocation for the DirectAccess server, Probes for clients.
+func (d *DirectAccess) Script() (string, error) {
+	var b strings.Builder
+	b.WriteString("$ErrorActionPreference = 'Stop'\n")
+	for _, part := range []func(*strings.Builder) error{d.isatap, d.location, d.probes, d.experience} {
+		if err := part(&b); err != nil {
+			return "", err
+		}
+	}
+	return b.String(), nil
+}
+
+func (d *DirectAccess) isatap(b *strings.Builder) error {
+	i := d.ISATAP
+	if i == nil {
+		return nil
+	}
+	if !isHost(i.Router) {
+		return fmt.Errorf("%q is no ISATAP router: write a name or an address", i.Router)
+	}
+	b.WriteString("Set-NetIsatapConfiguration -State Enabled -Router " + quotePS(i.Router) + "\n")
+	if !i.Prefix.IsValid() {
+		return nil
+	}
+	if i.Prefix.Bits() != 64 || !i.Prefix.Addr().Is6() || i.Prefix != i.Prefix.Masked() {
+		return fmt.Errorf("the prefix of ISATAP must have 64 bits of IPv6, unlike %v", i.Prefix)
+	}
+	reset := "$Isatap = Get-NetIPInterface -AddressFamily IPv6 | Where-Object { $_.InterfaceAlias -like 'isatap*' } | Select-Object -First 1\n" +
+		"Set-NetIPInterface -InterfaceIndex $Isatap.ifIndex -AddressFamily IPv6 -Forwarding Enabled -Advertising Enabled\n" +
+		"if (-not (Get-NetRoute -AddressFamily IPv6 -DestinationPrefix '" + i.Prefix.String() + "' -InterfaceIndex $Isatap.ifIndex -ErrorAction SilentlyContinue)) {\n" +
+		"    New-NetRoute -AddressFamily IPv6 -DestinationPrefix '" + i.Prefix.String() + "' -InterfaceIndex $Isatap.ifIndex -Publish Yes | Out-Null\n}\n"
+	b.WriteString("# A router of ISATAP loses these when it starts, so a task sets them again.\n" + reset)
+	b.WriteString("$Action = New-ScheduledTaskAction -Execute 'powershell.exe' -Argument " + quotePS("-NoProfile -NonInteractive -EncodedCommand "+encodedCommand(reset)) + "\n")
+	b.WriteString("Register-ScheduledTask -TaskName '" + isatapTask + "' -Action $Action -Trigger (New-ScheduledTaskTrigger -AtStartup) -Principal (New-ScheduledTaskPrincipal -UserId 'S-1-5-18' -LogonType ServiceAccount -RunLevel Highest) -Force | Out-Null\n")
+	return nil
+}
+
+func (d *DirectAccess) location(b *strings.Builder) error {
+	if d.NetworkLocation == "" {
+		return nil
+	}
+	if err := checkURL(d.NetworkLocation, "https"); err != nil {
+		return err
+	}
+	b.WriteString("Set-DANetworkLocationServer -Url " + quotePS(d.NetworkLocation) + " -CheckReachability\n")
+	return nil
+}
+
+// checkURL refuses what is no URL of one of the schemes.
+func checkURL(s string, schemes ...string) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || !isOneOf(u.Scheme, schemes) {
+		return fmt.Errorf("%q is no URL of %s", s, strings.Join(schemes, " or "))
+	}
+	return nil
+}
+
+func (d *DirectAccess) probes(b *strings.Builder) error {
+	p := d.Probes
+	if p == nil {
+		return nil
+	}
+	var args []string
+	for _, u := range []struct{ flag, url string }{{"-DomainLocationDeterminationURL", p.LocationURL}, {"-CorporateWebsiteProbeURL", p.WebsiteURL}} {
+		if u.url == "" {
+			continue
+		}
+		if err := checkURL(u.url, "http", "https"); err != nil {
+			return err
+		}
+		args = append(args, u.flag+" "+quotePS(u.url))
+	}
+	if p.DNSHost != "" {
+		if !isHost(p.DNSHost) || !p.DNSAddress.IsValid() {
+			return fmt.Errorf("%q must be a name, and its address given", p.DNSHost)
+		}
+		args = append(args, "-CorporateDNSProbeHostName "+quotePS(p.DNSHost), "-CorporateDNSProbeHostAddress "+quotePS(p.DNSAddress.String()))
+	}
+	var prefixes []string
+	for _, x := range p.Prefixes {
+		prefixes = append(prefixes, x.String())
+	}
+	if len(prefixes) > 0 {
+		args = append(args, "-CorporateSitePrefixList "+quotePS(strings.Join(prefixes, ",")))
+	}
+	if len(args) == 0 {
+		return errors.New("there is nothing that clients could probe")
+	}
+	b.WriteString(invokePS("Set-NCSIPolicyConfiguration", args...))
+	return nil
+}
+
+func (d *DirectAccess) experience(b *strings.Builder) error {
+	e := d.Experience
+	if e == nil {
+		return nil
+	}
+	args := []string{"-PolicyStore " + quotePS(e.PolicyStore)}
+	if e.PolicyStore == "" {
+		return errors.New("what clients show is set in a GPO: name it")
+	}
+	for _, r := range e.Resources {
+		kind, target, _ := strings.Cut(r, ":")
+		if kind == "PING" && isHost(target) || kind == "FILE" && target != "" {
+			continue
+		}
+		if err := checkURL(target, "http", "https"); kind != "HTTP" || err != nil {
+			return fmt.Errorf("%q must be HTTP: and a URL, PING: and an address, or FILE: and a path", r)
+		}
+	}
+	if len(e.Resources) > 0 {
+		args = append(args, "-CorporateResources "+quoteListPS(e.Resources))
+	}
+	if e.Name != "" {
+		args = append(args, "-FriendlyName "+quotePS(e.Name))
+	}
+	if e.Email != "" {
+		args = append(args, "-SupportEmail "+quotePS(e.Email))
+	}
+	args = append(args, fmt.Sprintf("-PreferLocalNamesAllowed $%v", e.LocalNames))
+	force := "Disabled"
+	if e.ForceTunnel {
+		force = "Enabled"
+	}
+	b.WriteString(invokePS("Set-DAClientExperienceConfiguration", append(args, "-ForceTunneling "+force)...))
+	return nil
+}
