@@ -399,17 +399,18 @@ func TestSpeed(t *testing.T) {
 			if len(kpps) == 0 {
 				continue
 			}
-			line := fmt.Sprintf("  %-7s %s kpps/core  %s ns/packet  arrived %v of %v k/s", b.name, kpps, ns, rate, offered)
+			var line strings.Builder
+			line.WriteString(fmt.Sprintf("  %-7s %s kpps/core  %s ns/packet  arrived %v of %v k/s", b.name, kpps, ns, rate, offered))
 			for _, base := range []string{"routed", "nft", "nginx"} {
 				var r spread
 				for i := range min(len(got[base]), len(got[b.name])) {
 					r = append(r, got[base][i].ns/got[b.name][i].ns)
 				}
 				if len(r) > 0 && base != b.name {
-					line += fmt.Sprintf("  %s x%s", base, ratio(r))
+					line.WriteString(fmt.Sprintf("  %s x%s", base, ratio(r)))
 				}
 			}
-			t.Log(line)
+			t.Log(line.String())
 		}
 	}
 }
