@@ -802,14 +802,15 @@ func FuzzRestore(f *testing.F) {
 }
 
 func TestCountryMap(t *testing.T) {
-	m, err := geo.NewCountryMap(locator(t), nil)
+	l := locator(t)
+	m, err := geo.NewCountryMap(l, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := m.Countries()
 	for range 2000 {
 		a := somewhere()
-		p, _ := locator(t).Locate(a)
+		p, _ := l.Locate(a)
 		if got := names[m.Find(a)]; got != p.Country {
 			t.Fatalf("%v: got %q, want %q", a, got, p.Country)
 		}
