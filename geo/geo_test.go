@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -637,11 +638,11 @@ func TestDelayStartsAgainWhenItFlaps(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer h.Close()
-		changes := 0
+		var changes atomic.Int32
 		h.Configure(func(h *geo.Health) {
 			h.OnChange = func(old, now *geo.View) {
 				if o := old.Site("london"); o != nil && o.State != now.Site("london").State {
-					changes++
+					changes.Add(1)
 				}
 			}
 		})
@@ -653,13 +654,13 @@ func TestDelayStartsAgainWhenItFlaps(t *testing.T) {
 			<-time.After(5 * time.Second)
 		}
 		synctest.Wait()
-		if changes != 2 { // up, and once down
-			t.Errorf("%d changes", changes)
+		if n := changes.Load(); n != 2 { // up, and once down
+			t.Errorf("%d changes", n)
 		}
 		<-time.After(time.Minute)
 		synctest.Wait()
-		if changes != 3 || h.View().Site("london").State != geo.Up {
-			t.Errorf("%d changes; it is %v", changes, h.View().Site("london").State)
+		if n := changes.Load(); n != 3 || h.View().Site("london").State != geo.Up {
+			t.Errorf("%d changes; it is %v", n, h.View().Site("london").State)
 		}
 	})
 }
@@ -801,14 +802,15 @@ func FuzzRestore(f *testing.F) {
 }
 
 func TestCountryMap(t *testing.T) {
-	m, err := geo.NewCountryMap(locator(t), nil)
+	l := locator(t)
+	m, err := geo.NewCountryMap(l, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	names := m.Countries()
 	for range 2000 {
 		a := somewhere()
-		p, _ := locator(t).Locate(a)
+		p, _ := l.Locate(a)
 		if got := names[m.Find(a)]; got != p.Country {
 			t.Fatalf("%v: got %q, want %q", a, got, p.Country)
 		}
