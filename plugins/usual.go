@@ -11,7 +11,13 @@ const SSTPPath = "/sra_{BA195980-CD49-458b-9E23-C84EE0ADCD75}/"
 
 // Usual returns c with what its zero fields mean: the usual name, port, interval,
 // timeout, rise, fall and status.
-func (c Check) Usual() Check {
+func (c *Check) Usual() Check {
+	out := *c
+	out.fill()
+	return out
+}
+
+func (c *Check) fill() {
 	c.Name = cmp.Or(c.Name, string(c.Type))
 	if c.Port == 0 {
 		c.Port = map[CheckType]int{CheckIKEv2: 500, CheckSSTP: 443, CheckRADIUS: 1812, CheckRadSec: 2083, CheckHTTPS: 443}[c.Type]
@@ -28,7 +34,6 @@ func (c Check) Usual() Check {
 	if c.Type == CheckSSTP {
 		c.Expect = cmp.Or(c.Expect, 401)
 	}
-	return c
 }
 
 // BySource reports whether the clients of a listener of g are known by their

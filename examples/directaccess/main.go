@@ -247,7 +247,7 @@ func run(ctx context.Context, domain, list, nat64, listen, web, nls, cert, key s
 	err = <-errs
 	cancel()
 	for range len(parts) - 1 {
-		_ = <-errs
+		<-errs
 	}
 	return err
 }

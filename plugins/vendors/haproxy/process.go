@@ -61,7 +61,7 @@ func (p *process) writeFile(ctx context.Context, b []byte, check bool) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // nothing is left of it if it was renamed
+	defer func() { _ = os.Remove(f.Name()) }() // nothing is left of it if it was renamed
 	mode := fs.FileMode(0o640)
 	if info, err := os.Stat(p.settings.File); err == nil {
 		mode = info.Mode().Perm()

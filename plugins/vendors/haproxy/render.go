@@ -143,7 +143,7 @@ func (r *renderer) backend(g *plugins.Group, l *plugins.Listener, p *plugins.Poo
 	checks := checksOf(p)
 	r.checks(&s, p, checks)
 	for i := range p.Backends {
-		r.server(&s, g, l, p, &p.Backends[i], len(checks) > 0)
+		r.server(&s, l, p, &p.Backends[i], len(checks) > 0)
 	}
 	if levels(p) > 1 && onlyTwo(p) {
 		s.lines = slices.Insert(s.lines, 0, "option allbackups")
@@ -173,7 +173,7 @@ func (r *renderer) unchecked(g *plugins.Group, l *plugins.Listener, p *plugins.P
 		s.add("source 0.0.0.0 usesrc clientip")
 	}
 	for i := range p.Backends {
-		r.server(&s, g, l, p, &p.Backends[i], false)
+		r.server(&s, l, p, &p.Backends[i], false)
 	}
 	return s
 }
@@ -214,7 +214,7 @@ func (r *renderer) checks(s *section, p *plugins.Pool, list []plugins.Check) {
 	}
 }
 
-func (r *renderer) server(s *section, g *plugins.Group, l *plugins.Listener, p *plugins.Pool, b *plugins.Backend, checked bool) {
+func (r *renderer) server(s *section, l *plugins.Listener, p *plugins.Pool, b *plugins.Backend, checked bool) {
 	line := fmt.Sprintf("server %s %s", b.Name, netip.AddrPortFrom(b.Address, l.TargetPort()))
 	weight := weightOf(p, b)
 	admin := cmp.Or(b.Admin, plugins.AdminEnabled)
