@@ -14,6 +14,7 @@ import (
 
 	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/ikev2/capture"
+	"github.com/aovlb/aovlb/internal/standin"
 )
 
 // TestErrorsPage runs every aovlb command of docs/errors-809-800.md, and sees that
@@ -132,32 +133,22 @@ func adviceOfCaptures(t *testing.T) (map[ikev2.FindingID]bool, map[string]bool) 
 	return found, advised
 }
 
-// answerIKE answers IKE_SA_INIT on loopback by INVALID_KE_PAYLOAD, which says that
-// a gateway lives, and returns where.
+// answerIKE serves IKE on loopback, and returns where.
 func answerIKE(t *testing.T) string {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Skip("no loopback:", err)
-	}
-	var wg sync.WaitGroup
-	t.Cleanup(func() { c.Close(); wg.Wait() })
-	wg.Go(func() {
-		b := make([]byte, 65536)
-		for {
-			n, from, err := c.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			k, msg := ikev2.Identify(b[:n])
-			h, err := ikev2.ParseHeader(msg)
-			if k != ikev2.KindIKE || err != nil {
-				continue
-			}
-			h.Flags = ikev2.FlagResponse
-			_, _ = c.WriteTo(ikev2.AppendMessage(nil, h, ikev2.NotifyPayload(ikev2.NotifyInvalidKEPayload, []byte{0, 14})), from)
+	udp := func() *net.UDPConn {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Skip("no loopback:", err)
 		}
-	})
+		return c
+	}
+	c, natt := udp(), udp()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	g := &standin.IKEGateway{Name: "ras1", Secret: []byte("x")}
+	wg.Go(func() { _ = g.Serve(ctx, c, natt) }) // ends with ctx
 	return c.LocalAddr().String()
 }
 
