@@ -492,6 +492,9 @@ func TestMemoryOfIdleSessions(t *testing.T) {
 // and back costs the 24 bytes that crypto/tls takes for each record it reads, here
 // and in the client of the test.
 func TestRelayAllocatesNothing(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes pools forget")
+	}
 	w := newWorld(t, sstp.ModeOffload, 1, nil)
 	rawGateway(t, w, func(c net.Conn) {
 		b := make([]byte, 32<<10)
