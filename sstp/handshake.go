@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/aovlb/aovlb/lb"
 )
 
 // Suites of TLS that authenticate and don't encrypt. Go has none, but DirectAccess
@@ -91,11 +93,7 @@ func (v *visit) configure(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if v.record != nil && slices.ContainsFunc(hello.CipherSuites, func(s uint16) bool { return slices.Contains(nullSuites, s) }) {
 		return nil, errNull
 	}
-	name := ""
-	if v.route.Member != nil {
-		name = v.route.Member.Name
-	}
-	leaf, err := v.t.Leaves.Leaf(name, hello)
+	leaf, err := v.choose(hello)
 	switch {
 	case err != nil:
 		return nil, err
@@ -108,6 +106,29 @@ func (v *visit) configure(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	v.record.release()
 	return v.t.config(leaf, v.leaf), nil
+}
+
+// choose returns the certificate that the chosen gateway expects. If it isn't known
+// which that is, or there is none, another gateway is chosen: one that was added
+// and told nothing yet must not cost clients that others can serve.
+func (v *visit) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if v.noway != nil {
+		return v.t.Leaves.Leaf("", hello)
+	}
+	leaf, first := v.t.Leaves.Leaf(v.route.Member.Name, hello)
+	var room [8]lb.ID
+	for avoid := room[:0]; errors.Is(first, ErrNoLeaf) && len(avoid) < maxAvoid; {
+		avoid = append(avoid, v.route.Member.ID)
+		r, err := v.in.Route(avoid...)
+		if err != nil {
+			return nil, first
+		}
+		v.route = r
+		if leaf, err = v.t.Leaves.Leaf(r.Member.Name, hello); err == nil {
+			return leaf, nil
+		}
+	}
+	return leaf, first
 }
 
 // challenge answers an ACME server that checks whether this name is ours (RFC

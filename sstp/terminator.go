@@ -382,10 +382,13 @@ func (v *visit) connect(ctx context.Context, useTLS bool, port uint16, s *Sessio
 	return nil, first
 }
 
+// maxAvoid is more gateways than anybody has.
+const maxAvoid = 64
+
 // another chooses another gateway, one that expects the certificate that the
 // client has been shown. It adds those that were tried to avoid.
 func (v *visit) another(avoid *[]lb.ID) bool {
-	for len(*avoid) < 64 { // more gateways than anybody has
+	for len(*avoid) < maxAvoid {
 		*avoid = append(*avoid, v.route.Member.ID)
 		r, err := v.in.Route(*avoid...)
 		if err != nil {
