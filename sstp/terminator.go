@@ -68,7 +68,9 @@ type Terminator struct {
 	IPHTTPS bool
 	// PassNull has clients that want TLS without encryption passed through to a
 	// gateway unopened, as DirectAccess clients since Windows 8 do: they encrypt
-	// by IPsec. Without it they must take a cipher that encrypts.
+	// by IPsec. Without it they must take a cipher that encrypts; so they must
+	// where Clients wants a certificate, which a client can't be asked for that is
+	// passed unopened.
 	PassNull bool
 	// Web is a server for what is neither SSTP nor IP-HTTPS; the zero AddrPort
 	// is none, and such requests are answered by 404. It is spoken to in plain
