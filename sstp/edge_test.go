@@ -153,6 +153,38 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// TestRevokedIssuer: a CA in the middle of a client's chain is revoked.
+func TestRevokedIssuer(t *testing.T) {
+	root := newIssuer(t, "corp")
+	pool := x509.NewCertPool()
+	pool.AddCert(root.cert)
+	middle := &issuer{t: t, key: root.key} // the names differ, that is enough
+	middle.cert = root.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(42), Subject: pkix.Name{CommonName: "issuing"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte("issuing"),
+	}, root.cert, root.key.Public())
+	show := middle.client(7)
+	show.Certificate = append(show.Certificate, middle.cert.Raw)
+	hour := time.Now().Add(time.Hour)
+	for name, tc := range map[string]struct {
+		crl *x509.RevocationList
+		in  bool
+	}{"revoked": {root.crl(hour, 42), false}, "not revoked": {root.crl(hour, 43), true}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, sstp.ModeOffload, 1, func(w *world) {
+				w.term.Clients = sstp.ClientCertificates{CAs: pool, NeedCRL: true, CRLs: []*x509.RevocationList{tc.crl, middle.crl(hour)}}
+			})
+			c, err := w.dial(&tls.Config{MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{show}})
+			if err == nil {
+				c.Close()
+			}
+			if (err == nil) != tc.in {
+				t.Errorf("%v, want in: %v", err, tc.in)
+			}
+		})
+	}
+}
+
 // nullHello is a ClientHello that wants no encryption, as DirectAccess clients do.
 func nullHello() []byte {
 	body := append([]byte{3, 3}, make([]byte, 32)...)
@@ -166,9 +198,14 @@ func nullHello() []byte {
 // TestNullClients: their first bytes come to the gateway as they were, and what it
 // answers comes back.
 func TestNullClients(t *testing.T) {
-	for name, pass := range map[string]bool{"passed": true, "not passed": false} {
+	for name, pass := range map[string]bool{"passed": true, "not passed": false, "certificates are wanted": false} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) { w.term.PassNull = pass })
+			w := newWorld(t, sstp.ModeReencrypt, 1, func(w *world) {
+				w.term.PassNull = name != "not passed"
+				if name == "certificates are wanted" {
+					w.term.Clients.CAs = x509.NewCertPool()
+				}
+			})
 			hello := nullHello()
 			got := make(chan string, 1)
 			rawGateway(t, w, func(c net.Conn) {

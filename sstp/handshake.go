@@ -14,6 +14,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/aovlb/aovlb/lb"
 )
 
 // Suites of TLS that authenticate and don't encrypt. Go has none, but DirectAccess
@@ -49,7 +51,7 @@ func (v *visit) handshake(ctx context.Context) error {
 		return err
 	}
 	stream := raw
-	if v.t.PassNull {
+	if v.t.PassNull && (v.t.Clients.CAs == nil || v.t.Clients.Optional) {
 		v.record = &recorder{Conn: raw}
 		stream = v.record
 	}
@@ -91,11 +93,7 @@ func (v *visit) configure(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if v.record != nil && slices.ContainsFunc(hello.CipherSuites, func(s uint16) bool { return slices.Contains(nullSuites, s) }) {
 		return nil, errNull
 	}
-	name := ""
-	if v.route.Member != nil {
-		name = v.route.Member.Name
-	}
-	leaf, err := v.t.Leaves.Leaf(name, hello)
+	leaf, err := v.choose(hello)
 	switch {
 	case err != nil:
 		return nil, err
@@ -108,6 +106,29 @@ func (v *visit) configure(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	v.record.release()
 	return v.t.config(leaf, v.leaf), nil
+}
+
+// choose returns the certificate that the chosen gateway expects. If it isn't known
+// which that is, or there is none, another gateway is chosen: one that was added
+// and told nothing yet must not cost clients that others can serve.
+func (v *visit) choose(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if v.noway != nil {
+		return v.t.Leaves.Leaf("", hello)
+	}
+	leaf, first := v.t.Leaves.Leaf(v.route.Member.Name, hello)
+	var room [8]lb.ID
+	for avoid := room[:0]; errors.Is(first, ErrNoLeaf) && len(avoid) < maxAvoid; {
+		avoid = append(avoid, v.route.Member.ID)
+		r, err := v.in.Route(avoid...)
+		if err != nil {
+			return nil, first
+		}
+		v.route = r
+		if leaf, err = v.t.Leaves.Leaf(r.Member.Name, hello); err == nil {
+			return leaf, nil
+		}
+	}
+	return leaf, first
 }
 
 // challenge answers an ACME server that checks whether this name is ours (RFC
@@ -224,10 +245,11 @@ type ClientCertificates struct {
 	CAs *x509.CertPool
 	// Optional lets in clients that show none. One that is shown must be right.
 	Optional bool
-	// CRLs are lists of revoked certificates.
+	// CRLs are lists of revoked certificates: those of clients, and of what is
+	// between them and a CA.
 	CRLs []*x509.RevocationList
-	// NeedCRL refuses a certificate unless a CRL of its issuer is there that
-	// isn't out of date.
+	// NeedCRL refuses a client's certificate unless a CRL of its issuer is there
+	// that isn't out of date.
 	NeedCRL bool
 }
 
@@ -245,28 +267,40 @@ func (cc *ClientCertificates) configure(c *tls.Config) {
 	}
 }
 
-// check looks a client's certificate up in the CRLs.
+// check looks a client's certificate up in the CRLs, and those by which it was
+// issued.
 func (cc *ClientCertificates) check(s tls.ConnectionState, now time.Time) error {
 	if len(s.VerifiedChains) == 0 {
 		return nil // none was shown
 	}
 	chain := s.VerifiedChains[0]
-	leaf := chain[0]
-	issuer := chain[min(1, len(chain)-1)]
-	found := false
+	for i, c := range chain {
+		if i > 0 && i == len(chain)-1 {
+			break // the CA itself: it is trusted, whoever revokes it
+		}
+		listed, err := cc.look(c, chain[min(i+1, len(chain)-1)], now)
+		if err != nil {
+			return err
+		}
+		if i == 0 && cc.NeedCRL && !listed {
+			return fmt.Errorf("sstp: there is no current CRL of the issuer of client certificate %v", c.SerialNumber)
+		}
+	}
+	return nil
+}
+
+// look looks for c in the CRLs of its issuer, and reports whether one is current.
+func (cc *ClientCertificates) look(c, issuer *x509.Certificate, now time.Time) (current bool, err error) {
 	for _, l := range cc.CRLs {
-		if string(l.RawIssuer) != string(leaf.RawIssuer) || l.CheckSignatureFrom(issuer) != nil {
+		if string(l.RawIssuer) != string(c.RawIssuer) || l.CheckSignatureFrom(issuer) != nil {
 			continue
 		}
 		for i := range l.RevokedCertificateEntries {
-			if l.RevokedCertificateEntries[i].SerialNumber.Cmp(leaf.SerialNumber) == 0 {
-				return fmt.Errorf("sstp: client certificate %v is revoked", leaf.SerialNumber)
+			if l.RevokedCertificateEntries[i].SerialNumber.Cmp(c.SerialNumber) == 0 {
+				return false, fmt.Errorf("sstp: client certificate %v is revoked", c.SerialNumber)
 			}
 		}
-		found = found || l.NextUpdate.IsZero() || now.Before(l.NextUpdate)
+		current = current || l.NextUpdate.IsZero() || now.Before(l.NextUpdate)
 	}
-	if cc.NeedCRL && !found {
-		return fmt.Errorf("sstp: there is no current CRL of the issuer of client certificate %v", leaf.SerialNumber)
-	}
-	return nil
+	return current, nil
 }

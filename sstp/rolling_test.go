@@ -233,3 +233,31 @@ func TestChangeWithoutCare(t *testing.T) {
 }
 
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// TestClientsAreLedToGatewaysThatAreKnown: of two gateways one has been told
+// nothing yet, or has a hash that is none of ours. It costs no client anything.
+func TestClientsAreLedToGatewaysThatAreKnown(t *testing.T) {
+	r := newRoller(t, sstp.ModeOffload)
+	for name, forget := range map[string]func(){
+		"told nothing":  func() { r.ring.Withhold("ras1", "") },
+		"foreign hash":  func() { r.ring.Expect("ras1", sstp.Fingerprint{7}) },
+		"being changed": func() { r.ring.Withhold("ras1", "its certificate is being changed") },
+	} {
+		forget()
+		for range 3 {
+			c := r.client()
+			c.Password = "open sesame"
+			if s := r.run(c, answered(1)); s.Received == 0 {
+				t.Errorf("%s: status %+v", name, s)
+			}
+		}
+	}
+	if n := r.gateways[1].Counts().Calls; n != 9 {
+		t.Errorf("ras2 got %d calls", n)
+	}
+	r.ring.Withhold("ras2", "")
+	if c, err := r.dial(&tls.Config{}); err == nil {
+		c.Close()
+		t.Error("a client was shown a certificate, and none is right")
+	}
+}

@@ -68,7 +68,9 @@ type Terminator struct {
 	IPHTTPS bool
 	// PassNull has clients that want TLS without encryption passed through to a
 	// gateway unopened, as DirectAccess clients since Windows 8 do: they encrypt
-	// by IPsec. Without it they must take a cipher that encrypts.
+	// by IPsec. Without it they must take a cipher that encrypts; so they must
+	// where Clients wants a certificate, which a client can't be asked for that is
+	// passed unopened.
 	PassNull bool
 	// Web is a server for what is neither SSTP nor IP-HTTPS; the zero AddrPort
 	// is none, and such requests are answered by 404. It is spoken to in plain
@@ -382,10 +384,13 @@ func (v *visit) connect(ctx context.Context, useTLS bool, port uint16, s *Sessio
 	return nil, first
 }
 
+// maxAvoid is more gateways than anybody has.
+const maxAvoid = 64
+
 // another chooses another gateway, one that expects the certificate that the
 // client has been shown. It adds those that were tried to avoid.
 func (v *visit) another(avoid *[]lb.ID) bool {
-	for len(*avoid) < 64 { // more gateways than anybody has
+	for len(*avoid) < maxAvoid {
 		*avoid = append(*avoid, v.route.Member.ID)
 		r, err := v.in.Route(*avoid...)
 		if err != nil {

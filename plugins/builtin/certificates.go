@@ -110,6 +110,9 @@ func (d *Driver) OfferCertificate(name string, c *sstp.Certificate) error {
 	if err := r.offer(c); err != nil {
 		return err
 	}
+	if err := r.enforce(context.Background()); err != nil {
+		return err
+	}
 	r.restart()
 	return nil
 }
@@ -125,7 +128,7 @@ func (d *Driver) Leaves(pool string) sstp.Leaves {
 
 // Renew begins the renewal that waits, or resumes the one that stands still. With
 // back, the gateways are brought back to the hash that most of them had before.
-func (d *Driver) Renew(_ context.Context, name string, back bool) error {
+func (d *Driver) Renew(ctx context.Context, name string, back bool) error {
 	r, err := d.ring(name)
 	if err != nil {
 		return err
@@ -160,6 +163,9 @@ func (d *Driver) Renew(_ context.Context, name string, back bool) error {
 	err = r.save()
 	r.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	if err := r.enforce(ctx); err != nil {
 		return err
 	}
 	r.resume()

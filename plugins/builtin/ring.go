@@ -62,6 +62,11 @@ func (d *Driver) newRing(site string, spec *plugins.Certificate) (*ring, error) 
 		}
 	}
 	r.keyring.Restore(state)
+	for _, g := range r.keyring.Status().Gateways {
+		if g.Unsure != "" { // it was being changed, by whatever renewal
+			r.drained[g.Gateway], r.closed[g.Gateway] = true, true
+		}
+	}
 	if r.renewal = state.Renewal; r.renewal != nil {
 		for _, g := range r.renewal.Gateways {
 			switch g.Phase {
@@ -300,7 +305,8 @@ func sameNames(a, b []string) bool {
 	return slices.Equal(a, b)
 }
 
-// begin makes a renewal, which resume carries out. r.mu is held.
+// begin makes a renewal, which resume carries out. r.mu is held; then enforce must
+// be called, as gateways may be let go.
 func (r *ring) begin(to sstp.Fingerprint, gateways []string, paused bool) {
 	next, err := sstp.NewRenewal(r.keyring, to, gateways, time.Now().Round(0))
 	if err != nil {
@@ -309,6 +315,14 @@ func (r *ring) begin(to sstp.Fingerprint, gateways []string, paused bool) {
 	}
 	next.Paused = paused
 	r.renewal, r.stopped = next, ""
+	for g := range r.drained {
+		// The renewal before has got no further with it than to empty it: it
+		// serves until its turn comes, as the others could not be spared else.
+		if _, ok := r.keyring.Expected(g); ok {
+			delete(r.drained, g)
+			delete(r.closed, g)
+		}
+	}
 	r.d.events.send(plugins.SeverityInfo, "renewal", r.name, "a new certificate is there: "+to.String())
 }
 

@@ -124,8 +124,13 @@ func (r *ring) hold(ctx context.Context, gateway string, drained, closed bool) e
 	}
 	set(r.drained, drained)
 	set(r.closed, closed)
-	pool := r.spec.Pool
 	r.mu.Unlock()
+	return r.enforce(ctx)
+}
+
+// enforce has the pool drain what r wants drained, and nothing else because of r.
+func (r *ring) enforce(ctx context.Context) error {
+	pool := r.pool()
 	// Shutdown holds the lock and waits for us, so it must not be waited for.
 	for !r.d.applying.TryLock() {
 		select {
