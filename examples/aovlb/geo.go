@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -44,13 +45,15 @@ type geoServer struct {
 	rework chan struct{}         // has the rankings worked out again
 	votes  votes
 
-	mu      sync.Mutex // below
-	spec    *plugins.Geo
-	pools   map[string]*geoPool
-	names   []*geoName
-	setting atomic.Pointer[geoSetting]
-	known   bool
-	began   time.Time
+	mu       sync.Mutex // below
+	spec     *plugins.Geo
+	pools    map[string]*geoPool
+	names    []*geoName
+	contents contents          // of the files that spec names
+	serials  map[string]uint32 // of zones
+	setting  atomic.Pointer[geoSetting]
+	known    bool
+	began    time.Time
 }
 
 // geoSetting is what the loop works with.
@@ -98,6 +101,11 @@ type geoBuilt struct {
 	checks map[string][]lb.Check
 	files  map[string]*mmdb.File
 	where  *geo.CountryMap
+
+	contents contents
+	serials  map[string]uint32
+	reread   []string         // databases that were read again
+	cert     *tls.Certificate // for DNS over TLS
 }
 
 func newGeoServer(log *slog.Logger, state string, load func(string) (int, bool)) *geoServer {
@@ -136,25 +144,33 @@ func signalOne(c chan struct{}) {
 
 // build makes everything of a file that can fail, and changes nothing.
 func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, error) {
-	b := &geoBuilt{spec: spec, checks: make(map[string][]lb.Check), files: make(map[string]*mmdb.File)}
+	b := &geoBuilt{
+		spec: spec, checks: make(map[string][]lb.Check), files: make(map[string]*mmdb.File),
+		contents: make(contents), serials: make(map[string]uint32),
+	}
 	var errs []error
 	fail := func(path string, err error) {
 		errs = append(errs, &plugins.FieldError{Path: path, Err: err})
 	}
 	for i, z := range spec.Zones {
-		zone, err := readZone(&z)
+		zone, err := readZone(&z, b.contents)
 		if err != nil {
 			fail(fmt.Sprintf("geo.zones[%d]", i), err)
 			continue
 		}
 		b.zones = append(b.zones, zone)
+		b.serials[zoneName(&z)] = zone.Serial()
 	}
 	for i, name := range spec.Databases {
 		f := g.files[name]
 		if f == nil {
 			f = &mmdb.File{Name: name}
 		}
-		if _, err := f.Reload(); err != nil {
+		again, err := f.Reload()
+		if again {
+			b.reread = append(b.reread, name)
+		}
+		if err != nil {
 			// Without it clients get the answer for those nowhere; a server
 			// that doesn't start would be worse.
 			g.log.Error("a database can't be used; clients are not located by it", "path", fmt.Sprintf("geo.databases[%d]", i), "error", err)
@@ -181,24 +197,23 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, er
 		b.names = append(b.names, n)
 	}
 	var err error
-	b.where, err = g.compile(ctx, b.names, spec, b.files)
+	b.where, err = g.compile(ctx, b.names, spec, b.files, b.contents)
 	return b, err
 }
 
 // readZone reads a zone's file and keys.
-func readZone(z *plugins.GeoZone) (*geodns.Zone, error) {
-	f, err := os.Open(z.File)
+func readZone(z *plugins.GeoZone, files contents) (*geodns.Zone, error) {
+	text, err := files.read(z.File)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	zone, err := geodns.ParseZone(f, z.Origin, z.File)
+	zone, err := geodns.ParseZone(bytes.NewReader(text), z.Origin, z.File)
 	if err != nil || len(z.Keys) == 0 {
 		return zone, err
 	}
 	keys := new(geodns.Keys)
 	for _, k := range z.Keys {
-		key, err := readKey(&k)
+		key, err := readKey(&k, files)
 		if err != nil {
 			return nil, err
 		}
@@ -208,18 +223,16 @@ func readZone(z *plugins.GeoZone) (*geodns.Zone, error) {
 	return zone, nil
 }
 
-func readKey(k *plugins.GeoKey) (*geodns.Key, error) {
-	pub, err := os.Open(k.File + ".key")
+func readKey(k *plugins.GeoKey, files contents) (*geodns.Key, error) {
+	pub, err := files.read(k.File + ".key")
 	if err != nil {
 		return nil, err
 	}
-	defer pub.Close()
-	priv, err := os.Open(k.File + ".private")
+	priv, err := files.read(k.File + ".private")
 	if err != nil {
 		return nil, err
 	}
-	defer priv.Close()
-	key, err := geodns.ReadKey(pub, priv, k.File)
+	key, err := geodns.ReadKey(bytes.NewReader(pub), bytes.NewReader(priv), k.File)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +304,7 @@ func newGeoName(s *plugins.GeoName, spec *plugins.Geo, sites []geo.Site) (*geoNa
 }
 
 // compile works out the rankings of names, and returns where everybody is.
-func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File) (*geo.CountryMap, error) {
+func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File, read contents) (*geo.CountryMap, error) {
 	var own []geo.Network
 	for _, n := range spec.Networks {
 		p := geoPlace(&n.GeoPlace)
@@ -299,7 +312,7 @@ func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins
 		own = append(own, geo.Network{Prefix: n.Prefix, Place: p})
 	}
 	for i, name := range spec.NetworkFiles {
-		list, err := readNetworks(name)
+		list, err := readNetworks(name, read)
 		if err != nil {
 			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.network_files[%d]", i), Err: err}
 		}
@@ -357,6 +370,7 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	g.files = b.files
 	g.watch(b)
 	g.spec, g.names = b.spec, b.names
+	g.contents, g.serials = b.contents, b.serials
 	g.setting.Store(&geoSetting{b.spec, b.names})
 	g.dns.CountBy(b.where)
 	signalOne(g.kick)
@@ -364,13 +378,12 @@ func (g *geoServer) apply(b *geoBuilt) error {
 }
 
 // readNetworks reads a table of networks.
-func readNetworks(name string) ([]geo.Network, error) {
-	f, err := os.Open(name)
+func readNetworks(name string, files contents) ([]geo.Network, error) {
+	text, err := files.read(name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return geo.ReadNetworks(f, name)
+	return geo.ReadNetworks(bytes.NewReader(text), name)
 }
 
 // reuse keeps the names that are served already, with their counts.
@@ -619,7 +632,7 @@ func (g *geoServer) look(ctx context.Context) {
 		c := *n
 		next[i] = &c
 	}
-	where, err := g.compile(ctx, next, spec, files)
+	where, err := g.compile(ctx, next, spec, files, make(contents))
 	if err != nil {
 		g.log.Error("the rankings were not worked out anew", "error", err)
 		return

@@ -218,9 +218,11 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 		return nil, s.placed(src, err)
 	}
 	if built != nil {
+		changes := s.geo.changes(built)
 		if err := s.geo.apply(built); err != nil {
 			return nil, s.placed(src, err)
 		}
+		p.Changes = append(p.Changes, changes...)
 	}
 	s.mu.Lock()
 	s.config = src.config
