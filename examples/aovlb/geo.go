@@ -42,7 +42,8 @@ type geoServer struct {
 	health *geo.Health
 	files  map[string]*mmdb.File // databases, by file
 	kick   chan struct{}         // has the answers worked out again
-	rework chan struct{}         // has the rankings worked out again
+	stale  atomic.Bool           // a database is newer than the rankings
+	cert   atomic.Pointer[tls.Certificate]
 	votes  votes
 
 	mu       sync.Mutex // below
@@ -111,7 +112,7 @@ type geoBuilt struct {
 func newGeoServer(log *slog.Logger, state string, load func(string) (int, bool)) *geoServer {
 	g := &geoServer{
 		log: log, load: load, health: new(geo.Health), pools: make(map[string]*geoPool), kick: make(chan struct{}, 1),
-		rework: make(chan struct{}, 1), began: time.Now(), dns: &geodns.Server{Logger: log},
+		began: time.Now(), dns: &geodns.Server{Logger: log},
 	}
 	if state != "" {
 		g.state = filepath.Join(state, geoFile)
@@ -142,15 +143,28 @@ func signalOne(c chan struct{}) {
 	}
 }
 
-// build makes everything of a file that can fail, and changes nothing.
-func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, error) {
+// build makes everything of a file that can fail, and changes nothing but that
+// databases are read.
+func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, err error) {
 	b := &geoBuilt{
 		spec: spec, checks: make(map[string][]lb.Check), files: make(map[string]*mmdb.File),
 		contents: make(contents), serials: make(map[string]uint32),
 	}
+	defer func() {
+		if err != nil && len(b.reread) > 0 {
+			g.stale.Store(true) // what is served still has to learn of them
+		}
+	}()
 	var errs []error
 	fail := func(path string, err error) {
 		errs = append(errs, &plugins.FieldError{Path: path, Err: err})
+	}
+	if t := spec.TLS; t != nil {
+		cert, err := tls.LoadX509KeyPair(t.CertificateFile, t.KeyFile)
+		if err != nil {
+			fail("geo.tls.certificate_file", err)
+		}
+		b.cert = &cert
 	}
 	for i, z := range spec.Zones {
 		zone, err := readZone(&z, b.contents)
@@ -196,7 +210,6 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, er
 		}
 		b.names = append(b.names, n)
 	}
-	var err error
 	b.where, err = g.compile(ctx, b.names, spec, b.files, b.contents)
 	return b, err
 }
@@ -352,6 +365,7 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	var dns []*geodns.Name
 	for _, n := range b.names {
 		dns = append(dns, n.dns)
+		g.prepare(n)
 	}
 	if err := g.dns.Set(b.zones, dns); err != nil {
 		return err
@@ -371,10 +385,22 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	g.watch(b)
 	g.spec, g.names = b.spec, b.names
 	g.contents, g.serials = b.contents, b.serials
+	if b.cert != nil {
+		g.cert.Store(b.cert)
+	}
 	g.setting.Store(&geoSetting{b.spec, b.names})
 	g.dns.CountBy(b.where)
 	signalOne(g.kick)
 	return nil
+}
+
+// prepare has a name that is new know its answers before it is asked, if all of
+// its sites are known. g.mu is held.
+func (g *geoServer) prepare(n *geoName) {
+	v := g.health.View()
+	if g.known && n.dns.Selector() == nil && !slices.ContainsFunc(n.sites, func(s geo.Site) bool { return v.Site(s.Name) == nil }) {
+		n.dns.Update(n.plan.Select(v, n.spec.Name))
+	}
 }
 
 // readNetworks reads a table of networks.
@@ -540,13 +566,13 @@ func (g *geoServer) follow(ctx context.Context, p *geoPool, m *lb.Monitor) {
 // run does everything but answer: it works out answers, looks at databases,
 // saves the state and asks the peers, until ctx ends.
 func (g *geoServer) run(ctx context.Context) error {
-	look, save, second := time.NewTicker(geoLook), time.NewTicker(geoSave), time.NewTicker(time.Second)
-	defer look.Stop()
+	save, second := time.NewTicker(geoSave), time.NewTicker(time.Second)
 	defer save.Stop()
 	defer second.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { g.askPeers(ctx) })
+	wg.Go(func() { g.lookAgain(ctx) })
 	var epoch uint64
 	for {
 		select {
@@ -557,10 +583,6 @@ func (g *geoServer) run(ctx context.Context) error {
 			if v := g.health.View(); v.Epoch != epoch || !g.known {
 				epoch = g.refresh()
 			}
-		case <-look.C:
-			g.look(ctx)
-		case <-g.rework:
-			g.look(ctx)
 		case <-save.C:
 			g.save()
 		case <-ctx.Done():
@@ -608,23 +630,37 @@ func (g *geoServer) refresh() uint64 {
 	return v.Epoch
 }
 
+// lookAgain looks at the databases again and again. Working out rankings can take
+// seconds, in which sites may fail: so it has a goroutine of its own.
+func (g *geoServer) lookAgain(ctx context.Context) {
+	tick := time.NewTicker(geoLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.look(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // look reads databases that have changed, and works out the rankings anew.
 func (g *geoServer) look(ctx context.Context) {
 	g.mu.Lock()
 	files, spec, names := g.files, g.spec, g.names
 	g.mu.Unlock()
-	fresh := false
 	for name, f := range files {
 		changed, err := f.Reload()
 		if err != nil {
 			g.log.Error("a database can't be used; the one before stays in use", "file", name, "error", err)
 		}
 		if changed {
+			g.stale.Store(true)
 			g.log.Info("database read", "file", name, "type", f.Database().Type(), "built", f.Database().Built())
 		}
-		fresh = fresh || changed
 	}
-	if !fresh || spec == nil {
+	if !g.stale.Load() || spec == nil {
 		return
 	}
 	next := make([]*geoName, len(names))
@@ -638,13 +674,14 @@ func (g *geoServer) look(ctx context.Context) {
 		return
 	}
 	g.mu.Lock()
-	if g.spec == spec {
+	if g.spec == spec { // if not, the next look does it
+		g.stale.Store(false)
 		g.names = next
 		g.setting.Store(&geoSetting{spec, next})
 		g.dns.CountBy(where)
 	}
 	g.mu.Unlock()
-	g.refresh()
+	signalOne(g.kick)
 }
 
 // report tells the load of the sites that this process serves.
@@ -699,12 +736,11 @@ func (g *geoServer) listen(ctx context.Context, spec *plugins.Geo) (*geoSockets,
 		}
 	}
 	if t := spec.TLS; t != nil {
-		cert, err := tls.LoadX509KeyPair(t.CertificateFile, t.KeyFile)
-		if err != nil {
-			s.close()
-			return nil, &plugins.FieldError{Path: "geo.tls.certificate_file", Err: err}
+		conf := &tls.Config{
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"},
+			// It is read again with the file.
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.cert.Load(), nil },
 		}
-		conf := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"}, Certificates: []tls.Certificate{cert}}
 		for i, a := range t.Listen {
 			l, err := lc.Listen(ctx, "tcp", a.String())
 			if err != nil {

@@ -215,6 +215,9 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 		}
 	}
 	if err := s.driver.Apply(ctx, p, nil); err != nil {
+		if built != nil && len(built.reread) > 0 {
+			s.geo.stale.Store(true)
+		}
 		return nil, s.placed(src, err)
 	}
 	if built != nil {
