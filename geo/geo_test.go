@@ -287,6 +287,16 @@ func TestChoices(t *testing.T) {
 		{name: "forced up", down: []string{"berlin", "london"}, admin: func(h *geo.Health) error { return h.Force("london", geo.Up, time.Time{}) }, want: "serving [1]"},
 		{name: "several", policy: geo.Policy{Method: geo.All, Answers: 3}, want: "serving [0 1 2]"},
 		{name: "several, fewer than in the tier", policy: geo.Policy{Method: geo.All, Answers: 1}, want: "serving [0]"},
+		{
+			name: "several, all down, is as if all were up", policy: geo.Policy{Method: geo.All, Answers: 3},
+			down: []string{"berlin", "london", "seattle", "tokyo"}, want: "all-down [0 1 2]",
+		},
+		{
+			name: "several, all down, fewer than in the tier", policy: geo.Policy{Method: geo.All, Answers: 1},
+			down: []string{"berlin", "london", "seattle", "tokyo"}, want: "all-down [0]",
+		},
+		{name: "all drained", admin: drainAll, want: "no-site []"},
+		{name: "all drained, with a last resort", policy: geo.Policy{AllDown: geo.LastResort, LastResort: []netip.Addr{addr("192.0.2.9")}}, admin: drainAll, want: "all-down []"},
 		{name: "first", policy: geo.Policy{Method: geo.First}, want: "serving [0]"},
 		{name: "least load", policy: geo.Policy{Method: geo.LeastLoad}, admin: func(h *geo.Health) error {
 			return firstError(h.Report("berlin", 10), h.Report("london", 9))
@@ -309,6 +319,14 @@ func TestChoices(t *testing.T) {
 			}
 		})
 	}
+}
+
+func drainAll(h *geo.Health) error {
+	var errs []error
+	for _, s := range world() {
+		errs = append(errs, h.Drain(s.Name, time.Time{}))
+	}
+	return firstError(errs...)
 }
 
 func firstError(errs ...error) error {

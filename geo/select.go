@@ -94,16 +94,22 @@ func (pl *Plan) choose(r *Ranking, status []*Status) Choice {
 		}
 		return c, false
 	}
-	c, ok := pass(func(st *Status) bool { return st.State == Up })
+	up := func(st *Status) bool { return st.State == Up }
+	unknown := func(st *Status) bool { return st.State == Unknown }
+	whatever := func(*Status) bool { return true }
+	c, ok := pass(up)
 	if ok {
-		c = pl.more(c, r, status)
-	} else if c, ok = pass(func(st *Status) bool { return st.State == Unknown }); ok {
+		c = pl.more(c, r, status, up)
+	} else if c, ok = pass(unknown); ok {
 		c.Why = Guessing
-	} else if c, ok = pass(func(*Status) bool { return true }); ok {
+		c = pl.more(c, r, status, unknown)
+	} else if c, ok = pass(whatever); ok && pl.policy.AllDown == AsIfUp {
 		c.Why, c.Unstable = AllAreDown, true
-		if pl.policy.AllDown != AsIfUp {
-			c.Sites, c.Tier = nil, -1
-		}
+		c = pl.more(c, r, status, whatever)
+	} else if pl.policy.AllDown != AsIfUp && len(r.Tiers) > 0 {
+		// Also where administrators have closed all: what is answered then is
+		// none of these.
+		return Choice{Tier: -1, Why: AllAreDown, Unstable: true}
 	} else {
 		return Choice{Tier: -1, Why: NoSite, Unstable: true}
 	}
@@ -112,14 +118,14 @@ func (pl *Plan) choose(r *Ranking, status []*Status) Choice {
 }
 
 // more adds sites of later tiers for All, until there are Answers.
-func (pl *Plan) more(c Choice, r *Ranking, status []*Status) Choice {
+func (pl *Plan) more(c Choice, r *Ranking, status []*Status, want func(*Status) bool) Choice {
 	n := pl.policy.Answers
 	if pl.policy.Method != All || n == 0 {
 		return c
 	}
 	for _, tier := range r.Tiers[c.Tier+1:] {
 		for _, site := range tier {
-			if st := status[site]; len(c.Sites) < n && st != nil && !st.barred() && st.State == Up {
+			if st := status[site]; len(c.Sites) < n && st != nil && !st.barred() && want(st) {
 				c.Sites = append(c.Sites, site)
 			}
 		}

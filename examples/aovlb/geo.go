@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -41,16 +42,19 @@ type geoServer struct {
 	health *geo.Health
 	files  map[string]*mmdb.File // databases, by file
 	kick   chan struct{}         // has the answers worked out again
-	rework chan struct{}         // has the rankings worked out again
+	stale  atomic.Bool           // a database is newer than the rankings
+	cert   atomic.Pointer[tls.Certificate]
 	votes  votes
 
-	mu      sync.Mutex // below
-	spec    *plugins.Geo
-	pools   map[string]*geoPool
-	names   []*geoName
-	setting atomic.Pointer[geoSetting]
-	known   bool
-	began   time.Time
+	mu       sync.Mutex // below
+	spec     *plugins.Geo
+	pools    map[string]*geoPool
+	names    []*geoName
+	contents contents          // of the files that spec names
+	serials  map[string]uint32 // of zones
+	setting  atomic.Pointer[geoSetting]
+	known    bool
+	began    time.Time
 }
 
 // geoSetting is what the loop works with.
@@ -98,12 +102,17 @@ type geoBuilt struct {
 	checks map[string][]lb.Check
 	files  map[string]*mmdb.File
 	where  *geo.CountryMap
+
+	contents contents
+	serials  map[string]uint32
+	reread   []string         // databases that were read again
+	cert     *tls.Certificate // for DNS over TLS
 }
 
 func newGeoServer(log *slog.Logger, state string, load func(string) (int, bool)) *geoServer {
 	g := &geoServer{
 		log: log, load: load, health: new(geo.Health), pools: make(map[string]*geoPool), kick: make(chan struct{}, 1),
-		rework: make(chan struct{}, 1), began: time.Now(), dns: &geodns.Server{Logger: log},
+		began: time.Now(), dns: &geodns.Server{Logger: log},
 	}
 	if state != "" {
 		g.state = filepath.Join(state, geoFile)
@@ -134,27 +143,48 @@ func signalOne(c chan struct{}) {
 	}
 }
 
-// build makes everything of a file that can fail, and changes nothing.
-func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, error) {
-	b := &geoBuilt{spec: spec, checks: make(map[string][]lb.Check), files: make(map[string]*mmdb.File)}
+// build makes everything of a file that can fail, and changes nothing but that
+// databases are read.
+func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, err error) {
+	b := &geoBuilt{
+		spec: spec, checks: make(map[string][]lb.Check), files: make(map[string]*mmdb.File),
+		contents: make(contents), serials: make(map[string]uint32),
+	}
+	defer func() {
+		if err != nil && len(b.reread) > 0 {
+			g.stale.Store(true) // what is served still has to learn of them
+		}
+	}()
 	var errs []error
 	fail := func(path string, err error) {
 		errs = append(errs, &plugins.FieldError{Path: path, Err: err})
 	}
+	if t := spec.TLS; t != nil {
+		cert, err := tls.LoadX509KeyPair(t.CertificateFile, t.KeyFile)
+		if err != nil {
+			fail("geo.tls.certificate_file", err)
+		}
+		b.cert = &cert
+	}
 	for i, z := range spec.Zones {
-		zone, err := readZone(&z)
+		zone, err := readZone(&z, b.contents)
 		if err != nil {
 			fail(fmt.Sprintf("geo.zones[%d]", i), err)
 			continue
 		}
 		b.zones = append(b.zones, zone)
+		b.serials[zoneName(&z)] = zone.Serial()
 	}
 	for i, name := range spec.Databases {
 		f := g.files[name]
 		if f == nil {
 			f = &mmdb.File{Name: name}
 		}
-		if _, err := f.Reload(); err != nil {
+		again, err := f.Reload()
+		if again {
+			b.reread = append(b.reread, name)
+		}
+		if err != nil {
 			// Without it clients get the answer for those nowhere; a server
 			// that doesn't start would be worse.
 			g.log.Error("a database can't be used; clients are not located by it", "path", fmt.Sprintf("geo.databases[%d]", i), "error", err)
@@ -180,25 +210,23 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (*geoBuilt, er
 		}
 		b.names = append(b.names, n)
 	}
-	var err error
-	b.where, err = g.compile(ctx, b.names, spec, b.files)
+	b.where, err = g.compile(ctx, b.names, spec, b.files, b.contents)
 	return b, err
 }
 
 // readZone reads a zone's file and keys.
-func readZone(z *plugins.GeoZone) (*geodns.Zone, error) {
-	f, err := os.Open(z.File)
+func readZone(z *plugins.GeoZone, files contents) (*geodns.Zone, error) {
+	text, err := files.read(z.File)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	zone, err := geodns.ParseZone(f, z.Origin, z.File)
+	zone, err := geodns.ParseZone(bytes.NewReader(text), z.Origin, z.File)
 	if err != nil || len(z.Keys) == 0 {
 		return zone, err
 	}
 	keys := new(geodns.Keys)
 	for _, k := range z.Keys {
-		key, err := readKey(&k)
+		key, err := readKey(&k, files)
 		if err != nil {
 			return nil, err
 		}
@@ -208,18 +236,16 @@ func readZone(z *plugins.GeoZone) (*geodns.Zone, error) {
 	return zone, nil
 }
 
-func readKey(k *plugins.GeoKey) (*geodns.Key, error) {
-	pub, err := os.Open(k.File + ".key")
+func readKey(k *plugins.GeoKey, files contents) (*geodns.Key, error) {
+	pub, err := files.read(k.File + ".key")
 	if err != nil {
 		return nil, err
 	}
-	defer pub.Close()
-	priv, err := os.Open(k.File + ".private")
+	priv, err := files.read(k.File + ".private")
 	if err != nil {
 		return nil, err
 	}
-	defer priv.Close()
-	key, err := geodns.ReadKey(pub, priv, k.File)
+	key, err := geodns.ReadKey(bytes.NewReader(pub), bytes.NewReader(priv), k.File)
 	if err != nil {
 		return nil, err
 	}
@@ -291,7 +317,7 @@ func newGeoName(s *plugins.GeoName, spec *plugins.Geo, sites []geo.Site) (*geoNa
 }
 
 // compile works out the rankings of names, and returns where everybody is.
-func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File) (*geo.CountryMap, error) {
+func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File, read contents) (*geo.CountryMap, error) {
 	var own []geo.Network
 	for _, n := range spec.Networks {
 		p := geoPlace(&n.GeoPlace)
@@ -299,7 +325,7 @@ func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins
 		own = append(own, geo.Network{Prefix: n.Prefix, Place: p})
 	}
 	for i, name := range spec.NetworkFiles {
-		list, err := readNetworks(name)
+		list, err := readNetworks(name, read)
 		if err != nil {
 			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.network_files[%d]", i), Err: err}
 		}
@@ -339,6 +365,7 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	var dns []*geodns.Name
 	for _, n := range b.names {
 		dns = append(dns, n.dns)
+		g.prepare(n)
 	}
 	if err := g.dns.Set(b.zones, dns); err != nil {
 		return err
@@ -357,20 +384,32 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	g.files = b.files
 	g.watch(b)
 	g.spec, g.names = b.spec, b.names
+	g.contents, g.serials = b.contents, b.serials
+	if b.cert != nil {
+		g.cert.Store(b.cert)
+	}
 	g.setting.Store(&geoSetting{b.spec, b.names})
 	g.dns.CountBy(b.where)
 	signalOne(g.kick)
 	return nil
 }
 
+// prepare has a name that is new know its answers before it is asked, if all of
+// its sites are known. g.mu is held.
+func (g *geoServer) prepare(n *geoName) {
+	v := g.health.View()
+	if g.known && n.dns.Selector() == nil && !slices.ContainsFunc(n.sites, func(s geo.Site) bool { return v.Site(s.Name) == nil }) {
+		n.dns.Update(n.plan.Select(v, n.spec.Name))
+	}
+}
+
 // readNetworks reads a table of networks.
-func readNetworks(name string) ([]geo.Network, error) {
-	f, err := os.Open(name)
+func readNetworks(name string, files contents) ([]geo.Network, error) {
+	text, err := files.read(name)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	return geo.ReadNetworks(f, name)
+	return geo.ReadNetworks(bytes.NewReader(text), name)
 }
 
 // reuse keeps the names that are served already, with their counts.
@@ -527,13 +566,13 @@ func (g *geoServer) follow(ctx context.Context, p *geoPool, m *lb.Monitor) {
 // run does everything but answer: it works out answers, looks at databases,
 // saves the state and asks the peers, until ctx ends.
 func (g *geoServer) run(ctx context.Context) error {
-	look, save, second := time.NewTicker(geoLook), time.NewTicker(geoSave), time.NewTicker(time.Second)
-	defer look.Stop()
+	save, second := time.NewTicker(geoSave), time.NewTicker(time.Second)
 	defer save.Stop()
 	defer second.Stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { g.askPeers(ctx) })
+	wg.Go(func() { g.lookAgain(ctx) })
 	var epoch uint64
 	for {
 		select {
@@ -544,10 +583,6 @@ func (g *geoServer) run(ctx context.Context) error {
 			if v := g.health.View(); v.Epoch != epoch || !g.known {
 				epoch = g.refresh()
 			}
-		case <-look.C:
-			g.look(ctx)
-		case <-g.rework:
-			g.look(ctx)
 		case <-save.C:
 			g.save()
 		case <-ctx.Done():
@@ -595,23 +630,37 @@ func (g *geoServer) refresh() uint64 {
 	return v.Epoch
 }
 
+// lookAgain looks at the databases again and again. Working out rankings can take
+// seconds, in which sites may fail: so it has a goroutine of its own.
+func (g *geoServer) lookAgain(ctx context.Context) {
+	tick := time.NewTicker(geoLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.look(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // look reads databases that have changed, and works out the rankings anew.
 func (g *geoServer) look(ctx context.Context) {
 	g.mu.Lock()
 	files, spec, names := g.files, g.spec, g.names
 	g.mu.Unlock()
-	fresh := false
 	for name, f := range files {
 		changed, err := f.Reload()
 		if err != nil {
 			g.log.Error("a database can't be used; the one before stays in use", "file", name, "error", err)
 		}
 		if changed {
+			g.stale.Store(true)
 			g.log.Info("database read", "file", name, "type", f.Database().Type(), "built", f.Database().Built())
 		}
-		fresh = fresh || changed
 	}
-	if !fresh || spec == nil {
+	if !g.stale.Load() || spec == nil {
 		return
 	}
 	next := make([]*geoName, len(names))
@@ -619,19 +668,20 @@ func (g *geoServer) look(ctx context.Context) {
 		c := *n
 		next[i] = &c
 	}
-	where, err := g.compile(ctx, next, spec, files)
+	where, err := g.compile(ctx, next, spec, files, make(contents))
 	if err != nil {
 		g.log.Error("the rankings were not worked out anew", "error", err)
 		return
 	}
 	g.mu.Lock()
-	if g.spec == spec {
+	if g.spec == spec { // if not, the next look does it
+		g.stale.Store(false)
 		g.names = next
 		g.setting.Store(&geoSetting{spec, next})
 		g.dns.CountBy(where)
 	}
 	g.mu.Unlock()
-	g.refresh()
+	signalOne(g.kick)
 }
 
 // report tells the load of the sites that this process serves.
@@ -686,12 +736,11 @@ func (g *geoServer) listen(ctx context.Context, spec *plugins.Geo) (*geoSockets,
 		}
 	}
 	if t := spec.TLS; t != nil {
-		cert, err := tls.LoadX509KeyPair(t.CertificateFile, t.KeyFile)
-		if err != nil {
-			s.close()
-			return nil, &plugins.FieldError{Path: "geo.tls.certificate_file", Err: err}
+		conf := &tls.Config{
+			MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"},
+			// It is read again with the file.
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return g.cert.Load(), nil },
 		}
-		conf := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"dot"}, Certificates: []tls.Certificate{cert}}
 		for i, a := range t.Listen {
 			l, err := lc.Listen(ctx, "tcp", a.String())
 			if err != nil {

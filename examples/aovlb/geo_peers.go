@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -84,6 +85,15 @@ func (v *votes) forget(site string) {
 	}
 }
 
+// keep forgets what was heard from all but these peers.
+func (v *votes) keep(peers []plugins.GeoPeer) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.peers, func(url string, _ *peerVotes) bool {
+		return !slices.ContainsFunc(peers, func(p plugins.GeoPeer) bool { return p.URL == url })
+	})
+}
+
 // list returns the own votes.
 func (v *votes) list() []geoVote {
 	v.mu.Lock()
@@ -151,12 +161,14 @@ func (g *geoServer) askPeers(ctx context.Context) {
 	defer tick.Stop()
 	client := &http.Client{Timeout: peerInterval}
 	for {
-		if set := g.setting.Load(); set != nil && len(set.spec.Peers) > 0 {
+		if set := g.setting.Load(); set != nil {
 			var wg sync.WaitGroup
 			for _, p := range set.spec.Peers {
 				wg.Go(func() { g.hearPeer(ctx, client, &p) })
 			}
 			wg.Wait()
+			// Also without peers: those that have left the file count no more.
+			g.votes.keep(set.spec.Peers)
 			g.count()
 		}
 		select {

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,6 +110,50 @@ func TestQuorum(t *testing.T) {
 				t.Errorf("it is %v (%s), want %v", got.State, got.Cause, c.want)
 			}
 		})
+	}
+}
+
+// TestPeersThatLeave: what peers said that are no longer in the file counts no more.
+func TestPeersThatLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGeoServer(slog.New(slog.DiscardHandler), "", nil)
+		defer g.health.Close()
+		site := geo.Site{Name: "berlin", Gateways: []geo.Gateway{{Name: "ras1", Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}}}
+		if err := g.health.Set(site); err != nil {
+			t.Fatal(err)
+		}
+		g.votes.peers = make(map[string]*peerVotes)
+		for _, url := range []string{"a", "b"} {
+			g.votes.peers[url] = &peerVotes{at: time.Now(), byGateway: map[[2]string]geoVote{{"berlin", "ras1"}: {Site: "berlin", Gateway: "ras1", State: "down"}}}
+		}
+		g.vote("berlin", "ras1", geo.Up, "")
+		if got := g.health.View().Site("berlin").State; got != geo.Down {
+			t.Fatalf("it is %v, though two of three find it down", got)
+		}
+		g.setting.Store(&geoSetting{spec: new(plugins.Geo)})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); g.askPeers(ctx) }()
+		synctest.Wait()
+		if got := g.health.View().Site("berlin").State; got != geo.Up || len(g.status().Peers) != 0 {
+			t.Errorf("it is %v after the peers have left; there are %v", got, g.status().Peers)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestLoadOf: a site's load that goes by another name is told to the peers.
+func TestLoadOf(t *testing.T) {
+	g := newGeoServer(slog.New(slog.DiscardHandler), "", func(site string) (int, bool) { return 7, site == "hq" })
+	g.setting.Store(&geoSetting{spec: &plugins.Geo{Sites: []plugins.GeoSite{{Name: "berlin", LoadOf: "hq"}, {Name: "rome"}}}})
+	mux := http.NewServeMux()
+	g.routes(mux)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/v1/geo/votes", nil))
+	var got geoVotes
+	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || !maps.Equal(got.Clients, map[string]int{"berlin": 7}) {
+		t.Errorf("%v: %s", err, w.Body)
 	}
 }
 

@@ -131,8 +131,9 @@ func (g *geoServer) routes(mux *http.ServeMux) {
 		out := geoVotes{Votes: g.votes.list(), Clients: make(map[string]int)}
 		if set := g.setting.Load(); set != nil && g.load != nil {
 			for i := range set.spec.Sites {
-				if n, ok := g.load(set.spec.Sites[i].Name); ok {
-					out.Clients[set.spec.Sites[i].Name] = n
+				s := &set.spec.Sites[i]
+				if n, ok := g.load(cmp.Or(s.LoadOf, s.Name)); ok {
+					out.Clients[s.Name] = n
 				}
 			}
 		}

@@ -27,7 +27,7 @@ func runReload(ctx context.Context, env *environment, args []string) error {
 		fmt.Fprintln(env.stdout, c)
 	}
 	if len(out.Changes) == 0 {
-		fmt.Fprintln(env.stdout, "nothing has changed in the file; the secrets and certificates that it names were read again")
+		fmt.Fprintln(env.stdout, "nothing has changed in the file, nor in zones and tables that it names; secrets and certificates were read again")
 	}
 	return nil
 }

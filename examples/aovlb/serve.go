@@ -215,12 +215,17 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 		}
 	}
 	if err := s.driver.Apply(ctx, p, nil); err != nil {
+		if built != nil && len(built.reread) > 0 {
+			s.geo.stale.Store(true)
+		}
 		return nil, s.placed(src, err)
 	}
 	if built != nil {
+		changes := s.geo.changes(built)
 		if err := s.geo.apply(built); err != nil {
 			return nil, s.placed(src, err)
 		}
+		p.Changes = append(p.Changes, changes...)
 	}
 	s.mu.Lock()
 	s.config = src.config

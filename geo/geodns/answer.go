@@ -26,6 +26,7 @@ type responder struct {
 	aa, tc     bool
 	scope      int // of the client's subnet
 	sign       bool
+	varies     bool // what there is depends on who asks
 	stream     bool
 	serverCk   [serverCookie]byte
 	setCookie  bool
@@ -39,7 +40,7 @@ type responder struct {
 func (r *responder) respond(b, m []byte, from netip.AddrPort, stream bool) []byte {
 	s := r.s
 	r.b, r.base, r.stream = b, len(b), stream
-	r.an, r.ns, r.ar, r.rcode, r.aa, r.tc, r.scope, r.sign, r.ede = 0, 0, 0, 0, false, false, 0, false, -1
+	r.an, r.ns, r.ar, r.rcode, r.aa, r.tc, r.scope, r.sign, r.varies, r.ede = 0, 0, 0, 0, false, false, 0, false, false, -1
 	r.setCookie, r.goodCookie = false, false
 	v := r.q.parse(m)
 	switch v {
@@ -354,6 +355,8 @@ func (r *responder) geoName(n *node, name *qname, from netip.AddrPort, chain int
 	}
 	if d.none(q.qtype) {
 		r.scope = 0 // RFC 7871 section 7.4, and true: nobody gets one
+	} else {
+		r.varies = true
 	}
 	switch {
 	case d.fail:

@@ -294,6 +294,7 @@ func TestUnbound(t *testing.T) {
   max-client-subnet-ipv6: 128
   use-caps-for-id: yes
   qname-minimisation: yes
+  aggressive-nsec: yes
 %sstub-zone:
   name: "example.com"
   stub-addr: 127.0.0.1@%s
@@ -305,10 +306,27 @@ remote-control:
 			r.agrees(w)
 			if signed {
 				r.validates()
+				r.keepsNoProof()
 			}
 			st := w.server.Stats()
 			t.Logf("unbound sent %d queries on behalf of the clients", st.UDP+st.TCP)
 		})
+	}
+}
+
+// keepsNoProof has a resolver that answers of proofs (RFC 8198) learn that one
+// site has no IPv6, and then ask for a client of another that has.
+func (r *resolver) keepsNoProof() {
+	r.t.Helper()
+	for range 3 {
+		if m := r.ask("vpn.example.com", dns.TypeAAAA, "216.160.83.56/29"); addrsOf(m) != "" || m.Rcode != 0 {
+			r.t.Fatalf("a site without IPv6:\n%v", m)
+		}
+		for _, c := range []string{"81.2.69.0/24", "93.1.2.0/24"} {
+			if m := r.ask("vpn.example.com", dns.TypeAAAA, c); len(m.Answer) == 0 {
+				r.t.Fatalf("a client of another site gets nothing:\n%v", m)
+			}
+		}
 	}
 }
 

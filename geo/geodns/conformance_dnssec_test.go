@@ -208,6 +208,12 @@ func denialRules() []rule {
 			n := c.nsec(m, "vpn.example.com")
 			c.is(slices.Contains(n.TypeBitMap, dns.TypeA) && !slices.Contains(n.TypeBitMap, dns.TypeAAAA), "%v", n)
 		}},
+		{"RFC 8198 5.3", "what one site hasn't is no proof for the clients of another", "compact", func(c *conf) {
+			m := c.signed("vpn.example.com AAAA", with(subnetOf(prefix("216.160.83.56/29"))))
+			c.is(c.nsec(m, "vpn.example.com").Hdr.Ttl == 0, "%v", m)
+			m = c.signed("vpn.example.com MX") // what no site has may be kept
+			c.is(c.nsec(m, "vpn.example.com").Hdr.Ttl == 60, "%v", m)
+		}},
 		{"RFC 4035 5.4", "the longest name has its proof", "compact", func(c *conf) {
 			l := strings.Repeat("x", 63)
 			c.signed(l + "." + l + "." + l + "." + strings.Repeat("x", 49) + ".example.com A")

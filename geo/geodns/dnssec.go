@@ -426,29 +426,35 @@ func (r *responder) deny(z *zoneTable, n *node, name *qname, missing bool) {
 			}
 		}
 	}
-	r.nsec(z, name.pointer(0), name.bytes(), types)
+	ttl := z.negative.ttl
+	if r.varies {
+		// A proof knows no client's subnet. A resolver that makes answers of
+		// the proofs it has (RFC 8198) must not keep this one for others.
+		ttl = 0
+	}
+	r.nsec(z, name.pointer(0), ttl, name.bytes(), types)
 }
 
 // denyDS proves that a delegation is not signed.
 func (r *responder) denyDS(n *node, owner uint16, name []byte) {
-	r.nsec(n.zone, owner, name, []uint16{typeNS, typeRRSIG, typeNSEC})
+	r.nsec(n.zone, owner, n.zone.negative.ttl, name, []uint16{typeNS, typeRRSIG, typeNSEC})
 }
 
 // nsec appends an NSEC record that speaks of one name only.
-func (r *responder) nsec(z *zoneTable, owner uint16, name []byte, types []uint16) {
+func (r *responder) nsec(z *zoneTable, owner uint16, ttl uint32, name []byte, types []uint16) {
 	slices.Sort(types)
 	set := rrset{typ: typeNSEC, start: []uint16{0}}
 	b := binary.BigEndian.AppendUint16(nil, 0xc00c)
 	b = binary.BigEndian.AppendUint16(b, typeNSEC)
 	b = binary.BigEndian.AppendUint16(b, classIN)
-	b = binary.BigEndian.AppendUint32(b, z.negative.ttl)
+	b = binary.BigEndian.AppendUint32(b, ttl)
 	at := len(b)
 	b = append(b, 0, 0)
 	b = appendNext(b, name)
 	b = appendBitmap(b, slices.Compact(types))
 	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
 	set.wire = b
-	r.put(&r.ns, z, &set, owner, z.negative.ttl, name)
+	r.put(&r.ns, z, &set, owner, ttl, name)
 }
 
 // appendNext appends the name that follows another directly in the order of
