@@ -77,7 +77,7 @@ var psVariables = strings.Fields(`ErrorActionPreference ProfileName InstanceId P
 	true false null _ Action Trigger Principal Settings Eap Isatap KeyName Wanted Folder Latin Headers Found Start End Lines Group Try Temp At New RadiusServers Known Secret`)
 
 var psTypes = strings.Fields(`string char byte[] string[] regex guid Security.Principal.WindowsIdentity Security.Cryptography.SHA256 Text.Encoding Convert BitConverter StringComparison
-	Xml.XmlNodeType Microsoft.Management.Infrastructure.CimProperty TimeSpan IO.File IO.IOException`)
+	Xml.XmlNodeType Microsoft.Management.Infrastructure.CimProperty TimeSpan IO.File IO.IOException IO.FileNotFoundException IO.DirectoryNotFoundException`)
 
 var (
 	psName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)*(?:\[string\])?`)
