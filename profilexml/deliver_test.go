@@ -211,7 +211,7 @@ func TestDeliveryRefuses(t *testing.T) {
 	device := delivered(t)["device"].Document
 	for name, d := range map[string]*Delivery{
 		"no profile": {Name: "a"}, "no name": {Document: device}, "slash": {Name: "a/b", Document: device}, "ampersand": {Name: "a&b", Document: device},
-		"letters": {Name: "Büro", Document: device}, "percent": {Name: "a%20b", Document: device}, "quote": {Name: `a"b`, Document: device}, "line": {Name: "a\nb", Document: device},
+		"letters": {Name: "Büro", Document: device}, "percent": {Name: "a%20b", Document: device}, "quote": {Name: `a"b`, Document: device}, "line": {Name: "a\nb", Document: device}, "period": {Name: ".a", Document: device}, "parent": {Name: "..", Document: device}, "signs": {Name: "-_-", Document: device},
 		"device tunnel of a user": {Name: "a", Document: device, Scope: UserScope}, "long": {Name: strings.Repeat("a", 256), Document: device},
 	} {
 		if s, err := d.InstallScript(); err == nil {
