@@ -28,7 +28,7 @@ func ExampleDelivery() {
 }
 
 func ExampleServerSetup() {
-	s := profilexml.ServerSetup{Policy: "Set-VpnServerConfiguration -TunnelType IKEV2 -RevertToDefault -PassThru", NoRestart: true}
+	s := profilexml.ServerSetup{UserMethods: []string{"EAP"}, NoRestart: true}
 	script, err := s.Script()
 	if err != nil {
 		panic(err)
@@ -37,5 +37,7 @@ func ExampleServerSetup() {
 	// Output:
 	// # Sets up an RRAS gateway for Always On VPN. It must be run on it as an administrator.
 	// $ErrorActionPreference = 'Stop'
-	// Set-VpnServerConfiguration -TunnelType IKEV2 -RevertToDefault -PassThru
+	// Set-VpnAuthProtocol `
+	//     -UserAuthProtocolAccepted EAP `
+	//     -PassThru
 }

@@ -114,6 +114,9 @@ for ($Try = 0; $Try -lt 20; $Try++) {
         [IO.File]::Replace($Temp, $Path, "$Path.aovlb.bak")
         Write-Output "$KeyName was $($At.Value), and is $Wanted."
         exit 0
+    } catch [IO.FileNotFoundException], [IO.DirectoryNotFoundException] {
+        Write-Output 'There is no phone book.'
+        exit 1
     } catch [IO.IOException] {
         Start-Sleep -Milliseconds 500
     } catch {

@@ -12,17 +12,17 @@ import (
 // A ServerSetup is what the gateways need so that clients with a profile get in.
 // The zero value leaves everything as it is.
 type ServerSetup struct {
-	// Policy are the commands that set the cryptography. They are taken as they
-	// are: use [Suite.ServerCommand], or ServerPowerShell of the package ikev2
-	// with NoRestart, and nothing from elsewhere.
-	Policy string
+	// Suite, if not nil, is the cryptography. It comes with the lifetimes that are
+	// recommended beside it: 8 hours for ESP, 24 hours for IKE, and 1000 MB.
+	Suite *Suite
 	// Fragmentation has IKEv2 send its messages in pieces (RFC 7383), which
 	// Windows Server since 1803 can and doesn't by itself.
 	Fragmentation bool
-	// Roots are the root certificates, by thumbprint, whose computers may come in
-	// with IKEv2; without any, those of all trusted roots may. They must be
+	// Root is the root certificate, by thumbprint, whose computers may come in with
+	// IKEv2; RRAS takes one at most. The zero Thumbprint leaves it as it is, and
+	// those of all trusted roots may come in unless there is one. It must be
 	// installed on the gateway.
-	Roots []Thumbprint
+	Root Thumbprint
 	// EKUs are the usages that certificates of computers must have besides.
 	EKUs []string
 	// UserMethods are what is accepted: EAP, Certificate, MsChapv2, Chap, PAP,
@@ -35,7 +35,7 @@ type ServerSetup struct {
 	// IKEv2Ports and SSTPPorts are how many clients there can be; 0 leaves it.
 	IKEv2Ports, SSTPPorts int
 	// RADIUS are the servers that say who gets in. Their secrets are asked for
-	// when the script runs.
+	// when the script runs, unless they are there already.
 	RADIUS []string
 	// NoRestart leaves out the restart, without which most of it isn't used. It
 	// ends all connections.
@@ -82,8 +82,12 @@ func (s *ServerSetup) check() error {
 	if s.Offload != nil && s.Offload.Enabled && s.Offload.Certificate == ([32]byte{}) {
 		errs = append(errs, errors.New("offload needs the SHA-256 hash of the load balancer's certificate"))
 	}
-	if strings.ContainsRune(s.Policy, 0) || !isPlain(s.Policy) {
-		errs = append(errs, errors.New("the commands of the policy aren't ASCII"))
+	if s.Suite != nil {
+		for i := range suiteFields {
+			if _, err := s.Suite.lookup(i); err != nil {
+				errs = append(errs, err)
+			}
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -115,9 +119,7 @@ func (s *ServerSetup) Script() (string, error) {
 	}
 	var b strings.Builder
 	b.WriteString(commentPS("Sets up an RRAS gateway for Always On VPN. It must be run on it as an administrator.") + "$ErrorActionPreference = 'Stop'\n")
-	if s.Policy != "" {
-		b.WriteString(strings.TrimRight(s.Policy, "\n") + "\n")
-	}
+	s.suite(&b)
 	if s.Fragmentation {
 		b.WriteString(setDWord(ikev2Parameters, "EnableServerFragmentation", 1))
 	}
@@ -127,16 +129,41 @@ func (s *ServerSetup) Script() (string, error) {
 	s.protocol(&b)
 	s.ports(&b)
 	s.offload(&b)
-	for _, r := range s.RADIUS {
-		fmt.Fprintf(&b, "Add-RemoteAccessRadius -Purpose Authentication -ServerName %s -SharedSecret (Read-Host -Prompt %s) -MsgAuthenticator Enabled\n", quotePS(r), quotePS("Secret shared with "+r))
-	}
 	if len(s.RADIUS) > 0 {
-		b.WriteString("Set-VpnAuthType -Type ExternalRadius\n")
+		b.WriteString("$RadiusServers = " + quoteListPS(s.RADIUS) + scriptRADIUS)
 	}
 	if !s.NoRestart {
 		b.WriteString("# This ends all connections.\nRestart-Service -Name RemoteAccess -Force -PassThru\n")
 	}
 	return b.String(), nil
+}
+
+// scriptRADIUS adds RADIUS servers. RRAS takes no server while it asks Windows who
+// gets in, and only turns to RADIUS together with the first.
+const scriptRADIUS = `
+foreach ($Name in $RadiusServers) {
+    $Known = @(Get-RemoteAccessRadius -ErrorAction SilentlyContinue | Where-Object { $_.Purpose -eq 'Authentication' })
+    if (@($Known | Where-Object { $_.ServerName -eq $Name }).Count -gt 0) { continue }
+    $Secret = (New-Object -TypeName Net.NetworkCredential -ArgumentList '', (Read-Host -AsSecureString -Prompt "Secret shared with $Name")).Password
+    if ($Known.Count -eq 0) {
+        Set-VpnAuthType -Type ExternalRadius -RadiusServer $Name -SharedSecret $Secret -RadiusPort 1812 -MsgAuthenticator Enabled
+    } else {
+        Add-RemoteAccessRadius -Purpose Authentication -ServerName $Name -SharedSecret $Secret -Port 1812 -MsgAuthenticator Enabled
+    }
+}
+`
+
+// suite sets the cryptography. All values are of the table.
+func (s *ServerSetup) suite(b *strings.Builder) {
+	if s.Suite == nil {
+		return
+	}
+	p := s.Suite.PowerShell()
+	args := []string{"-CustomPolicy"}
+	for i, v := range valuesOf(&p) {
+		args = append(args, "-"+suiteFields[i].name+" "+*v)
+	}
+	b.WriteString(invokePS("Set-VpnServerConfiguration", append(args, "-SALifeTimeSeconds 28800", "-MMSALifeTimeSeconds 86400", "-SADataSizeForRenegotiationKilobytes 1024000", "-PassThru")...))
 }
 
 // setDWord sets a number in the registry, and makes its key if need be.
@@ -150,12 +177,8 @@ func (s *ServerSetup) protocol(b *strings.Builder) {
 	if len(s.UserMethods) > 0 {
 		args = append(args, "-UserAuthProtocolAccepted "+strings.Join(s.UserMethods, ", "))
 	}
-	var roots []string
-	for _, r := range s.Roots {
-		roots = append(roots, "(Get-Item -Path 'Cert:\\LocalMachine\\Root\\"+strings.ToUpper(hex.EncodeToString(r[:]))+"')")
-	}
-	if len(roots) > 0 {
-		args = append(args, "-RootCertificateNameToAccept @("+strings.Join(roots, ", ")+")")
+	if s.Root != (Thumbprint{}) {
+		args = append(args, "-RootCertificateNameToAccept (Get-Item -Path 'Cert:\\LocalMachine\\Root\\"+strings.ToUpper(hex.EncodeToString(s.Root[:]))+"')")
 	}
 	if len(s.EKUs) > 0 {
 		args = append(args, "-CertificateEKUsToAccept "+quoteListPS(s.EKUs))

@@ -119,7 +119,7 @@ func TestDeliveryGolden(t *testing.T) {
 // otherScripts are those that are for no profile.
 func otherScripts() map[string]func() (string, error) {
 	server := &ServerSetup{
-		Policy: EnhancedSuite().ServerCommand(), Fragmentation: true, Roots: []Thumbprint{{1, 2, 3}}, EKUs: []string{"1.3.6.1.5.5.7.3.2"}, UserMethods: []string{"EAP", "Certificate"},
+		Suite: new(EnhancedSuite()), Fragmentation: true, Root: Thumbprint{1, 2, 3}, EKUs: []string{"1.3.6.1.5.5.7.3.2"}, UserMethods: []string{"EAP", "Certificate"},
 		CheckRevocation: true, Offload: &SSTPOffload{Enabled: true, Certificate: [32]byte{1, 2, 0xff}}, IKEv2Ports: 500, SSTPPorts: 500, RADIUS: []string{"nps1.corp.example.com", "10.0.0.5"},
 	}
 	access := &DirectAccess{
@@ -211,7 +211,7 @@ func TestDeliveryRefuses(t *testing.T) {
 	device := delivered(t)["device"].Document
 	for name, d := range map[string]*Delivery{
 		"no profile": {Name: "a"}, "no name": {Document: device}, "slash": {Name: "a/b", Document: device}, "ampersand": {Name: "a&b", Document: device},
-		"letters": {Name: "Büro", Document: device}, "percent": {Name: "a%20b", Document: device}, "quote": {Name: `a"b`, Document: device}, "line": {Name: "a\nb", Document: device},
+		"letters": {Name: "Büro", Document: device}, "percent": {Name: "a%20b", Document: device}, "quote": {Name: `a"b`, Document: device}, "line": {Name: "a\nb", Document: device}, "period": {Name: ".a", Document: device}, "parent": {Name: "..", Document: device}, "signs": {Name: "-_-", Document: device},
 		"device tunnel of a user": {Name: "a", Document: device, Scope: UserScope}, "long": {Name: strings.Repeat("a", 256), Document: device},
 	} {
 		if s, err := d.InstallScript(); err == nil {
@@ -226,7 +226,7 @@ func TestDeliveryRefuses(t *testing.T) {
 func TestSetupRefuses(t *testing.T) {
 	for name, f := range map[string]func() (string, error){
 		"method": (&ServerSetup{UserMethods: []string{"EAP; Stop-Computer"}}).Script, "eku": (&ServerSetup{EKUs: []string{"1.2'"}}).Script, "ports": (&ServerSetup{IKEv2Ports: 40000}).Script,
-		"radius": (&ServerSetup{RADIUS: []string{"a b"}}).Script, "offload without a hash": (&ServerSetup{Offload: &SSTPOffload{Enabled: true}}).Script, "policy": (&ServerSetup{Policy: "a\x00"}).Script,
+		"radius": (&ServerSetup{RADIUS: []string{"a b"}}).Script, "offload without a hash": (&ServerSetup{Offload: &SSTPOffload{Enabled: true}}).Script, "suite": (&ServerSetup{Suite: &Suite{DHGroup: "Group14; Stop-Computer"}}).Script, "half a suite": (&ServerSetup{Suite: &Suite{DHGroup: "Group14"}}).Script,
 		"router": (&DirectAccess{ISATAP: &ISATAP{Router: "a'b"}}).Script, "prefix": (&DirectAccess{ISATAP: &ISATAP{Router: "a", Prefix: netip.MustParsePrefix("10.0.0.0/8")}}).Script,
 		"location": (&DirectAccess{NetworkLocation: "http://a"}).Script, "probes": (&DirectAccess{Probes: &CorporateProbes{}}).Script, "dns": (&DirectAccess{Probes: &CorporateProbes{DNSHost: "a"}}).Script,
 		"no gpo": (&DirectAccess{Experience: &ClientExperience{}}).Script, "resource": (&DirectAccess{Experience: &ClientExperience{PolicyStore: "a", Resources: []string{"PING:a b"}}}).Script,
@@ -236,6 +236,29 @@ func TestSetupRefuses(t *testing.T) {
 		if s, err := f(); err == nil {
 			t.Errorf("%s: %s", name, s)
 		}
+	}
+}
+
+// TestServerSetup: RRAS takes one root and no list of them, and no RADIUS server
+// before it has turned from Windows to RADIUS.
+func TestServerSetup(t *testing.T) {
+	script, err := (&ServerSetup{Root: Thumbprint{1}, RADIUS: []string{"nps1", "nps2"}}).Script()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(script, "-RootCertificateNameToAccept (Get-Item ") {
+		t.Errorf("the root is no certificate:\n%s", script)
+	}
+	choose, add := strings.Index(script, "Set-VpnAuthType"), strings.Index(script, "Add-RemoteAccessRadius")
+	if choose < 0 || add < choose || !strings.Contains(script, "Get-RemoteAccessRadius") {
+		t.Errorf("a server is added before there is RADIUS, or twice:\n%s", script)
+	}
+	// Windows takes one spelling.
+	odd := EnhancedSuite()
+	odd.CipherTransformConstants, odd.DHGroup = "aes_gcm_128", "group14"
+	script, err = (&ServerSetup{Suite: &odd}).Script()
+	if err != nil || !strings.Contains(script, "-CipherTransformConstants GCMAES128 ") || !strings.Contains(script, "-DHGroup Group14 ") {
+		t.Errorf("%s, %v", script, err)
 	}
 }
 

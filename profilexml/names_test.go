@@ -73,8 +73,12 @@ func TestFindSuite(t *testing.T) {
 	for i, v := range valuesOf(new(enhanced.PowerShell())) {
 		listing += suiteFields[i].name + "     : " + *v + "\r\n"
 	}
+	script, err := (&ServerSetup{Suite: &enhanced}).Script()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, file := range map[string][]byte{
-		"script":  []byte(enhanced.ServerCommand()),
+		"script":  []byte(script),
 		"profile": read(t, "golden", "user-peap-tls.xml"),
 		"listing": append([]byte("\xff\xfe"), utf16Bytes(listing, false)...),
 		"JSON":    []byte(`{"authenticationtransformconstants": "GCMAES128", "CipherTransformConstants":"GCMAES128", "PfsGroup":"ECP256","DHGroup":"Group14","IntegrityCheckMethod":"SHA256","EncryptionMethod":"GCMAES128"}`),

@@ -39,7 +39,7 @@ var psCommands = map[string]string{
 	"Set-VpnServerConfiguration": "CustomPolicy AuthenticationTransformConstants CipherTransformConstants EncryptionMethod IntegrityCheckMethod PfsGroup DHGroup SALifeTimeSeconds MMSALifeTimeSeconds " +
 		"SADataSizeForRenegotiationKilobytes Ikev2Ports SstpPorts PassThru",
 	"Set-VpnAuthProtocol": "UserAuthProtocolAccepted RootCertificateNameToAccept CertificateEKUsToAccept PassThru",
-	"Set-VpnAuthType":     "Type", "Add-RemoteAccessRadius": "Purpose ServerName SharedSecret MsgAuthenticator",
+	"Set-VpnAuthType":     "Type RadiusServer SharedSecret RadiusPort MsgAuthenticator", "Get-RemoteAccessRadius": "ErrorAction", "Add-RemoteAccessRadius": "Purpose ServerName SharedSecret Port MsgAuthenticator",
 	"Add-VpnConnectionRoute": "ConnectionName DestinationPrefix RouteMetric AllUserConnection", "New-VpnServerAddress": "ServerAddress FriendlyName",
 	"Add-VpnConnectionTriggerDnsConfiguration": "Name DnsSuffix DnsIPAddress Force", "Add-VpnConnectionTriggerTrustedNetwork": "Name DnsSuffix Force",
 	"Add-VpnConnectionTriggerApplication": "Name ApplicationID Force", "Set-VpnConnectionProxy": "Name ProxyServer AutoConfigurationScript",
@@ -49,7 +49,7 @@ var psCommands = map[string]string{
 	"Remove-Item": "Path Recurse Force", "Set-ItemProperty": "Path Name Value Type", "Remove-ItemProperty": "Path Name ErrorAction",
 	"New-ItemProperty": "Path Name PropertyType Value Force", "Where-Object": "", "ForEach-Object": "", "Sort-Object": "Unique", "Select-Object": "First", "Out-Null": "",
 	"Write-Output": "", "Write-Verbose": "", "Write-Warning": "", "Set-StrictMode": "Version", "Restart-Service": "Name Force PassThru", "Start-Sleep": "Milliseconds",
-	"Read-Host": "Prompt", "New-ScheduledTaskAction": "Execute Argument", "New-ScheduledTaskTrigger": "AtStartup", "New-ScheduledTaskPrincipal": "UserId LogonType RunLevel",
+	"Read-Host": "AsSecureString Prompt", "New-ScheduledTaskAction": "Execute Argument", "New-ScheduledTaskTrigger": "AtStartup", "New-ScheduledTaskPrincipal": "UserId LogonType RunLevel",
 	"New-ScheduledTaskSettingsSet": "ExecutionTimeLimit RestartCount RestartInterval AllowStartIfOnBatteries DontStopIfGoingOnBatteries", "New-TimeSpan": "Minutes",
 	"Register-ScheduledTask": "TaskName Action Trigger Principal Settings Force", "Start-ScheduledTask": "TaskName",
 	"Set-NetIsatapConfiguration": "State Router", "Get-NetIPInterface": "AddressFamily", "Set-NetIPInterface": "InterfaceIndex AddressFamily Forwarding Advertising",
@@ -67,17 +67,17 @@ var psKeywords = strings.Fields("if else elseif foreach for function return try 
 // psWords are arguments that aren't in quotes.
 var psWords = strings.Fields(`in SilentlyContinue MultiString DWord Binary String ServiceAccount Highest Enabled Disabled IPv6 Yes Authentication ExternalRadius RemoteAccess
 	Ikev2 Sstp L2tp Pptp Automatic Eap MSChapv2 MachineCertificate Required NoEncryption Maximum Optional EAP Certificate MsChapv2 Chap PAP PreSharedKey
-	Microsoft.Management.Infrastructure.Options.CimOperationOptions Microsoft.Management.Infrastructure.CimInstance Xml.XmlDocument Collections.Generic.List[string]
+	Microsoft.Management.Infrastructure.Options.CimOperationOptions Microsoft.Management.Infrastructure.CimInstance Net.NetworkCredential Xml.XmlDocument Collections.Generic.List[string]
 	MD596 SHA196 SHA256128 GCMAES128 GCMAES192 GCMAES256 DES DES3 AES128 AES192 AES256 MD5 SHA1 SHA256 SHA384 None Group1 Group2 Group14 ECP256 ECP384 Group24 PFS1 PFS2 PFS2048 PFSMM PFS24`)
 
 var psOperators = strings.Fields("-eq -ne -ceq -cne -gt -lt -and -or -not -contains -notcontains -notmatch -like -replace -split -join")
 
 var psVariables = strings.Fields(`ErrorActionPreference ProfileName InstanceId ProfileHash AllUsers DeviceTunnel KeepStrategy ProfileXml Namespace ClassName ParentId SystemSid OwnSid Sid Sids
 	NoteKey Session Options Instance Text Sha Bytes Key Expected Path Value Tail Root Name Count Disabled Rest Xml Facts Node Child Inner Excluded Fault Escaped Property There Missing
-	true false null _ Action Trigger Principal Settings Eap Isatap KeyName Wanted Folder Latin Headers Found Start End Lines Group Try Temp At New`)
+	true false null _ Action Trigger Principal Settings Eap Isatap KeyName Wanted Folder Latin Headers Found Start End Lines Group Try Temp At New RadiusServers Known Secret`)
 
 var psTypes = strings.Fields(`string char byte[] string[] regex guid Security.Principal.WindowsIdentity Security.Cryptography.SHA256 Text.Encoding Convert BitConverter StringComparison
-	Xml.XmlNodeType Microsoft.Management.Infrastructure.CimProperty TimeSpan IO.File IO.IOException`)
+	Xml.XmlNodeType Microsoft.Management.Infrastructure.CimProperty TimeSpan IO.File IO.IOException IO.FileNotFoundException IO.DirectoryNotFoundException`)
 
 var (
 	psName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)*(?:\[string\])?`)

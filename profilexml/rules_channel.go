@@ -2,6 +2,7 @@ package profilexml
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -75,6 +76,10 @@ func checkName(k *check) {
 		bad = "is longer than 255"
 	case strings.TrimSpace(k.Name) != k.Name:
 		bad = "begins or ends with a space"
+	case k.Name[0] == '.':
+		bad = "begins with a period"
+	case !strings.ContainsFunc(k.Name, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }):
+		bad = "has neither a letter nor a digit"
 	}
 	if bad != "" {
 		k.add(0, nil, Error, nil, "the name %.60q %s", k.Name, bad)

@@ -1,6 +1,7 @@
 package profilexml
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -362,8 +363,8 @@ func isAEAD(list []Transform) bool {
 // Set-VpnConnectionIPsecConfiguration and Set-VpnServerConfiguration.
 func (s Suite) PowerShell() Suite {
 	for i, p := range valuesOf(&s) {
-		if v, ok := suiteFields[i].value(*p); ok && v.powershell != "" {
-			*p = v.powershell
+		if v, ok := suiteFields[i].value(*p); ok {
+			*p = cmp.Or(v.powershell, v.name)
 		}
 	}
 	return s

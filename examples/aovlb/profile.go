@@ -82,10 +82,17 @@ func openProfile(env *environment, name string) (*profilexml.Document, error) {
 }
 
 // replaceFile writes a file so that it is either as it was or whole, and keeps
-// its permissions.
+// its permissions. It follows links, and what is no file, such as a pipe or
+// /dev/null, is written to.
 func replaceFile(name string, b []byte) error {
+	if there, err := filepath.EvalSymlinks(name); err == nil {
+		name = there
+	}
 	mode := os.FileMode(0o644)
 	if info, err := os.Stat(name); err == nil {
+		if !info.Mode().IsRegular() {
+			return os.WriteFile(name, b, 0o644)
+		}
 		mode = info.Mode().Perm()
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".aovlb-*")

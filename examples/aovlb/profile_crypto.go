@@ -104,15 +104,9 @@ func askSuite(ctx context.Context, targets []netip.AddrPort, s profilexml.Suite,
 
 // serverScript is what the gateways must be told for a profile.
 func serverScript(p *profilexml.Profile) (string, error) {
-	const fragments = `# Windows fragments IKE messages only if this is set. Without it, clients behind
-# networks that drop IP fragments end in error 809.
-New-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2' -Name EnableServerFragmentation -PropertyType DWord -Value 1 -Force
-`
-	head := "# Run this on each RRAS gateway, as an administrator.\n"
-	n := p.NativeProfile
-	if n == nil || n.CryptographySuite == nil {
-		return head + fragments + "# This ends all connections.\nRestart-Service -Name RemoteAccess -PassThru\n", nil
+	setup := profilexml.ServerSetup{Fragmentation: true}
+	if n := p.NativeProfile; n != nil {
+		setup.Suite = n.CryptographySuite
 	}
-	text, err := policyOfSuite(*n.CryptographySuite).ServerPowerShell(ikev2.RecommendedSetup())
-	return head + fragments + text, err
+	return setup.Script()
 }

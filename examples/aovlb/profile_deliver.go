@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/profilexml"
 )
 
@@ -182,14 +181,14 @@ func (o *profileDelivery) write(env *environment, text string, err error) error 
 
 // serverOptions are the flags for --to server.
 type serverOptions struct {
-	roots, methods, ekus, radius list
-	revocation, noRestart        bool
-	ports                        int
-	offload                      string
+	methods, ekus, radius list
+	revocation, noRestart bool
+	ports                 int
+	root, offload         string
 }
 
 func (s *serverOptions) flags(fs *flag.FlagSet) {
-	fs.Var(&s.roots, "server-root", "server: take only computers with certificates below this root: a `file` or its thumbprint; may be repeated")
+	fs.StringVar(&s.root, "server-root", "", "server: take only computers with certificates below this root: a `file` or its thumbprint")
 	fs.Var(&s.methods, "server-methods", "server: accept only these `methods`: EAP, Certificate, …")
 	fs.Var(&s.ekus, "server-eku", "server: take only certificates of computers with this usage (`OID`)")
 	fs.Var(&s.radius, "server-radius", "server: a RADIUS server (`name`); may be repeated")
@@ -199,8 +198,7 @@ func (s *serverOptions) flags(fs *flag.FlagSet) {
 	fs.StringVar(&s.offload, "server-sstp-offload", "", "server: TLS of SSTP ends at the load balancer, whose certificate has this SHA-256 `hash`; off ends that")
 }
 
-// script makes the script of the gateways that fit a profile. The cryptography is
-// written by ikev2, which knows the policies of gateways.
+// script makes the script of the gateways that fit a profile.
 func (s *serverOptions) script(doc *profilexml.Document) (string, error) {
 	p, err := doc.Profile()
 	if err != nil {
@@ -210,13 +208,15 @@ func (s *serverOptions) script(doc *profilexml.Document) (string, error) {
 		Fragmentation: true, EKUs: s.ekus, UserMethods: s.methods, CheckRevocation: s.revocation, NoRestart: s.noRestart, RADIUS: s.radius,
 		IKEv2Ports: s.ports, SSTPPorts: s.ports,
 	}
-	if n := p.NativeProfile; n != nil && n.CryptographySuite != nil {
-		if setup.Policy, err = serverPolicy(*n.CryptographySuite); err != nil {
+	if n := p.NativeProfile; n != nil {
+		setup.Suite = n.CryptographySuite
+	}
+	if s.root != "" {
+		roots, err := thumbprints([]string{s.root}, true)
+		if err != nil {
 			return "", err
 		}
-	}
-	if setup.Roots, err = thumbprints(s.roots, true); err != nil {
-		return "", err
+		setup.Root = roots[0]
 	}
 	switch s.offload {
 	case "":
@@ -230,13 +230,6 @@ func (s *serverOptions) script(doc *profilexml.Document) (string, error) {
 		setup.Offload = &profilexml.SSTPOffload{Enabled: true, Certificate: [32]byte(b)}
 	}
 	return setup.Script()
-}
-
-// serverPolicy returns the commands that give gateways a suite.
-func serverPolicy(s profilexml.Suite) (string, error) {
-	setup := ikev2.RecommendedSetup()
-	setup.NoRestart = true
-	return policyOfSuite(s).ServerPowerShell(setup)
 }
 
 // accessOptions are the flags for --to directaccess.

@@ -154,7 +154,7 @@ func (r *profileRequest) deliver(env *environment, p *profilexml.Profile) error 
 	}
 	fmt.Fprintf(env.stderr, "%s is written\n", r.out)
 	if n := p.NativeProfile; n != nil && n.CryptographySuite != nil {
-		fmt.Fprintf(env.stderr, "the gateways need the same cryptography:\n  %s\n", n.CryptographySuite.ServerCommand())
+		fmt.Fprintf(env.stderr, "the gateways need the same cryptography: aovlb profile deliver --to server %s makes a script for them\n", r.out)
 	}
 	return nil
 }

@@ -191,6 +191,13 @@ func phonebookScript(env *environment, half string, allUsers bool, edit rasphone
 	if len(edit.Entries) != 1 || len(edit.Set) != 1 || edit.Set[0].List != nil {
 		return &usageError{"a script is for one connection and one setting, which is no list"}
 	}
+	if k, ok := rasphone.LookupKey(edit.Set[0].Key); ok && k.Secret {
+		return &usageError{fmt.Sprintf("%s is a secret, which has no place in a script", k.Name)}
+	}
+	// What set refuses, a script mustn't do either.
+	if err := refused(edit); err != nil {
+		return err
+	}
 	s := profilexml.PhonebookSetting{Connection: edit.Entries[0], AllUsers: allUsers, Key: edit.Set[0].Key, Value: edit.Set[0].Value}
 	write := s.DetectScript
 	switch half {
@@ -206,6 +213,18 @@ func phonebookScript(env *environment, half string, allUsers bool, edit rasphone
 	}
 	_, err = io.WriteString(env.stdout, text)
 	return err
+}
+
+// refused says why an edit would be refused in any phone book, or nothing.
+func refused(edit rasphone.Edit) error {
+	book, err := rasphone.Parse([]byte("[" + edit.Entries[0] + "]\r\n"))
+	if err != nil {
+		return err
+	}
+	if _, _, err := book.Apply(edit); errors.Is(err, rasphone.ErrRefused) {
+		return err
+	}
+	return nil
 }
 
 func printEdit(env *environment, path string, r rasphone.Result, dry bool) {

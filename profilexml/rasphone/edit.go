@@ -333,6 +333,10 @@ func (w *editor) fail(e Entry, key string, format string, args ...any) {
 
 // entry makes the settings in an entry.
 func (w *editor) entry(e Entry, settings []Setting) {
+	if header := w.book.data[e.span().start:e.span().body]; bytes.IndexByte(bytes.TrimRight(header, "\r\n"), '\r') >= 0 {
+		w.errs = append(w.errs, fmt.Errorf("entry %q: its lines end in CR alone, so that nobody can say what Windows takes for a line, and %w: let lines end in CR LF", e.Name(), ErrRefused))
+		return
+	}
 	w.lines = e.lines(w.lines[:0])
 	first := len(w.splices)
 	for _, s := range settings {
@@ -354,7 +358,7 @@ func (w *editor) entry(e Entry, settings []Setting) {
 func (w *editor) value(e Entry, s Setting) {
 	g, key := splitKey(s.Key)
 	data := w.book.data
-	w.found = find(data, w.lines, g, key, w.found[:0])
+	w.found = w.lookUp(g, key, w.found[:0])
 	switch {
 	case len(w.found) > 1:
 		w.fail(e, key, "%w, first in lines %d and %d: say which is right, and delete the other", ErrTwice, w.counted.of(w.lines[w.found[0]].start), w.counted.of(w.lines[w.found[1]].start))
@@ -369,6 +373,19 @@ func (w *editor) value(e Entry, s Setting) {
 	}
 	w.splices = append(w.splices, splice{from, to, s.Value})
 	w.changes = append(w.changes, Change{Entry: e.Name(), Key: key, Old: decode(data[from:to]), New: s.Value, Line: w.counted.of(from)})
+}
+
+// lookUp appends the lines that have a key to list. One in another case is a
+// second one.
+func (w *editor) lookUp(g Group, key string, list []int) []int {
+	list = find(w.book.data, w.lines, g, key, list)
+	if len(list) == 1 {
+		if i := findAlike(w.book.data, w.lines, g, key, list[0]); i >= 0 {
+			list = append(list, i)
+			slices.Sort(list)
+		}
+	}
+	return list
 }
 
 // add puts a line where it belongs.
@@ -430,7 +447,7 @@ func (w *editor) insertion(e Entry, at int, text ...string) splice {
 // list makes a setting that is a list: its counter, and right after it its lines.
 func (w *editor) list(e Entry, s Setting) {
 	data := w.book.data
-	counters := find(data, w.lines, Main, s.List.Counter, nil)
+	counters := w.lookUp(Main, s.List.Counter, nil)
 	have := find(data, w.lines, Main, s.Key, nil)
 	if len(counters) > 1 {
 		w.fail(e, s.List.Counter, "%w", ErrTwice)

@@ -94,6 +94,8 @@ func TestApplyRefuses(t *testing.T) {
 		{"twice", "[a]\r\n[b]\r\n[a]\r\n", Edit{Entries: []string{"a"}, Set: []Setting{IKEv2Only.Setting()}}, ErrTwice, "in lines 1 and 3"},
 		{"twice, and all are meant", "[a]\r\n[b]\r\n[a]\r\n", Edit{All: true, Set: []Setting{IKEv2Only.Setting()}}, ErrTwice, "in lines 1 and 3"},
 		{"key twice", "[a]\r\nVpnStrategy=1\r\nVpnStrategy=2\r\n", Edit{All: true, Set: []Setting{IKEv2Only.Setting()}}, ErrTwice, "in lines 2 and 3"},
+		{"key twice, in another case", "[a]\r\nVpnStrategy=1\r\nvpnstrategy=2\r\n", Edit{All: true, Set: []Setting{IKEv2Only.Setting()}}, ErrTwice, "in lines 2 and 3"},
+		{"line ends of CR", "[a]\rVpnStrategy=1\r", Edit{All: true, Set: []Setting{IKEv2Only.Setting()}}, ErrRefused, "lines end in CR alone"},
 		{"no such key", "[a]\r\n", Edit{All: true, Set: []Setting{{Key: "Future", Value: "1"}}}, ErrNoKey, "only keys that are known can be added"},
 		{"line end in a value", "[a]\r\nX=1\r\n", Edit{All: true, Set: []Setting{{Key: "X", Value: "1\r\n[b]"}}}, nil, "can't have the character U+000D"},
 		{"bracket in a value", "[a]\r\nX=1\r\n", Edit{All: true, Set: []Setting{{Key: "X", Value: "[b]"}}}, nil, "can't have the character U+005B"},

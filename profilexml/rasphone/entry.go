@@ -151,6 +151,25 @@ func find(data []byte, lines []line, g Group, key string, list []int) []int {
 	return list
 }
 
+// findAlike returns another line of the group that has the key of a line in
+// another case, or -1: Windows doesn't tell them apart.
+func findAlike(data []byte, lines []line, g Group, key string, but int) int {
+	first := key[0] | 0x20 // in small letters
+	for i := range lines {
+		l := &lines[i]
+		if l.eq-l.start < len(key) || i == but || g != anyGroup && l.group != g {
+			continue
+		}
+		if l.eq-l.start > len(key) && !l.blank(data) || data[l.start] > ' ' && data[l.start]|0x20 != first {
+			continue
+		}
+		if k := l.key(data); len(k) == len(key) && strings.EqualFold(string(k), key) && !isGroupKey(k) {
+			return i
+		}
+	}
+	return -1
+}
+
 // isGroupKey reports whether a key begins a group, and so is no value of one.
 func isGroupKey(key []byte) bool {
 	switch string(key) {

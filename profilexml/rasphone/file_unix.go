@@ -16,14 +16,19 @@ func isLocked(err error) bool {
 
 // replaceFile replaces path with another file, and keeps what was there as
 // backup, which is a second name of the file itself where the file system has
-// such: then it holds what somebody writes at the last moment, too.
+// such: then it holds what somebody writes at the last moment, too. A backup that
+// is there already is another program's, and stays: then errChanged has it tried
+// again with another name.
 func replaceFile(path, with, backup string) error {
-	if os.Link(path, backup) != nil {
+	switch err := os.Link(path, backup); {
+	case errors.Is(err, os.ErrExist):
+		return errChanged
+	case err != nil:
 		b, err := readFile(path)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(backup, b, 0o600); err != nil {
+		if err := writeNew(backup, b); err != nil {
 			return err
 		}
 		if err := inherit(path, backup); err != nil {
@@ -34,6 +39,16 @@ func replaceFile(path, with, backup string) error {
 		return errors.Join(err, os.Remove(backup))
 	}
 	return nil
+}
+
+// writeNew writes a file that isn't there yet.
+func writeNew(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
 }
 
 // inherit gives a file the mode of another, and its owner if that is allowed.
