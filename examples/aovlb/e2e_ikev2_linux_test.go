@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,9 @@ func TestE2EIKEv2(t *testing.T) {
 				if mode.transparent && !s.transparent || useDNAT() && (mode.transparent || mode.fastpath != "") {
 					continue
 				}
+				if mode.fastpath != "" && !slices.Contains(byTheKernel, s.name) && os.Getenv("AOVLB_BENCH") == "" {
+					continue
+				}
 				t.Run(s.name, func(t *testing.T) {
 					t.Parallel()
 					s.run(t, options{transparent: mode.transparent, fastpath: mode.fastpath})
@@ -44,6 +48,13 @@ func TestE2EIKEv2(t *testing.T) {
 			}
 		})
 	}
+}
+
+// byTheKernel are the scenarios that are run with the fast path too: those in which
+// what the kernel does could go wrong. With AOVLB_BENCH set all are.
+var byTheKernel = []string{
+	"one client by EAP-MSCHAPv2", "twenty clients behind one NAT", "MOBIKE move", "NAT re-mapping of a live tunnel", "rekey then move",
+	"rekey by the server then move", "large certificates in IP fragments", "gateway killed", "drain", "reload", "restart by SIGKILL",
 }
 
 // scenarios are what a balancer for IKEv2 must carry. Those marked are run with
@@ -336,16 +347,43 @@ func (w *world) asked() int {
 func serverRekeyThenMove(t *testing.T, o options) {
 	o.gateways = 3
 	w := newWorld(t, o)
-	rekeyed := map[int]bool{}
+	before := map[int][]string{} // the SPIs at a gateway that were renewed
 	w.roam(4, peers.Tunnel{}, func(c *peers.Swan, at int) {
-		if !rekeyed[at] { // it renews all of its SAs at once
-			rekeyed[at] = true
-			if err := w.gateways[at-1].RekeyIKE("eap"); err != nil {
+		gateway := w.gateways[at-1]
+		if before[at] == nil { // it renews all of its SAs at once
+			before[at] = spis(t, gateway)
+			if err := gateway.RekeyIKE("eap"); err != nil {
 				t.Fatal(err)
 			}
 		}
+		// A client that loses its address while its answer is under way has an SA
+		// that the gateway knows nothing of.
+		if err := peers.Poll(10*time.Second, func() error {
+			sa, err := c.SA("user")
+			if err == nil && (slices.Contains(before[at], sa.InitiatorSPI) || !slices.Contains(spis(t, gateway), sa.InitiatorSPI)) {
+				err = fmt.Errorf("%s: its IKE SA has not been renewed on both sides", c.Host.Name)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 		w.move(c)
 	})
+}
+
+// spis returns the initiators' SPIs of the IKE SAs that s has, with their children.
+func spis(t *testing.T, s *peers.Swan) (list []string) {
+	t.Helper()
+	all, err := s.SAs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sa := range all {
+		if sa.State == "ESTABLISHED" && sa.ChildState == "INSTALLED" {
+			list = append(list, sa.InitiatorSPI)
+		}
+	}
+	return list
 }
 
 func deviceAndUser(t *testing.T, o options) {
