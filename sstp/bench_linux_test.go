@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -475,7 +476,7 @@ func TestMemoryOfIdleSessions(t *testing.T) {
 				if p.in != nil {
 					got, live := p.memory(t)
 					t.Logf("%d sessions, %d live: %.1f KiB of heap and stacks each", sessions, live, float64(got-heap)/1024/float64(sessions))
-					if each := (got - heap) / uint64(sessions); each > 128<<10 {
+					if each := (got - heap) / uint64(sessions); each > 48<<10 {
 						t.Errorf("%d bytes each", each)
 					}
 				}
@@ -492,8 +493,9 @@ func TestMemoryOfIdleSessions(t *testing.T) {
 // and back costs the 24 bytes that crypto/tls takes for each record it reads, here
 // and in the client of the test.
 func TestRelayAllocatesNothing(t *testing.T) {
-	if raceDetector {
-		t.Skip("the race detector makes pools forget")
+	info, _ := debug.ReadBuildInfo()
+	if info != nil && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		t.Skip("the race detector has sync.Pool, which crypto/tls uses too, lose things at random")
 	}
 	w := newWorld(t, sstp.ModeOffload, 1, nil)
 	rawGateway(t, w, func(c net.Conn) {

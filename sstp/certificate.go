@@ -60,6 +60,11 @@ func (c *Certificate) findLeaf(certs []*x509.Certificate, keys []crypto.Signer) 
 		}
 	}
 	if c.Leaf != nil {
+		for _, y := range certs {
+			if c.Leaf.IsCA && !y.IsCA && isIssuer(c.Leaf, y) {
+				return fmt.Errorf("sstp: the private key is that of the CA %v, not of the certificate for %v", subject(c.Leaf), subject(y))
+			}
+		}
 		return nil
 	}
 	if len(keys) > 0 {

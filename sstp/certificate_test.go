@@ -139,6 +139,7 @@ func TestNewCertificate(t *testing.T) {
 		{name: "two leaves", bundle: bundle(nil, other.Leaf, leaf.Leaf), err: "can't be told which"},
 		{name: "two leaves with keys", bundle: bundle([]crypto.Signer{leaf.Key, other.Key}, other.Leaf, leaf.Leaf), err: "two certificates with keys"},
 		{name: "alien key", bundle: bundle([]crypto.Signer{newTestKey(t)}, leaf.Leaf), err: "belongs to none"},
+		{name: "the CA's key", bundle: bundle([]crypto.Signer{mid.key}, leaf.Leaf, mid.cert), err: "that of the CA Intermediate"},
 		{name: "only a key", bundle: bundle(key), err: "no certificate"},
 		{name: "a lonely root", bundle: bundle(nil, root.cert), chain: 0},
 	} {

@@ -193,13 +193,22 @@ func (t *Terminator) Terminate(ctx context.Context, in lb.Incoming) error {
 		return errLimited
 	}
 	v := &visit{t: t, in: in, start: time.Now()}
-	err := v.greet(ctx)
+	err := apart(func() error { return v.greet(ctx) })
 	t.sources.end(from)
 	if err != nil {
 		t.count.failed.Add(1)
 		return err
 	}
 	return v.serve(ctx)
+}
+
+// apart calls f in a goroutine of its own, and waits for it. The stack that it needs
+// is gone with it: for a handshake that is several times as much as for what
+// follows, and sessions last for hours.
+func apart(f func() error) error {
+	done := make(chan error)
+	go func() { done <- f() }()
+	return <-done
 }
 
 // A visit is one connection, until it is carried.
@@ -421,7 +430,7 @@ func (v *visit) gatewayTLS(ctx context.Context, conn net.Conn, s *Session) (net.
 			return g.verify(cs, name)
 		},
 	})
-	if err := c.HandshakeContext(ctx); err != nil {
+	if err := apart(func() error { return c.HandshakeContext(ctx) }); err != nil {
 		conn.Close()
 		err = fmt.Errorf("sstp: TLS with gateway %s: %w", s.Backend, err)
 		v.t.log().Warn("gateway can't be used", "backend", s.Backend, "err", err)
