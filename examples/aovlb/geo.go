@@ -210,8 +210,26 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 		}
 		b.names = append(b.names, n)
 	}
+	if err = b.check(); err != nil {
+		return nil, err
+	}
 	b.where, err = g.compile(ctx, b.names, spec, b.files, b.contents)
 	return b, err
+}
+
+// check finds what would be refused when it is too late to go on as it was.
+func (b *geoBuilt) check() error {
+	var names []*geodns.Name
+	for _, n := range b.names {
+		names = append(names, n.dns)
+	}
+	if err := new(geodns.Server).Set(b.zones, names); err != nil {
+		return &plugins.FieldError{Path: "geo.zones", Err: err}
+	}
+	if err := geo.Validate(b.sites...); err != nil {
+		return &plugins.FieldError{Path: "geo.sites", Err: err}
+	}
+	return nil
 }
 
 // readZone reads a zone's file and keys.

@@ -238,9 +238,6 @@ func (zt *zoneTable) sign(t *table) error {
 			}
 			set.sig = &signed{name: n.name, rrs: rrs}
 		}
-		if n.geo != nil {
-			n.geo.signer.Store(s)
-		}
 	}
 	return nil
 }
