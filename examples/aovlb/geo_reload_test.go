@@ -92,6 +92,11 @@ func TestDatabaseOfARefusedFile(t *testing.T) {
 	if got := site(); got != "london" {
 		t.Errorf("a client in London gets %s: the new database is not used", got)
 	}
+	write(t, dir, "city.mmdb", "damaged")
+	b, err := g.build(t.Context(), spec)
+	if err != nil || len(b.warnings) != 1 || !strings.Contains(b.warnings[0].String(), "the one before stays in use") {
+		t.Errorf("a damaged database: %v, %v", err, b)
+	}
 }
 
 // TestZoneThatHasAName: what is wrong between zones, names and sites is found before
