@@ -792,8 +792,12 @@ func TestStateSurvivesRestart(t *testing.T) {
 			t.Errorf("much later: %+v", v)
 		}
 		future := strings.Replace(string(data), `"at":"2000`, `"at":"2031`, 1)
-		if err := restart().Restore([]byte(future), time.Minute); err == nil || !strings.Contains(err.Error(), "yet to come") {
+		n = restart()
+		if err := n.Restore([]byte(future), time.Minute); err == nil || !strings.Contains(err.Error(), "yet to come") {
 			t.Errorf("state from the future: %v", err)
+		}
+		if v := n.View(); v.Site("berlin").State != geo.Unknown || v.Site("seattle").Admin != geo.AdminDown {
+			t.Errorf("a clock that was set back opens a site that an administrator closed: %+v", v)
 		}
 	})
 }

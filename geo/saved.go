@@ -49,8 +49,9 @@ func (h *Health) Save() ([]byte, error) {
 // Restore takes over what [Health.Save] has returned, for the sites and gateways
 // that are there and have not been asked yet. What an administrator wanted is
 // taken over however old it is, unless its time is over; what the checks said
-// if it is at most maxAge old. State from the future is refused: the clock was
-// wrong then or is now. Times go on from the restart.
+// if it is at most maxAge old. Of state from the future only the former is taken
+// over, and an error says so: the clock was wrong then or is now. Times go on
+// from the restart.
 func (h *Health) Restore(data []byte, maxAge time.Duration) error {
 	var s saved
 	d := json.NewDecoder(bytes.NewReader(data))
@@ -65,13 +66,12 @@ func (h *Health) Restore(data []byte, maxAge time.Duration) error {
 	defer h.mu.Unlock()
 	now := time.Now()
 	age := now.Round(0).Sub(s.At)
-	if age < 0 {
-		return fmt.Errorf("geo: saved state is of %s, which is yet to come", s.At.Format(time.RFC3339))
-	}
 	for _, n := range s.Sites {
 		if n.Admin > AdminDown {
 			return errors.New("geo: saved state is damaged")
 		}
+	}
+	for _, n := range s.Sites {
 		r := h.byName[n.Name]
 		if r == nil {
 			continue
@@ -79,11 +79,14 @@ func (h *Health) Restore(data []byte, maxAge time.Duration) error {
 		if r.admin == AdminNone && (n.Until.IsZero() || n.Until.After(now)) {
 			r.admin, r.until = n.Admin, n.Until
 		}
-		if age <= maxAge {
+		if age >= 0 && age <= maxAge {
 			r.restore(n, now)
 		}
 	}
 	h.publish(now)
+	if age < 0 {
+		return fmt.Errorf("geo: saved state is of %s, which is yet to come; only what administrators wanted counts of it", s.At.Format(time.RFC3339))
+	}
 	return nil
 }
 

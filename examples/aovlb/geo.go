@@ -105,6 +105,7 @@ type geoBuilt struct {
 
 	contents contents
 	serials  map[string]uint32
+	warnings []plugins.Diagnostic
 	reread   []string         // databases that were read again
 	cert     *tls.Certificate // for DNS over TLS
 }
@@ -187,7 +188,13 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 		if err != nil {
 			// Without it clients get the answer for those nowhere; a server
 			// that doesn't start would be worse.
-			g.log.Error("a database can't be used; clients are not located by it", "path", fmt.Sprintf("geo.databases[%d]", i), "error", err)
+			what := "a database can't be used; clients are not located by it"
+			if f.Database() != nil {
+				what = "a database can't be used; the one before stays in use"
+			}
+			w := plugins.Diagnostic{Severity: plugins.SeverityWarning, Path: fmt.Sprintf("geo.databases[%d]", i), Summary: what, Detail: err.Error()}
+			b.warnings = append(b.warnings, w)
+			g.log.Error(w.Summary, "path", w.Path, "error", err)
 		}
 		b.files[name] = f
 	}
@@ -210,8 +217,26 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 		}
 		b.names = append(b.names, n)
 	}
+	if err = b.check(); err != nil {
+		return nil, err
+	}
 	b.where, err = g.compile(ctx, b.names, spec, b.files, b.contents)
 	return b, err
+}
+
+// check finds what would be refused when it is too late to go on as it was.
+func (b *geoBuilt) check() error {
+	var names []*geodns.Name
+	for _, n := range b.names {
+		names = append(names, n.dns)
+	}
+	if err := new(geodns.Server).Set(b.zones, names); err != nil {
+		return &plugins.FieldError{Path: "geo.zones", Err: err}
+	}
+	if err := geo.Validate(b.sites...); err != nil {
+		return &plugins.FieldError{Path: "geo.sites", Err: err}
+	}
+	return nil
 }
 
 // readZone reads a zone's file and keys.

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net/netip"
@@ -90,6 +91,25 @@ func TestDatabaseOfARefusedFile(t *testing.T) {
 	g.look(t.Context())
 	if got := site(); got != "london" {
 		t.Errorf("a client in London gets %s: the new database is not used", got)
+	}
+	write(t, dir, "city.mmdb", "damaged")
+	b, err := g.build(t.Context(), spec)
+	if err != nil || len(b.warnings) != 1 || !strings.Contains(b.warnings[0].String(), "the one before stays in use") {
+		t.Errorf("a damaged database: %v, %v", err, b)
+	}
+}
+
+// TestZoneThatHasAName: what is wrong between zones, names and sites is found before
+// anything is changed, and told with its place.
+func TestZoneThatHasAName(t *testing.T) {
+	dir := t.TempDir()
+	spec := geoSpec(t, dir)
+	g := serving(t, spec)
+	write(t, dir, "vpn.zone", "@ 300 SOA ns hostmaster 1 3600 600 86400 60\n@ 300 NS ns\nns 300 A 192.0.2.53\ngw 300 A 192.0.2.99\n")
+	_, err := g.build(t.Context(), spec)
+	var field *plugins.FieldError
+	if !errors.As(err, &field) || field.Path != "geo.zones" || !strings.Contains(err.Error(), "leave them to the sites") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -226,6 +226,7 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 			return nil, s.placed(src, err)
 		}
 		p.Changes = append(p.Changes, changes...)
+		p.Diagnostics = append(p.Diagnostics, built.warnings...)
 	}
 	s.mu.Lock()
 	s.config = src.config

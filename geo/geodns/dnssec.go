@@ -238,9 +238,6 @@ func (zt *zoneTable) sign(t *table) error {
 			}
 			set.sig = &signed{name: n.name, rrs: rrs}
 		}
-		if n.geo != nil {
-			n.geo.signer.Store(s)
-		}
 	}
 	return nil
 }
@@ -357,7 +354,9 @@ func (s *signer) cached(set *rrset, owner []byte, ttl uint32, now time.Time, str
 	s.mu.Lock()
 	d := s.now[key]
 	if d == nil {
-		d = s.old[key]
+		if d = s.old[key]; d != nil {
+			s.keep(key, d) // what is asked for survives a flood of names
+		}
 	}
 	s.mu.Unlock()
 	if d.good(now.Unix()) && d.name == string(owner) {
@@ -376,11 +375,17 @@ func (s *signer) cached(set *rrset, owner []byte, ttl uint32, now time.Time, str
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.keep(key, d)
+	return d, nil
+}
+
+// keep keeps signatures, and of the others those that are younger or were asked
+// for lately. Its caller holds mu.
+func (s *signer) keep(key uint64, d *sigData) {
 	if len(s.now) >= maxCached/2 {
 		s.now, s.old = make(map[uint64]*sigData), s.now
 	}
 	s.now[key] = d
-	return d, nil
 }
 
 // putSig appends the signatures of a set.

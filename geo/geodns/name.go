@@ -29,8 +29,7 @@ type Name struct {
 	// 0 means 16.
 	MaxAddresses int
 
-	state  atomic.Pointer[nameState]
-	signer atomic.Pointer[signer] // of its zone; nil if that is unsigned
+	state atomic.Pointer[nameState]
 
 	mu     sync.Mutex // below
 	counts map[string]*atomic.Uint64

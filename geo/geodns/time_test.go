@@ -238,3 +238,34 @@ func TestSignaturesHaveABudget(t *testing.T) {
 		t.Error("two seconds later it still costs too much")
 	}
 }
+
+// TestSignaturesSurviveAFlood: a name that is asked for now and then keeps its
+// signature while others are flooded with.
+func TestSignaturesSurviveAFlood(t *testing.T) {
+	r := newResponder(t, fuzzKeys(t))
+	q := request(t, "vpn.example.com.", dns.TypeA, true)
+	ask := func(req []byte, stream bool) *dns.Msg {
+		var m dns.Msg
+		if err := m.Unpack(r.respond(nil, req, client, stream)); err != nil {
+			t.Fatal(err)
+		}
+		return &m
+	}
+	ask(q, false)
+	sg := r.s.table.Load().zones[0].signer
+	one := new(sigData)
+	for i := range uint64(3 * maxCached) {
+		sg.mu.Lock()
+		sg.keep(i<<8, one) // signing as many would take long
+		sg.mu.Unlock()
+		if i%1000 == 0 {
+			sg.budget, sg.made = 0, r.now // they have used it up
+			if m := ask(q, false); m.Truncated || len(m.Answer) < 2 {
+				t.Fatalf("after %d others:\n%v", i, m)
+			}
+		}
+	}
+	if n := len(sg.now) + len(sg.old); n > maxCached {
+		t.Errorf("%d signatures are kept", n)
+	}
+}
