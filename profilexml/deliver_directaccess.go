@@ -22,6 +22,11 @@ type DirectAccess struct {
 	Probes *CorporateProbes
 	// Experience, if not nil, is what clients show.
 	Experience *ClientExperience
+	// RenewDays has the server replace the certificates of IP-HTTPS and of its own
+	// network location server, if they end in so many days or fewer, by copies
+	// with a new key. It is for those that sign themselves; others are left to the
+	// authority they come from. 0 leaves all.
+	RenewDays int
 }
 
 // ISATAP is a router of ISATAP (RFC 5214), and the route to clients.
@@ -59,11 +64,11 @@ type ClientExperience struct {
 const isatapTask = "aovlb ISATAP router"
 
 // Script returns the PowerShell. ISATAP.Prefix is for the router, Experience and
-// NetworkLocation for the DirectAccess server, Probes for clients.
+// NetworkLocation and RenewDays for the DirectAccess server, Probes for clients.
 func (d *DirectAccess) Script() (string, error) {
 	var b strings.Builder
 	b.WriteString("$ErrorActionPreference = 'Stop'\n")
-	for _, part := range []func(*strings.Builder) error{d.isatap, d.location, d.probes, d.experience} {
+	for _, part := range []func(*strings.Builder) error{d.isatap, d.location, d.probes, d.experience, d.renewal} {
 		if err := part(&b); err != nil {
 			return "", err
 		}
@@ -186,3 +191,35 @@ func (d *DirectAccess) experience(b *strings.Builder) error {
 	b.WriteString(invokePS("Set-DAClientExperienceConfiguration", append(args, "-ForceTunneling "+force)...))
 	return nil
 }
+
+// maxRenewDays is longer than certificates that sign themselves are valid here.
+const maxRenewDays = 5 * 366
+
+func (d *DirectAccess) renewal(b *strings.Builder) error {
+	switch {
+	case d.RenewDays == 0:
+		return nil
+	case d.RenewDays < 0 || d.RenewDays > maxRenewDays:
+		return fmt.Errorf("certificates can't be renewed %d days before they end: it can be 1 to %d", d.RenewDays, maxRenewDays)
+	}
+	fmt.Fprintf(b, "$RenewDays = %d\n%s", d.RenewDays, scriptRenewal)
+	return nil
+}
+
+// scriptRenewal copies certificates that end soon.
+const scriptRenewal = `
+# Copies a certificate that signs itself and ends soon. Others come from an
+# authority, and are renewed there.
+function Copy-Ending($Old) {
+    if ($null -eq $Old -or $Old.Subject -ne $Old.Issuer -or $Old.NotAfter -gt (Get-Date).AddDays($RenewDays)) { return $null }
+    $Source = Get-Item -Path ('Cert:\LocalMachine\My\' + $Old.Thumbprint)
+    $Copy = New-SelfSignedCertificate -CloneCert $Source -CertStoreLocation 'Cert:\LocalMachine\My'
+    return Get-Item -Path ('Cert:\LocalMachine\My\' + $Copy.Thumbprint)
+}
+
+$Access = Get-RemoteAccess
+$Copy = Copy-Ending $Access.SslCertificate
+if ($null -ne $Copy) { Set-RemoteAccess -SslCertificate $Copy }
+$Copy = Copy-Ending $Access.NlsCertificate
+if ($null -ne $Copy) { Set-DANetworkLocationServer -NlsOnDAServer -Certificate $Copy }
+`

@@ -126,6 +126,7 @@ func otherScripts() map[string]func() (string, error) {
 		ISATAP: &ISATAP{Router: "isatap.corp.example.com", Prefix: netip.MustParsePrefix("2001:db8:0:1::/64")}, NetworkLocation: "https://nls.corp.example.com/",
 		Probes:     &CorporateProbes{WebsiteURL: "http://probe.corp.example.com/", DNSHost: "probe.corp.example.com", DNSAddress: netip.MustParseAddr("::1"), LocationURL: "https://nls.corp.example.com/", Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8::/48")}},
 		Experience: &ClientExperience{PolicyStore: `corp.example.com\DirectAccess Client Settings`, Resources: []string{"HTTP:https://inside.example.com/it's", "PING:10.0.0.1"}, Name: "Büro", Email: "help@example.com"},
+		RenewDays:  60,
 	}
 	strategy := &PhonebookSetting{Connection: "Büro VPN", Key: "VpnStrategy", Value: "14"}
 	return map[string]func() (string, error){
@@ -229,7 +230,7 @@ func TestSetupRefuses(t *testing.T) {
 		"radius": (&ServerSetup{RADIUS: []string{"a b"}}).Script, "offload without a hash": (&ServerSetup{Offload: &SSTPOffload{Enabled: true}}).Script, "suite": (&ServerSetup{Suite: &Suite{DHGroup: "Group14; Stop-Computer"}}).Script, "half a suite": (&ServerSetup{Suite: &Suite{DHGroup: "Group14"}}).Script,
 		"router": (&DirectAccess{ISATAP: &ISATAP{Router: "a'b"}}).Script, "prefix": (&DirectAccess{ISATAP: &ISATAP{Router: "a", Prefix: netip.MustParsePrefix("10.0.0.0/8")}}).Script,
 		"location": (&DirectAccess{NetworkLocation: "http://a"}).Script, "probes": (&DirectAccess{Probes: &CorporateProbes{}}).Script, "dns": (&DirectAccess{Probes: &CorporateProbes{DNSHost: "a"}}).Script,
-		"no gpo": (&DirectAccess{Experience: &ClientExperience{}}).Script, "resource": (&DirectAccess{Experience: &ClientExperience{PolicyStore: "a", Resources: []string{"PING:a b"}}}).Script,
+		"renewal": (&DirectAccess{RenewDays: -1}).Script, "no gpo": (&DirectAccess{Experience: &ClientExperience{}}).Script, "resource": (&DirectAccess{Experience: &ClientExperience{PolicyStore: "a", Resources: []string{"PING:a b"}}}).Script,
 		"key": (&PhonebookSetting{Connection: "a", Key: "a=b"}).DetectScript, "value": (&PhonebookSetting{Connection: "a", Key: "a", Value: "\r\n[b]"}).RemediateScript,
 		"connection": (&PhonebookSetting{Key: "a"}).RemediateScript, "task": func() (string, error) { return ScheduledTask(`a\b`, "x", "y") }, "command": func() (string, error) { return ScheduledTask("a", "x\n", "y") },
 	} {

@@ -235,7 +235,10 @@ func (s *serverOptions) script(doc *profilexml.Document) (string, error) {
 // accessOptions are the flags for --to directaccess.
 type accessOptions struct {
 	router, prefix, location, gpo, name, email string
+	probe, lookUp                              string
+	inside                                     list
 	resources                                  verbatim
+	renewDays                                  int
 }
 
 func (a *accessOptions) flags(fs *flag.FlagSet) {
@@ -245,11 +248,15 @@ func (a *accessOptions) flags(fs *flag.FlagSet) {
 	fs.StringVar(&a.gpo, "client-gpo", "", "directaccess: the `GPO` of what clients show, such as corp.example.com\\DirectAccess Client Settings")
 	fs.Var(&a.resources, "client-resource", "directaccess: what tells clients that it works, such as HTTP:https://inside.example.com (`resource`); may be repeated")
 	fs.StringVar(&a.name, "client-name", "", "directaccess: what clients call it (`name`)")
+	fs.StringVar(&a.probe, "client-probe", "", "directaccess: the `URL` of a page that is inside only, by which clients know that they are connected")
+	fs.StringVar(&a.lookUp, "client-dns", "", "directaccess: a `name` that is inside only, and its address, such as probe.corp.example.com=10.0.0.1")
+	fs.Var(&a.inside, "client-prefix", "directaccess: a `network` that is inside; may be repeated")
+	fs.IntVar(&a.renewDays, "renew-days", 0, "directaccess: renew the server's own certificates that end in so `many` days")
 	fs.StringVar(&a.email, "client-email", "", "directaccess: the `address` of the help desk")
 }
 
 func (a *accessOptions) script() (string, error) {
-	d := profilexml.DirectAccess{NetworkLocation: a.location}
+	d := profilexml.DirectAccess{NetworkLocation: a.location, RenewDays: a.renewDays}
 	if a.router != "" {
 		d.ISATAP = &profilexml.ISATAP{Router: a.router}
 		if a.prefix != "" {
@@ -263,8 +270,36 @@ func (a *accessOptions) script() (string, error) {
 	if a.gpo != "" {
 		d.Experience = &profilexml.ClientExperience{PolicyStore: a.gpo, Resources: a.resources, Name: a.name, Email: a.email}
 	}
-	if d.ISATAP == nil && d.Experience == nil && d.NetworkLocation == "" {
-		return "", &usageError{"--to directaccess needs --isatap-router, --network-location or --client-gpo"}
+	var err error
+	if d.Probes, err = a.probes(); err != nil {
+		return "", err
+	}
+	if d.ISATAP == nil && d.Experience == nil && d.NetworkLocation == "" && d.Probes == nil && d.RenewDays == 0 {
+		return "", &usageError{"--to directaccess needs --isatap-router, --network-location, --renew-days, --client-probe, --client-dns, --client-prefix or --client-gpo"}
 	}
 	return d.Script()
+}
+
+// probes are what clients take for signs of the internal network, or nil.
+func (a *accessOptions) probes() (*profilexml.CorporateProbes, error) {
+	if a.probe == "" && a.lookUp == "" && len(a.inside) == 0 {
+		return nil, nil //nolint:nilnil // there are none, and that is all right
+	}
+	p := &profilexml.CorporateProbes{WebsiteURL: a.probe}
+	if a.lookUp != "" {
+		name, address, _ := strings.Cut(a.lookUp, "=")
+		ip, err := netip.ParseAddr(address)
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("--client-dns %s: write the name, =, and its address", a.lookUp)}
+		}
+		p.DNSHost, p.DNSAddress = name, ip
+	}
+	for _, s := range a.inside {
+		n, err := netip.ParsePrefix(s)
+		if err != nil {
+			return nil, &usageError{fmt.Sprintf("--client-prefix %s is no network such as 2001:db8::/48", s)}
+		}
+		p.Prefixes = append(p.Prefixes, n)
+	}
+	return p, nil
 }

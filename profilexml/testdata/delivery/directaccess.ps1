@@ -22,3 +22,19 @@ Set-DAClientExperienceConfiguration `
     -SupportEmail 'help@example.com' `
     -PreferLocalNamesAllowed $false `
     -ForceTunneling Disabled
+$RenewDays = 60
+
+# Copies a certificate that signs itself and ends soon. Others come from an
+# authority, and are renewed there.
+function Copy-Ending($Old) {
+    if ($null -eq $Old -or $Old.Subject -ne $Old.Issuer -or $Old.NotAfter -gt (Get-Date).AddDays($RenewDays)) { return $null }
+    $Source = Get-Item -Path ('Cert:\LocalMachine\My\' + $Old.Thumbprint)
+    $Copy = New-SelfSignedCertificate -CloneCert $Source -CertStoreLocation 'Cert:\LocalMachine\My'
+    return Get-Item -Path ('Cert:\LocalMachine\My\' + $Copy.Thumbprint)
+}
+
+$Access = Get-RemoteAccess
+$Copy = Copy-Ending $Access.SslCertificate
+if ($null -ne $Copy) { Set-RemoteAccess -SslCertificate $Copy }
+$Copy = Copy-Ending $Access.NlsCertificate
+if ($null -ne $Copy) { Set-DANetworkLocationServer -NlsOnDAServer -Certificate $Copy }
