@@ -244,10 +244,10 @@ func run(ctx context.Context, domain, list, nat64, listen, web, nls, cert, key s
 	for _, p := range parts {
 		go func() { errs <- p() }()
 	}
-	err = <-errs
+	list := []error{<-errs}
 	cancel()
 	for range len(parts) - 1 {
-		<-errs
+		list = append(list, <-errs) // what ends because of cancel
 	}
-	return err
+	return list[0]
 }
