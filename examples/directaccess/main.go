@@ -244,10 +244,10 @@ func run(ctx context.Context, domain, list, nat64, listen, web, nls, cert, key s
 	for _, p := range parts {
 		go func() { errs <- p() }()
 	}
-	list := []error{<-errs}
+	ends := []error{<-errs}
 	cancel()
 	for range len(parts) - 1 {
-		list = append(list, <-errs) // what ends because of cancel
+		ends = append(ends, <-errs) // what ends because of cancel
 	}
-	return list[0]
+	return ends[0]
 }
