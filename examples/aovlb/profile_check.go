@@ -102,6 +102,9 @@ func runProfileCheck(ctx context.Context, env *environment, args []string) error
 	if err := c.prepare(ctx); err != nil {
 		return err
 	}
+	if c.fix && !c.dry && c.asked && slices.Contains(args, "-") {
+		return &usageError{"--fix writes what comes from standard input to standard output, where --json has no place: give a file, or --dry-run"}
+	}
 	var list []*checkedProfile
 	for _, name := range args {
 		b, err := readProfileFile(env, name)

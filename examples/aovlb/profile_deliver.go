@@ -283,7 +283,7 @@ func (a *accessOptions) script() (string, error) {
 // probes are what clients take for signs of the internal network, or nil.
 func (a *accessOptions) probes() (*profilexml.CorporateProbes, error) {
 	if a.probe == "" && a.lookUp == "" && len(a.inside) == 0 {
-		return nil, nil //nolint:nilnil // there are none, and that is all right
+		return nil, nil
 	}
 	p := &profilexml.CorporateProbes{WebsiteURL: a.probe}
 	if a.lookUp != "" {
