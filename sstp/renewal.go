@@ -75,6 +75,9 @@ type Renewal struct {
 	Ended time.Time `json:"ended,omitzero"`
 	// Paused says that somebody has stopped it: it isn't resumed by itself.
 	Paused bool `json:"paused,omitempty"`
+	// Away is the hash of the leaf that somebody turned away from, if this is the
+	// way back: that one isn't brought to the gateways by itself again.
+	Away Fingerprint `json:"away,omitzero"`
 	// Gateways are changed in this order.
 	Gateways []GatewayRenewal `json:"gateways"`
 }

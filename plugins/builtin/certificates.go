@@ -127,7 +127,8 @@ func (d *Driver) Leaves(pool string) sstp.Leaves {
 }
 
 // Renew begins the renewal that waits, or resumes the one that stands still. With
-// back, the gateways are brought back to the hash that most of them had before.
+// back, the gateways are brought back to the hash that the first of them had
+// before, and the newer certificate waits until Renew is called again.
 func (d *Driver) Renew(ctx context.Context, name string, back bool) error {
 	r, err := d.ring(name)
 	if err != nil {
@@ -140,6 +141,9 @@ func (d *Driver) Renew(ctx context.Context, name string, back bool) error {
 		return fmt.Errorf("builtin: certificate %s: there was no renewal", r.name)
 	case !back && (r.renewal == nil || !r.renewal.Ended.IsZero()):
 		current := r.keyring.Status().Current
+		if r.renewal != nil && r.keyring.Standing(r.renewal.Away) == sstp.StandingHeld {
+			current = r.renewal.Away // now it is wanted after all
+		}
 		if current.IsZero() || r.allExpect(current, r.gateways()) {
 			r.mu.Unlock()
 			return fmt.Errorf("builtin: certificate %s: all gateways expect the newest certificate: there is nothing to bring to them", r.name)
@@ -157,7 +161,10 @@ func (d *Driver) Renew(ctx context.Context, name string, back bool) error {
 		r.mu.Unlock()
 		r.halt()
 		r.mu.Lock()
-		r.begin(to, r.gateways(), false)
+		away := r.renewal.To
+		if r.begin(to, r.gateways(), false); r.renewal.To == to {
+			r.renewal.Away = away
+		}
 	}
 	r.renewal.Paused = false
 	err = r.save()

@@ -230,7 +230,7 @@ func (r *ring) offer(c *sstp.Certificate) error {
 		return err
 	}
 	r.mu.Lock()
-	other := r.rollout != nil && r.renewal.To != c.SHA256()
+	other := r.rollout != nil && r.renewal.To != c.SHA256() && r.renewal.Away != c.SHA256()
 	r.mu.Unlock()
 	if other {
 		// One gateway may be in the middle of its change. It is changed again.
@@ -256,8 +256,8 @@ func (r *ring) save() error {
 // newest begins a renewal to c, if its gateways don't expect it yet. r.mu is held.
 func (r *ring) newest(c *sstp.Certificate) {
 	to := c.SHA256()
-	if r.renewal != nil && r.renewal.To == to {
-		return // done, or under way
+	if r.renewal != nil && (r.renewal.To == to || r.renewal.Away == to) {
+		return // done, under way, or not wanted
 	}
 	if gateways := r.gateways(); len(gateways) > 0 && !r.allExpect(to, gateways) {
 		r.begin(to, gateways, !r.spec.Renewal.Automatic())
@@ -314,6 +314,9 @@ func (r *ring) begin(to sstp.Fingerprint, gateways []string, paused bool) {
 		return
 	}
 	next.Paused = paused
+	if r.renewal != nil && r.renewal.To == to {
+		next.Away = r.renewal.Away
+	}
 	r.renewal, r.stopped = next, ""
 	for g := range r.drained {
 		// The renewal before has got no further with it than to empty it: it

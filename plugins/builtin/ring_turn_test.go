@@ -80,9 +80,26 @@ func TestRenewalTurnedBack(t *testing.T) {
 	}
 	waitRing(t, d, "the second gateway's return", func(CertificateStats) bool { return backendState(t, d, "ras2") == "up" })
 	c := waitRing(t, d, "the way back", func(c CertificateStats) bool { return c.Renewal.Gateways[0].Phase > sstp.PhaseWaiting })
-	if f := expects(c, "ras2"); f.IsZero() {
-		t.Errorf("ras2 is held to expect %v", f)
+	old := expects(c, "ras2")
+	if c.Renewal.To != old {
+		t.Errorf("ras2 is held to expect %v, and the way back is to %v", old, c.Renewal.To)
 	}
+	// The file still has the newer certificate. To read it again is no reason to
+	// turn round once more, nor is that to be done by itself later.
+	s.apply(d)
+	if c = d.Certificates()[0]; c.Renewal.To != old {
+		t.Fatal("a reload has turned the renewal round")
+	}
+	c = waitRing(t, d, "the end", func(c CertificateStats) bool { return !c.Renewal.Ended.IsZero() })
+	s.apply(d)
+	if c = d.Certificates()[0]; c.Renewal.To != old || c.Ring.Current != old {
+		t.Errorf("a reload has begun a renewal to %v", c.Renewal.To)
+	}
+	// Until somebody wants it.
+	if err := d.Renew(t.Context(), "", false); err != nil {
+		t.Fatal(err)
+	}
+	waitRing(t, d, "the newer certificate", func(c CertificateStats) bool { return expects(c, "ras1") != old && c.Renewal.To != old })
 }
 
 // TestRenewalOvertaken: a newer certificate comes while the second gateway is
