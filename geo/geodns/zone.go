@@ -64,6 +64,9 @@ func (z *Zone) add(rr dns.RR) error {
 	if err != nil {
 		return err
 	}
+	if err := complete(rr); err != nil {
+		return fmt.Errorf("%s: %s: %w", h.Name, dns.TypeToString[h.Rrtype], err)
+	}
 	if h.Class != dns.ClassINET {
 		return fmt.Errorf("%s: class %s is not served", h.Name, dns.ClassToString[h.Class])
 	}
@@ -90,6 +93,24 @@ func (z *Zone) add(rr dns.RR) error {
 		}
 	}
 	sets[h.Rrtype] = append(sets[h.Rrtype], rr)
+	return nil
+}
+
+// complete says what is wrong with a record whose data can't be sent as it is: the
+// parser takes a line that ends before its data.
+func complete(rr dns.RR) error {
+	b := make([]byte, dns.Len(rr)+dns.MinMsgSize)
+	n, err := dns.PackRR(rr, b, 0, nil, false)
+	if err != nil {
+		return err
+	}
+	back, _, err := dns.UnpackRR(b[:n], 0)
+	switch {
+	case err != nil:
+		return fmt.Errorf("its data is incomplete: %w", err)
+	case back.Header().Rdlength == 0:
+		return errors.New("it has no data")
+	}
 	return nil
 }
 
