@@ -28,11 +28,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	raw, err := b.readFile()
-	if err != nil {
-		return fmt.Errorf("haproxy: %w", err)
-	}
-	f, err := find(ctx, c, s, b, siteName(c, nil, raw))
+	f, err := find(ctx, c, s, b, nil)
 	if err != nil {
 		return err
 	}

@@ -115,17 +115,18 @@ type found struct {
 // processKind is the kind of the object that HAProxy's process is.
 const processKind = "process"
 
-// find reads the file, and what HAProxy serves.
-func find(ctx context.Context, c plugins.Config, s Settings, b box, site string) (*found, error) {
+// find reads the file, and what HAProxy serves. dep, which may be nil, is what is to
+// be served.
+func find(ctx context.Context, c plugins.Config, s Settings, b box, dep *plugins.Deployment) (*found, error) {
 	raw, err := b.readFile()
 	if err != nil {
 		return nil, fmt.Errorf("haproxy: %w", err)
 	}
-	f := &found{raw: raw, site: site}
-	if f.content, err = read(c.Owner, site, raw); err != nil {
+	f := &found{raw: raw, site: siteName(c, dep, raw)}
+	if f.content, err = read(c.Owner, f.site, raw); err != nil {
 		return nil, fmt.Errorf("haproxy: %s: %w", s.File, err)
 	}
-	if f.serves, f.others, err = b.serving(ctx, c.Owner.Prefix(site)); err != nil {
+	if f.serves, f.others, err = b.serving(ctx, c.Owner.Prefix(f.site)); err != nil {
 		return nil, fmt.Errorf("haproxy: %w", err)
 	}
 	f.objects = objects(f.sections)
@@ -197,11 +198,7 @@ func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Pl
 	if plugins.HasError(p.Diagnostics) {
 		return p, nil
 	}
-	raw, err := b.readFile()
-	if err != nil {
-		return nil, fmt.Errorf("haproxy: %w", err)
-	}
-	f, err := find(ctx, c, s, b, siteName(c, dep, raw))
+	f, err := find(ctx, c, s, b, dep)
 	if err != nil {
 		return nil, err
 	}
@@ -241,11 +238,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	raw, err := b.readFile()
-	if err != nil {
-		return fmt.Errorf("haproxy: %w", err)
-	}
-	f, err := find(ctx, c, s, b, siteName(c, p.Deployment, raw))
+	f, err := find(ctx, c, s, b, p.Deployment)
 	if err != nil {
 		return err
 	}
@@ -319,11 +312,7 @@ func (d *Driver) Read(ctx context.Context) (*plugins.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := b.readFile()
-	if err != nil {
-		return nil, fmt.Errorf("haproxy: %w", err)
-	}
-	f, err := find(ctx, c, s, b, siteName(c, nil, raw))
+	f, err := find(ctx, c, s, b, nil)
 	if err != nil {
 		return nil, err
 	}

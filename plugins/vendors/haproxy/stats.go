@@ -63,11 +63,7 @@ func (d *Driver) Stats(ctx context.Context) (*plugins.Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := b.readFile()
-	if err != nil {
-		return nil, fmt.Errorf("haproxy: %w", err)
-	}
-	f, err := find(ctx, c, s, b, siteName(c, nil, raw))
+	f, err := find(ctx, c, s, b, nil)
 	if err != nil {
 		return nil, err
 	}
