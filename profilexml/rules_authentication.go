@@ -226,15 +226,7 @@ func checkEAPOrder(k *check, n *Node) {
 	if n.spec == nil || n.spec.Type != Group || n.Space == "" {
 		return
 	}
-	var before *Node
-	for _, c := range n.Children {
-		if c.Kind != ElementNode || c.spec == nil {
-			continue
-		}
-		if before != nil && c.spec.index < before.spec.index {
-			k.report(c, k.reorder(n), "<%s> must stand before <%s>", c.Name(), before.Name())
-			return
-		}
-		before = c
+	if c, before := misplaced(n); c != nil {
+		k.report(c, k.reorder(n), "<%s> must stand before <%s>", c.Name(), before.Name())
 	}
 }

@@ -504,17 +504,24 @@ func checkOrder(k *check, n *Node) {
 	if n.spec == nil || n.spec.Type != Group || n.Space != "" || !k.strict() {
 		return
 	}
-	var before *Node
+	if c, before := misplaced(n); c != nil {
+		k.report(c, k.reorder(n), "<%s> stands behind <%s>, and Windows reads it back before", c.Name(), before.Name())
+	}
+}
+
+// misplaced returns the first element in n that should stand before the one that it
+// stands behind; nil if all are in their order.
+func misplaced(n *Node) (c, before *Node) {
 	for _, c := range n.Children {
 		if c.Kind != ElementNode || c.spec == nil {
 			continue
 		}
 		if before != nil && c.spec.index < before.spec.index {
-			k.report(c, k.reorder(n), "<%s> stands behind <%s>, and Windows reads it back before", c.Name(), before.Name())
-			return
+			return c, before
 		}
 		before = c
 	}
+	return nil, nil
 }
 
 // reorder puts the elements in n into the order of reading back, each with the
