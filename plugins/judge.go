@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Judge compares what d asks for with what a balancer can do, for the site of
@@ -185,9 +184,9 @@ func (j *judge) add(severity Severity, path, summary, detail, fix string) {
 func (j *judge) pool(at string, p *Pool) {
 	for i := range p.Checks {
 		c, path := &p.Checks[i], index(at, ".checks", i)
-		interval, severity := c.Interval, SeverityWarning
-		if interval == 0 {
-			interval, severity = Duration(5*time.Second), SeverityInfo
+		interval, severity := c.Usual().Interval, SeverityWarning
+		if c.Interval == 0 {
+			severity = SeverityInfo
 		}
 		if interval < j.c.MinInterval {
 			j.add(severity, path+".interval", fmt.Sprintf("each %v is more often than this balancer can ask", interval),

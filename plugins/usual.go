@@ -12,28 +12,24 @@ const SSTPPath = "/sra_{BA195980-CD49-458b-9E23-C84EE0ADCD75}/"
 // Usual returns c with what its zero fields mean: the usual name, port, interval,
 // timeout, rise, fall and status.
 func (c *Check) Usual() Check {
-	out := *c
-	out.fill()
-	return out
-}
-
-func (c *Check) fill() {
-	c.Name = cmp.Or(c.Name, string(c.Type))
-	if c.Port == 0 {
-		c.Port = map[CheckType]int{CheckIKEv2: 500, CheckSSTP: 443, CheckRADIUS: 1812, CheckRadSec: 2083, CheckHTTPS: 443}[c.Type]
+	u := *c
+	u.Name = cmp.Or(u.Name, string(u.Type))
+	if u.Port == 0 {
+		u.Port = map[CheckType]int{CheckIKEv2: 500, CheckSSTP: 443, CheckRADIUS: 1812, CheckRadSec: 2083, CheckHTTPS: 443}[u.Type]
 		switch {
-		case c.Type == CheckRADIUS && c.Accounting:
-			c.Port = 1813
-		case c.Type == CheckHTTPS && c.PlainHTTP:
-			c.Port = 80
+		case u.Type == CheckRADIUS && u.Accounting:
+			u.Port = 1813
+		case u.Type == CheckHTTPS && u.PlainHTTP:
+			u.Port = 80
 		}
 	}
-	c.Interval = cmp.Or(c.Interval, Duration(5*time.Second))
-	c.Timeout = cmp.Or(c.Timeout, min(Duration(2*time.Second), c.Interval))
-	c.Rise, c.Fall = cmp.Or(c.Rise, 2), cmp.Or(c.Fall, 3)
-	if c.Type == CheckSSTP {
-		c.Expect = cmp.Or(c.Expect, 401)
+	u.Interval = cmp.Or(u.Interval, Duration(5*time.Second))
+	u.Timeout = cmp.Or(u.Timeout, min(Duration(2*time.Second), u.Interval))
+	u.Rise, u.Fall = cmp.Or(u.Rise, 2), cmp.Or(u.Fall, 3)
+	if u.Type == CheckSSTP {
+		u.Expect = cmp.Or(u.Expect, 401)
 	}
+	return u
 }
 
 // BySource reports whether the clients of a listener of g are known by their

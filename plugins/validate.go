@@ -1,7 +1,6 @@
 package plugins
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -231,7 +230,7 @@ func (v *validator) check(at string, c *Check) {
 	v.between(at+".port", c.Port, 1, 65535)
 	v.span(at+".interval", c.Interval, time.Second, time.Hour)
 	v.span(at+".timeout", c.Timeout, 50*time.Millisecond, time.Minute)
-	if interval := cmp.Or(c.Interval, Duration(5*time.Second)); c.Timeout > interval {
+	if interval := c.Usual().Interval; c.Timeout > interval {
 		v.add(at+".timeout", "%v is longer than the interval, %v", c.Timeout, interval)
 	}
 	v.between(at+".rise", c.Rise, 1, 100)

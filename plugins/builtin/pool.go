@@ -136,11 +136,10 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 		if err != nil {
 			return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].type", at, i), Err: err}
 		}
-		interval := cmp.Or(c.Interval.D(), lb.DefaultInterval)
+		u := c.Usual()
 		out.list = append(out.list, lb.Check{
-			Name: cmp.Or(c.Name, string(c.Type)), Prober: p, Port: checkPort(c),
-			Interval: interval, Timeout: cmp.Or(c.Timeout.D(), min(lb.DefaultTimeout, interval)),
-			Rise: c.Rise, Fall: c.Fall, Advisory: c.Advisory,
+			Name: u.Name, Prober: p, Port: uint16(u.Port), Interval: u.Interval.D(), Timeout: u.Timeout.D(),
+			Rise: u.Rise, Fall: u.Fall, Advisory: u.Advisory,
 		})
 	}
 	sum.Sum(out.secrets[:0])
@@ -256,9 +255,6 @@ func (p *pool) status() map[string]lb.BackendStatus {
 	}
 	return out
 }
-
-// checkPort returns where a check asks.
-func checkPort(c *plugins.Check) uint16 { return uint16(c.Usual().Port) }
 
 // Checks makes the checks of a list, reading their secrets. at is its path, for
 // errors, which are *plugins.FieldError. Programs that check other addresses than

@@ -392,7 +392,7 @@ func (r *ring) look(ctx context.Context, gateway string) (sstp.Evidence, error) 
 		return sstp.Evidence{}, errors.New("its pool has no check of type sstp")
 	}
 	p := sstp.Prober{Question: sstpQuestion(c), ServerName: c.Host, PlainHTTP: c.PlainHTTP, Expect: c.Expect, Timeout: cmp.Or(c.Timeout.D(), sstp.DefaultTimeout)}
-	res, err := p.Ask(ctx, netip.AddrPortFrom(m.Addr, checkPort(c)))
+	res, err := p.Ask(ctx, netip.AddrPortFrom(m.Addr, uint16(c.Usual().Port)))
 	e := sstp.Evidence{Answers: err == nil}
 	if res.Leaf != nil {
 		e.Shows = res.LeafSHA256
