@@ -385,7 +385,7 @@ func (b *Box) addACME(a *args) (answer, *fault) {
 	case b.cert(name) != nil:
 		return nil, bad("Certificate already exists")
 	}
-	text, err := issue(cn)
+	text, _, err := Issue(cn)
 	if err != nil {
 		return nil, bad("%v", err)
 	}
@@ -393,20 +393,24 @@ func (b *Box) addACME(a *args) (answer, *fault) {
 	return nil, nil
 }
 
-// issue makes a certificate for a name.
-func issue(host string) (string, error) {
+// Issue makes a certificate for a name, and its key, as PEM.
+func Issue(host string) (certificate, privateKey string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: host}, DNSNames: []string{host}, NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, t, &key.PublicKey, key)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), nil
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", "", err
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})), nil
 }
 
 func (b *Box) delACME(a *args) (answer, *fault) {

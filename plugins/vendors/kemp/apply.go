@@ -98,9 +98,8 @@ func (d *Driver) change(ctx context.Context, box *client, w *work, x plugins.Cha
 			return err
 		}
 		p := where(at, network)
-		p["SSLAcceleration"] = flag(false)
-		if !remove {
-			fieldParams(p, x.Fields)
+		if fieldParams(p, x.Fields); remove {
+			p["SSLAcceleration"], p["SSLReencrypt"], p["CertFile"] = flag(false), flag(false), ""
 		}
 		_, err = box.do(ctx, "modvs", p)
 		return err

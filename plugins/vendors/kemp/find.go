@@ -188,7 +188,7 @@ func (f *found) byIndex(index string) string {
 // within returns the TLS and the real servers of a service.
 func within(s *foundService) []plugins.Object {
 	var out []plugins.Object
-	if s.node.yes("SSLAcceleration") {
+	if s.node.yes("SSLAcceleration") || s.node.get("CertFile") != "" {
 		o := plugins.Object{Kind: kindTLS, Name: s.name()}
 		for _, name := range []string{"SSLAcceleration", "SSLReencrypt", "CertFile", "TlsType", "ReverseSNIHostname"} {
 			value := s.node.get(name)
