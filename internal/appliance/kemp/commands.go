@@ -156,7 +156,7 @@ func (b *Box) setService(s *service, a *args) *fault {
 		switch {
 		case k.name == "FollowVSID":
 			s.leader = nil
-			if i, _ := strconv.Atoi(value); i > 0 { //nolint:errcheck // it was checked
+			if i, _ := strconv.Atoi(value); i > 0 { // it was checked
 				s.leader = b.services[i-1]
 			}
 		case k.name == "PortFollow":
@@ -529,8 +529,15 @@ func (b *Box) describe(s *service) answer {
 		follows = b.index(s.leader)
 	}
 	out := answer{
-		{"Status", status}, {"Index", b.index(s)}, {"VSAddress", s.addr}, {"VSPort", s.port}, {"Protocol", s.prot}, {"FollowVSID", follows},
-		{"MasterVS", 0}, {"MasterVSID", 0}, {"NumberOfRSs", len(s.servers)},
+		{"Status", status},
+		{"Index", b.index(s)},
+		{"VSAddress", s.addr},
+		{"VSPort", s.port},
+		{"Protocol", s.prot},
+		{"FollowVSID", follows},
+		{"MasterVS", 0},
+		{"MasterVSID", 0},
+		{"NumberOfRSs", len(s.servers)},
 	}
 	out = append(out, fieldEntries(b.kinds(), s.fields)...)
 	for i, r := range s.servers {
@@ -583,15 +590,36 @@ func (b *Box) stats(a *args) (answer, *fault) {
 		for i, r := range s.servers {
 			active += r.persist
 			servers = append(servers, entry{"Rs", answer{
-				{"VSIndex", b.index(s)}, {"RSIndex", b.serverIndex(s, i)}, {"Addr", r.addr}, {"Port", r.port},
-				{"Enable", cmp.Or(map[string]int{"Y": 1}[r.fields["Enable"]], 0)}, {"Weight", r.fields["Weight"]},
-				{"ActivConns", r.persist}, {"Persist", r.persist}, {"Conns", 10 * r.persist}, {"Pkts", 0}, {"Bytes", 3000 * r.persist}, {"Bits", 24000 * r.persist},
-				{"BytesRead", 1000 * r.persist}, {"BytesWritten", 2000 * r.persist}, {"ConnsPerSec", 0},
+				{"VSIndex", b.index(s)},
+				{"RSIndex", b.serverIndex(s, i)},
+				{"Addr", r.addr},
+				{"Port", r.port},
+				{"Enable", cmp.Or(map[string]int{"Y": 1}[r.fields["Enable"]], 0)},
+				{"Weight", r.fields["Weight"]},
+				{"ActivConns", r.persist},
+				{"Persist", r.persist},
+				{"Conns", 10 * r.persist},
+				{"Pkts", 0},
+				{"Bytes", 3000 * r.persist},
+				{"Bits", 24000 * r.persist},
+				{"BytesRead", 1000 * r.persist},
+				{"BytesWritten", 2000 * r.persist},
+				{"ConnsPerSec", 0},
 			}})
 		}
 		out = append(out, entry{"Vs", answer{
-			{"VSAddress", s.addr}, {"VSPort", s.port}, {"VSProt", s.prot}, {"Index", b.index(s)}, {"ErrorCode", 0}, {"Enable", 1}, {"TotalConns", 10 * active},
-			{"TotalPkts", 0}, {"TotalBytes", 3000 * active}, {"ActiveConns", active}, {"BytesRead", 1000 * active}, {"BytesWritten", 2000 * active},
+			{"VSAddress", s.addr},
+			{"VSPort", s.port},
+			{"VSProt", s.prot},
+			{"Index", b.index(s)},
+			{"ErrorCode", 0},
+			{"Enable", 1},
+			{"TotalConns", 10 * active},
+			{"TotalPkts", 0},
+			{"TotalBytes", 3000 * active},
+			{"ActiveConns", active},
+			{"BytesRead", 1000 * active},
+			{"BytesWritten", 2000 * active},
 		}})
 	}
 	return append(out, servers...), a.rest()

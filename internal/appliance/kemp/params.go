@@ -66,7 +66,8 @@ var serviceKinds = []kind{
 	number("MaxConnsLimit", 0, 1000000000, "0"), number("FollowVSID", 0, 1<<16, "0"), orZero(number("PortFollow", 3, 65530, "")),
 	oneOf("CheckType", "tcp", "tcp", "icmp", "https", "http", "smtp", "nntp", "ftp", "telnet", "pop3", "imap", "rdp", "ldap", "none"),
 	orZero(number("CheckPort", 3, 65530, "0")), text("CheckUrl", 126), text("CheckHost", 255), flagKind("CheckUse1.1", "N"),
-	number("CheckUseGet", 0, 2, "0"), {name: "CheckCodes", check: codes},
+	number("CheckUseGet", 0, 2, "0"),
+	{name: "CheckCodes", check: codes},
 	flagKind("SSLAcceleration", "N"), flagKind("SSLReencrypt", "N"), text("CertFile", 255), number("TlsType", 0, 31, "3"), text("ReverseSNIHostname", 255),
 }
 

@@ -152,7 +152,7 @@ func fill(out map[string]any, a answer) {
 			v = bool(x)
 		}
 		if lists[e.name] {
-			list, _ := out[e.name].([]any) //nolint:errcheck // none is an empty one
+			list, _ := out[e.name].([]any) // none is an empty one
 			out[e.name] = append(list, v)
 			continue
 		}

@@ -134,7 +134,7 @@ func parseXML(b []byte) (n *node, code int, fault string, err error) {
 		}
 		for _, a := range start.Attr {
 			if a.Name.Local == "stat" {
-				code, _ = strconv.Atoi(a.Value) //nolint:errcheck // what is no number is no success
+				code, _ = strconv.Atoi(a.Value) // what is no number is no success
 			}
 		}
 		root := new(node)

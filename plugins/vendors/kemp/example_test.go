@@ -38,7 +38,7 @@ func ExampleDriver_Render() {
 	// Output:
 	// VirtualService = '192.0.2.1'; VSPort = 500; VSProtocol = 'udp'
 	// VirtualService = '192.0.2.1'; VSPort = 4500; VSProtocol = 'udp'
-	// PortFollow     = 500  # a client's other port leads to the same backend
+	// PortFollow         = 500  # a client's other port leads to the same backend
 	// Confirm-Step (New-AdcRealServer -VirtualService '192.0.2.1' -VSPort 500 -VSProtocol udp -RealServer '10.0.1.11' -RealServerPort 500 -Weight 1) # ras1
 	// Confirm-Step (New-AdcRealServer -VirtualService '192.0.2.1' -VSPort 4500 -VSProtocol udp -RealServer '10.0.1.11' -RealServerPort 4500 -Weight 1) # ras1
 }

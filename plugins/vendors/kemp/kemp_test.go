@@ -3,6 +3,7 @@ package kemp
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -86,14 +87,8 @@ func TestServices(t *testing.T) {
 		"RefreshPersist": "Y", "CheckType": "icmp",
 	}
 	natT := map[string]string{"FollowVSID": "192.0.2.10:500/udp"}
-	for k, v := range ike {
-		natT[k] = v
-	}
-	for name := range got["192.0.2.10:4500/udp"] {
-		if name == "NickName" {
-			natT[name] = got["192.0.2.10:4500/udp"][name] // it ends in a hash, for the dash
-		}
-	}
+	maps.Copy(natT, ike)
+	natT["NickName"] = plugins.Owner("").Name("hq", mostName, "ike", "nat-t") // it ends in a hash, for the dash
 	want := map[string]map[string]string{
 		"192.0.2.10:500/udp": ike, "192.0.2.10:4500/udp": natT,
 		"192.0.2.10:443/tcp": {

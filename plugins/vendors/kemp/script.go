@@ -45,7 +45,7 @@ func (w *writer) all(list []plugins.Diagnostic) {
 	w.line("# LoadMaster: Certificates & Security, Remote Access. Each step is put into effect and saved at once.")
 	for _, g := range list {
 		if g.Severity == plugins.SeverityWarning {
-			w.line("# Beware: %s", oneLine(g.String()))
+			w.line("# Beware: %s", oneLine(strings.TrimPrefix(g.String(), string(g.Severity)+": ")))
 		}
 	}
 	w.line("param(")
@@ -73,7 +73,7 @@ func (w *writer) all(list []plugins.Diagnostic) {
 
 // needsCalls reports whether something is needed that the module has no command for.
 func (w *writer) needsCalls() bool {
-	return slices.ContainsFunc(w.services, func(s service) bool { return s.group.Limits.MaxClients > 0 }) ||
+	return slices.ContainsFunc(w.services, func(s service) bool { return s.group.Limits.MaxClients > 0 || s.listener.TLS.Terminated() }) ||
 		slices.ContainsFunc(w.site.Certificates, func(c plugins.Certificate) bool { return c.ACME != nil })
 }
 
@@ -145,8 +145,6 @@ var reasons = map[string]string{
 	"CheckType":      "UDP is only pinged",
 	"RefreshPersist": "what a client sends keeps it remembered",
 	"PortFollow":     "a client's other port leads to the same backend",
-	"TlsType":        "a bit for each version that is refused: SSLv3, TLS 1.0, 1.1, 1.2",
-	"CertFile":       "",
 }
 
 // service makes a virtual service.
@@ -155,10 +153,10 @@ func (w *writer) service(s *service) {
 	w.line("# Listener %s of group %s: %s.", s.listener.Name, s.group.Name, s.listener.Protocol)
 	w.line("$service = @{")
 	w.line("    VirtualService = %s; VSPort = %d; VSProtocol = %s", quote(s.address().Addr().String()), s.address().Port(), quote(s.network()))
-	w.line("    VSType         = 'gen'")
+	w.line("    VSType             = 'gen'")
 	for _, f := range w.fields(s) {
 		switch {
-		case f.Name == "MaxConnsLimit", f.Value == "":
+		case f.Name == "MaxConnsLimit", f.Name == "Persist" && f.Value == "none", f.Value == "":
 		case f.Name == "FollowVSID":
 			for i := range w.services {
 				if o := &w.services[i]; o.name() == f.Value {
@@ -172,15 +170,20 @@ func (w *writer) service(s *service) {
 	w.line("}")
 	w.line("Confirm-Step (New-AdcVirtualService @service)")
 	if n := s.group.Limits.MaxClients; n > 0 {
-		w.line("$null = Invoke-LoadMaster @{ cmd = 'modvs'; vs = %s; port = '%d'; prot = '%s'; MaxConnsLimit = '%d' }",
-			quote(s.address().Addr().String()), s.address().Port(), s.network(), n)
+		w.call(s, "MaxConnsLimit", fmt.Sprint(n))
 	}
+}
+
+// call sets a field of a virtual service that the module has no parameter for.
+func (w *writer) call(s *service, name, value string) {
+	w.line("$null = Invoke-LoadMaster @{ cmd = 'modvs'; vs = %s; port = '%d'; prot = '%s'; %s = '%s' }",
+		quote(s.address().Addr().String()), s.address().Port(), s.network(), name, value)
 }
 
 // field writes one field of a virtual service.
 func (w *writer) field(s *service, name, value string) {
 	reason := reasons[name]
-	if name == "CheckType" && s.network() != "udp" || name == "CheckUrl" && value != plugins.SSTPPath || name == "Persist" && value == "none" {
+	if name == "CheckType" && s.network() != "udp" || name == "CheckUrl" && value != plugins.SSTPPath {
 		reason = ""
 	}
 	if reason != "" {
@@ -193,7 +196,7 @@ func (w *writer) field(s *service, name, value string) {
 	case strings.ContainsFunc(value, func(r rune) bool { return r < '0' || r > '9' }) || name == "CheckCodes":
 		value = quote(value)
 	}
-	w.line("    %-14s = %s%s", name, value, reason)
+	w.line("    %-18s = %s%s", name, value, reason)
 }
 
 // ends has a virtual service end TLS.
@@ -206,12 +209,15 @@ func (w *writer) ends(s *service) {
 	w.line("$tls = @{")
 	w.line("    VirtualService = %s; VSPort = %d; VSProtocol = %s", quote(s.address().Addr().String()), s.address().Port(), quote(s.network()))
 	for _, f := range w.tls(s) {
-		if f.Value != "" {
+		if f.Value != "" && f.Name != "TlsType" {
 			w.field(s, f.Name, f.Value)
 		}
 	}
 	w.line("}")
 	w.line("Confirm-Step (Set-AdcVirtualService @tls)")
+	refused := plugins.Object{Fields: w.tls(s)}
+	w.line("# A bit for each version that is refused: 1 SSLv3, 2 TLS 1.0, 4 TLS 1.1, 8 TLS 1.2.")
+	w.call(s, "TlsType", refused.Get("TlsType"))
 }
 
 // servers adds the backends to a virtual service.
