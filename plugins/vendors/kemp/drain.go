@@ -58,6 +58,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 			return fmt.Errorf("kemp: drain %v: %s: %w", ref, x.Name, err)
 		}
 	}
+	d.altered.Add(1)
 	d.log().Info("drain", "backend", ref.String(), "on", req != nil)
 	return nil
 }

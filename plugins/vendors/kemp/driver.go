@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -24,7 +25,8 @@ type Driver struct {
 	// settings. It is set before Configure.
 	HTTP *http.Client
 
-	mu       sync.Mutex // held by who writes
+	mu       sync.Mutex    // held by who writes
+	altered  atomic.Uint64 // how often this driver altered something
 	setUp    sync.RWMutex
 	config   plugins.Config
 	settings Settings
@@ -202,6 +204,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 		if err := d.change(ctx, box, w, x); err != nil {
 			return fmt.Errorf("kemp: %s %s: %w", x.Kind, x.Name, err)
 		}
+		d.altered.Add(1)
 		d.log().Info("changed", "change", x.String())
 		progress(plugins.Progress{Done: i + 1, Total: len(w.changes), Change: x})
 	}

@@ -51,16 +51,18 @@ func (d *Driver) Watch(ctx context.Context, f func(plugins.Event)) error {
 // view is what Watch compares.
 type view struct {
 	revision string
+	altered  uint64               // what was altered and put back is told, too, if this driver did it
 	states   map[[2]string]string // by kind and name
 	names    [][2]string
 }
 
 func (d *Driver) view(ctx context.Context) (view, error) {
+	altered := d.altered.Load()
 	s, revision, err := d.look(ctx)
 	if err != nil {
 		return view{}, err
 	}
-	out := view{revision: revision, states: make(map[[2]string]string)}
+	out := view{revision: revision, altered: altered, states: make(map[[2]string]string)}
 	add := func(kind, name, state string) {
 		out.names = append(out.names, [2]string{kind, name})
 		out.states[[2]string{kind, name}] = state
@@ -77,7 +79,7 @@ func (d *Driver) view(ctx context.Context) (view, error) {
 }
 
 func tell(before, now view, event func(severity plugins.Severity, kind, name, text string)) {
-	if before.revision != now.revision {
+	if before.revision != now.revision || before.altered != now.altered {
 		event(plugins.SeverityInfo, "apply", "kemp", "what the LoadMaster serves was altered")
 	}
 	for _, id := range now.names {
