@@ -12,6 +12,7 @@ import (
 	appliance "github.com/aovlb/aovlb/internal/appliance/kemp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/plugintest"
+	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 )
 
 // lockedBuffer collects what is logged.
@@ -81,10 +82,11 @@ func (b *bench) driver(t *testing.T) *Driver {
 const prefix = "aovlb_hq_"
 
 // TestConformance holds the driver to what all drivers promise, by both versions of
-// the API.
+// the API; by the second also as a plugin, over gRPC.
 func TestConformance(t *testing.T) {
 	for name, change := range map[string]func(*Settings){
 		"v2":     nil,
+		"grpc":   nil,
 		"v1":     func(s *Settings) { s.API = APIv1 },
 		"timers": func(s *Settings) { s.ServiceTimers = true },
 	} {
@@ -95,7 +97,12 @@ func TestConformance(t *testing.T) {
 				Open: func(t *testing.T) plugintest.Target {
 					b := newBench(t, change)
 					return plugintest.Target{
-						Driver: func(t *testing.T) plugins.Driver { return b.driver(t) },
+						Driver: func(t *testing.T) plugins.Driver {
+							if name == "grpc" {
+								return remote.Driver(t, b.driver(t), nil)
+							}
+							return b.driver(t)
+						},
 						Writes: b.Writes, BreakAfter: b.BreakAfter, Logs: b.logs.String,
 						Foreign: func() string { return b.Others(prefix) },
 						Tamper: func(t *testing.T) {
