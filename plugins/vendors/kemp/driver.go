@@ -1,0 +1,238 @@
+package kemp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/aovlb/aovlb/plugins"
+)
+
+// version is the driver's own.
+const version = "1"
+
+// A Driver puts a deployment onto a LoadMaster. Its zero value is to be configured.
+type Driver struct {
+	// Logger is told of what is done; nil means nobody.
+	Logger *slog.Logger
+	// HTTP makes the calls; nil means a client that trusts the CAs of the
+	// settings. It is set before Configure.
+	HTTP *http.Client
+
+	mu       sync.Mutex    // held by who writes
+	altered  atomic.Uint64 // how often this driver altered something
+	setUp    sync.RWMutex
+	config   plugins.Config
+	settings Settings
+	client   *client
+}
+
+// errConfigure says that the driver has no LoadMaster yet.
+var errConfigure = errors.New("kemp: the driver was not configured")
+
+// Info says what the driver is.
+func (d *Driver) Info(ctx context.Context) (plugins.Info, error) {
+	return plugins.Info{Name: "kemp", Version: version, Product: "Kemp LoadMaster 7.2.50 or later"}, context.Cause(ctx)
+}
+
+// Schema returns the schema of [Settings].
+func (d *Driver) Schema(ctx context.Context) (json.RawMessage, error) {
+	return json.RawMessage(schema), context.Cause(ctx)
+}
+
+// Configure tells the driver where the LoadMaster is. It doesn't go there.
+func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if err := c.Owner.Check(); err != nil {
+		return &plugins.FieldError{Path: "owner", Err: err}
+	}
+	s, err := readSettings(c.Settings)
+	if err != nil {
+		return err
+	}
+	use := d.HTTP
+	if use == nil {
+		if use, err = s.newHTTP(); err != nil {
+			return err
+		}
+	}
+	d.setUp.Lock()
+	defer d.setUp.Unlock()
+	if d.client != nil && d.HTTP == nil {
+		d.client.http.CloseIdleConnections()
+	}
+	d.config, d.settings, d.client = c, s, &client{settings: s, http: use}
+	return nil
+}
+
+// setup returns what the driver was configured with.
+func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, *client, error) {
+	if err := context.Cause(ctx); err != nil {
+		return plugins.Config{}, Settings{}, nil, err
+	}
+	d.setUp.RLock()
+	defer d.setUp.RUnlock()
+	if d.client == nil {
+		return plugins.Config{}, Settings{}, nil, errConfigure
+	}
+	return d.config, d.settings, d.client, nil
+}
+
+func (d *Driver) log() *slog.Logger {
+	if d.Logger != nil {
+		return d.Logger
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// Validate says what a LoadMaster can't do of a deployment.
+func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugins.Diagnostic, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	d.setUp.RLock()
+	defer d.setUp.RUnlock()
+	return check(dep, d.config.Site, d.settings), nil
+}
+
+// siteOf returns the name of the site that is served.
+func siteOf(c plugins.Config, dep *plugins.Deployment) string {
+	if s := dep.Site(c.Site); c.Site == "" && s != nil {
+		return s.Name
+	}
+	return c.Site
+}
+
+// work is a plan in the making.
+type work struct {
+	*found
+	renderer *renderer // nil if nothing is to be served
+	dep      *plugins.Deployment
+	want     []plugins.Object
+	changes  []plugins.Change
+	drained  []drain // those that are left
+}
+
+// prepare compares what is there with what is wanted.
+func prepare(ctx context.Context, c plugins.Config, s Settings, box *client, dep *plugins.Deployment) (*work, error) {
+	site := siteOf(c, dep)
+	f, err := find(ctx, box, c.Owner, site)
+	if err != nil {
+		return nil, err
+	}
+	w := &work{found: f, dep: dep}
+	if dep == nil {
+		w.changes = order(plugins.DiffObjects(f.objects, nil))
+		return w, nil
+	}
+	x := dep.Site(site)
+	w.drained = slices.DeleteFunc(slices.Clone(f.memory.Drained), func(d drain) bool { return !has(x, d.Pool, d.Backend) })
+	w.renderer = &renderer{site: x, owner: c.Owner, settings: s, drained: w.drained}
+	if err := w.renderer.readSums(); err != nil {
+		return nil, err
+	}
+	if err := f.taken(w.renderer.services()); err != nil {
+		return nil, err
+	}
+	w.want = append(w.renderer.objects(), memoryObject(dep.Revision(), memoryWhole))
+	w.changes = order(plugins.DiffObjects(f.objects, w.want))
+	return w, nil
+}
+
+func has(s *plugins.Site, pool, backend string) bool {
+	if s == nil {
+		return false
+	}
+	p := s.Pool(pool)
+	return p != nil && slices.ContainsFunc(p.Backends, func(b plugins.Backend) bool { return b.Name == backend })
+}
+
+// Plan says what Apply would change.
+func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Plan, error) {
+	c, s, box, err := d.setup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &plugins.Plan{Deployment: dep, Diagnostics: check(dep, c.Site, s)}
+	if plugins.HasError(p.Diagnostics) {
+		return p, nil
+	}
+	w, err := prepare(ctx, c, s, box, dep)
+	if err != nil {
+		return nil, fmt.Errorf("kemp: %w", err)
+	}
+	p.Base, p.Changes = plugins.RevisionOf(w.objects), w.changes
+	return p, nil
+}
+
+// Apply makes the changes one after the other.
+func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugins.Progress)) error {
+	c, s, box, err := d.setup(ctx)
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		return errors.New("kemp: there is no plan")
+	}
+	if plugins.HasError(check(p.Deployment, c.Site, s)) {
+		return plugins.ErrInvalid
+	}
+	if progress == nil {
+		progress = func(plugins.Progress) {}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w, err := prepare(ctx, c, s, box, p.Deployment)
+	if err != nil {
+		return fmt.Errorf("kemp: %w", err)
+	}
+	if p.Base != "" && p.Base != plugins.RevisionOf(w.objects) {
+		return plugins.ErrStale
+	}
+	for i, x := range w.changes {
+		if x.Kind == kindACME && x.Action != plugins.ActionRemove {
+			progress(plugins.Progress{Done: i, Total: len(w.changes), Text: "the LoadMaster gets a certificate from the CA"})
+		}
+		if err := d.change(ctx, box, w, x); err != nil {
+			return fmt.Errorf("kemp: %s %s: %w", x.Kind, x.Name, err)
+		}
+		d.altered.Add(1)
+		d.log().Info("changed", "change", x.String())
+		progress(plugins.Progress{Done: i + 1, Total: len(w.changes), Change: x})
+	}
+	return nil
+}
+
+// Read returns what is there.
+func (d *Driver) Read(ctx context.Context) (*plugins.State, error) {
+	c, _, box, err := d.setup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.find(ctx, c, box)
+	if err != nil {
+		return nil, err
+	}
+	out := &plugins.State{Revision: plugins.RevisionOf(f.objects), Objects: f.objects, Applied: f.memory.Revision}
+	for _, x := range f.memory.Drained {
+		out.Drained = append(out.Drained, plugins.DrainRequest{BackendRef: plugins.BackendRef{Pool: x.Pool, Backend: x.Backend}, Deadline: x.Deadline})
+	}
+	return out, nil
+}
+
+// find reads what is there of the site in the configuration.
+func (d *Driver) find(ctx context.Context, c plugins.Config, box *client) (*found, error) {
+	f, err := find(ctx, box, c.Owner, c.Site)
+	if err != nil {
+		return nil, fmt.Errorf("kemp: %w", err)
+	}
+	return f, nil
+}
