@@ -84,7 +84,7 @@ func (c *client) post(ctx context.Context, name string, tenant map[string]any, k
 		query.Set("controls.dryRun", "true")
 	}
 	var t task
-	status, err := c.do(ctx, call{method: http.MethodPost, path: declarePath + name, query: query, body: request(name, tenant)}, &t)
+	status, err := c.do(ctx, call{method: http.MethodPost, path: declarePath + name, query: query, body: request(name, tenant), patient: true}, &t)
 	if err != nil {
 		return lockError(err)
 	}

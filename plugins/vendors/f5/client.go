@@ -94,6 +94,8 @@ type call struct {
 	// again says that it may be made again though nobody knows whether it was
 	// done.
 	again bool
+	// patient says that a busy BIG-IP is waited for as long as a task may take.
+	patient bool
 }
 
 func (c call) String() string { return c.method + " " + c.path }
@@ -108,13 +110,14 @@ func (c *client) do(ctx context.Context, q call, out any) (int, error) {
 			return 0, fmt.Errorf("%v: %w", q, err)
 		}
 	}
-	wait := c.pause
+	wait, began := c.pause, time.Now()
 	for try := 1; ; try++ {
 		status, err := c.authorized(ctx, q, body, out)
 		again := err != nil && try < tries && ctx.Err() == nil
 		switch {
 		case statusOf(err) == http.StatusServiceUnavailable:
 			// The BIG-IP is busy, or its REST service begins: nothing was done.
+			again = again || q.patient && ctx.Err() == nil && time.Since(began) < c.settings.TaskTimeout.D()
 		case statusOf(err) == http.StatusTooManyRequests:
 		case statusOf(err) == http.StatusBadGateway || statusOf(err) == http.StatusGatewayTimeout || statusOf(err) == 0:
 			again = again && q.again
@@ -127,7 +130,7 @@ func (c *client) do(ctx context.Context, q call, out any) (int, error) {
 		if err := sleep(ctx, wait); err != nil {
 			return status, err
 		}
-		wait *= 2
+		wait = min(wait*2, 20*c.pause)
 	}
 }
 

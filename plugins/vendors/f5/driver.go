@@ -189,30 +189,49 @@ func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Pl
 	if plugins.HasError(p.Diagnostics) {
 		return p, nil
 	}
-	f, err := s.read(ctx, dep)
-	if err != nil {
-		return nil, err
-	}
-	w, err := s.want(dep, f, nil)
-	if err != nil {
-		return nil, err
-	}
-	p.Base, p.Changes = plugins.RevisionOf(f.objects), changes(f, w)
-	if len(p.Changes) == 0 || s.settings.NoDryRun {
-		return p, nil
-	}
-	done, err := d.write(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	if w, err = s.want(dep, f, f.drained); err != nil {
-		return nil, err
-	}
-	if err := s.client.declare(ctx, w, "", true, nil); err != nil {
-		return nil, fmt.Errorf("f5: AS3 would not take the declaration: %w", err)
+	for range 4 {
+		f, err := s.read(ctx, dep)
+		if err != nil {
+			return nil, err
+		}
+		w, err := s.want(dep, f, nil)
+		if err != nil {
+			return nil, err
+		}
+		p.Base, p.Changes = plugins.RevisionOf(f.objects), changes(f, w)
+		if len(p.Changes) == 0 || s.settings.NoDryRun {
+			return p, nil
+		}
+		if err := d.try(ctx, s, dep, f); err != nil {
+			return nil, err
+		}
+		// AS3 may have worked on something until then.
+		after, err := s.find(ctx, f.site)
+		if err != nil {
+			return nil, err
+		}
+		if plugins.RevisionOf(after.objects) == p.Base {
+			break
+		}
 	}
 	return p, nil
+}
+
+// try has AS3 say whether it would take the declaration for dep.
+func (d *Driver) try(ctx context.Context, s *setup, dep *plugins.Deployment, f *found) error {
+	done, err := d.write(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	w, err := s.want(dep, f, f.drained)
+	if err != nil {
+		return err
+	}
+	if err := s.client.declare(ctx, w, "", true, nil); err != nil {
+		return fmt.Errorf("f5: AS3 would not take the declaration: %w", err)
+	}
+	return nil
 }
 
 // Apply declares the tenant. AS3 makes it so wholly or not at all.
@@ -284,6 +303,8 @@ func (d *Driver) Read(ctx context.Context) (*plugins.State, error) {
 	for ref := range f.drained {
 		out.Drained = append(out.Drained, plugins.DrainRequest{BackendRef: ref})
 	}
-	slices.SortFunc(out.Drained, func(a, b plugins.DrainRequest) int { return strings.Compare(a.BackendRef.String(), b.BackendRef.String()) })
+	slices.SortFunc(out.Drained, func(a, b plugins.DrainRequest) int {
+		return strings.Compare(a.BackendRef.String(), b.BackendRef.String())
+	})
 	return out, nil
 }
