@@ -347,6 +347,9 @@ func (b *Box) validateApp(at, name string, v any, bad func(string, ...any)) {
 	}
 }
 
+// bare are pointers that are only a name.
+var bare = []string{"pool", "serverTLS", "clientTLS", "authenticationTrustCA", "iRule", "certificates"}
+
 // validateItem checks one object: its properties, values and pointers.
 func validateItem(at string, x, app map[string]any, bad func(string, ...any)) {
 	class := text(x["class"], "")
@@ -368,6 +371,9 @@ func validateItem(at string, x, app map[string]any, bad func(string, ...any)) {
 	}
 	points := func(k string, v any, classes ...string) {
 		if use, ok := v.(map[string]any); ok {
+			if slices.Contains(bare, k) {
+				bad("%s/%s: should be string", at, k)
+			}
 			v = use["use"]
 		}
 		target, _ := app[text(v, "")].(map[string]any)

@@ -77,8 +77,6 @@ func (r *renderer) monitor(c *plugins.Check, kind string, p *plugins.Pool) (part
 		ask, expect := question(c, p)
 		body["send"], body["receive"] = ask, expect
 		line += fmt.Sprintf(" send \"%s\" recv \"%s\"", ask, expect)
-	case "tcp":
-		body["send"], body["receive"] = "", ""
 	case "radius":
 		more, err := r.login(c, body)
 		if err != nil {

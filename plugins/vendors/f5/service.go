@@ -167,7 +167,7 @@ func (r *renderer) clientTLS(a *app, l *plugins.Listener, body map[string]any) (
 	if c.Optional {
 		mode = "request"
 	}
-	body["authenticationMode"], body["authenticationTrustCA"] = mode, map[string]any{"use": name}
+	body["authenticationMode"], body["authenticationTrustCA"] = mode, name
 	return fmt.Sprintf(" peer-cert-mode %s ca-file %s", mode, name), nil
 }
 
