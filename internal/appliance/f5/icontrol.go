@@ -237,6 +237,16 @@ func (b *Box) virtualStats(at string) (int, any, *fault) {
 	return 200, entries(map[string]map[string]any{"virtual/" + at: x}), nil
 }
 
+// uses reports whether a virtual server at a destination has a pool.
+func (b *Box) uses(destination, pool string) bool {
+	for _, v := range b.virtuals {
+		if tail(v.Destination) == destination && v.Pool == pool {
+			return true
+		}
+	}
+	return false
+}
+
 func (b *Box) memberStats(at string) (int, any, *fault) {
 	p := b.pools[at]
 	if p == nil {
@@ -246,7 +256,7 @@ func (b *Box) memberStats(at string) (int, any, *fault) {
 	for _, m := range p.Members {
 		n := 0
 		for _, f := range b.flows {
-			if f.Server == m.Name {
+			if f.Server == m.Name && b.uses(f.Virtual, at) {
 				n++
 			}
 		}
