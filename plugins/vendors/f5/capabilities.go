@@ -29,7 +29,9 @@ func poolSupport(s Settings) []plugins.Support {
 	const at = "pools.checks"
 	ping := "the server is pinged only"
 	radius := plugins.Partial(at+".type=radius", ping+", for a BIG-IP takes a reject for a failure; with radius_password in the settings it logs in")
+	account := []plugins.Support{plugins.Partial(at+".user", ping), plugins.Partial(at+".secret_file", ping), plugins.Partial(at+".secret_env", ping)}
 	if !s.RADIUSPassword.IsZero() {
+		account = plugins.Full(at+".user", at+".secret_file", at+".secret_env")
 		radius = plugins.Partial(at+".type=radius", "it logs in with radius_password, and the user must be let in; accounting and Status-Server are replaced by a ping")
 	}
 	return slices.Concat(
@@ -48,7 +50,7 @@ func poolSupport(s Settings) []plugins.Support {
 			plugins.Partial(at+".type=ikev2", ping+": a BIG-IP has no check of IKEv2"),
 			radius,
 			plugins.Partial(at+".type=radsec", "a TCP connection is opened only"),
-			plugins.Partial(at, "the check doesn't do this"),
+			plugins.Partial(at, "the check leaves it out"),
 			plugins.Partial(at+".rise", "a server is up when it has answered for as long as so many probes take"),
 			plugins.Partial(at+".fall", "a server is down when nothing good came for as long as so many probes take"),
 			plugins.Partial(at+".timeout", "a probe may take until the server counts as down"),
@@ -56,6 +58,7 @@ func poolSupport(s Settings) []plugins.Support {
 			plugins.Partial(at+".verify_tls", "the certificate isn't verified"),
 			plugins.Partial(at+".ask", "a HEAD is sent for the resource of SSTP"),
 		},
+		account,
 	)
 }
 
@@ -134,13 +137,14 @@ func check(dep *plugins.Deployment, c plugins.Config, s Settings) []plugins.Diag
 		return nil
 	}
 	out := plugins.Errors(dep.Validate())
+	valid := len(out) == 0
 	if dep.Site(c.Site) == nil && len(out) == 0 {
 		return append(out, plugins.Diagnostic{
 			Severity: plugins.SeverityError, Path: "sites", Summary: fmt.Sprintf("there is no site %q", c.Site), Fix: "name one of its sites in the driver's configuration",
 		})
 	}
 	out = append(out, plugins.Judge(dep, c.Site, capabilities(s))...)
-	if site := dep.Site(c.Site); site != nil && !plugins.HasError(out) {
+	if site := dep.Site(c.Site); site != nil && valid {
 		out = append(out, (&adviser{site: site, at: siteIndex(dep, site), settings: s}).all()...)
 	}
 	return out

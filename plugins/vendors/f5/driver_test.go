@@ -112,6 +112,79 @@ func TestRADIUS(t *testing.T) {
 	}
 }
 
+// TestSPI has an iRule only where it is asked for, and the capabilities say which.
+func TestSPI(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		box := newBox(t)
+		d := configured(t, box, nil, func(s *Settings) { s.IKESPI = asked })
+		apply(t, d, gateways())
+		group := box.Tenant("aovlb_hq")["group_vpn"].(map[string]any)
+		_, rule := group["ike_spi"]
+		_, source := group["persist_source"]
+		if rule != asked || source == asked {
+			t.Errorf("asked %t: a rule %t, by source %t", asked, rule, source)
+		}
+		c, err := d.Capabilities(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, ok := c.Lookup("groups.affinity", "spi")
+		if !ok || s.Level != plugins.LevelPartial || strings.Contains(s.Instead, "an iRule knows") != asked {
+			t.Errorf("asked %t: %+v", asked, s)
+		}
+		if !asked {
+			continue
+		}
+		persist := group["persist_spi"].(map[string]any)
+		if persist["persistenceMethod"] != "universal" || persist["iRule"] != "ike_spi" || persist["matchAcrossVirtualPorts"] != true {
+			t.Errorf("%v", persist)
+		}
+	}
+}
+
+// TestLimits says what a BIG-IP can't do rather than leave it out.
+func TestLimits(t *testing.T) {
+	set := Settings{}.usual()
+	for name, c := range map[string]struct {
+		change func(*plugins.Deployment)
+		path   string
+		level  plugins.Severity
+	}{
+		"any address": {func(d *plugins.Deployment) {
+			d.Sites[0].Groups[0].Listeners[0].Address = netip.MustParseAddrPort("0.0.0.0:500")
+		}, "sites[0].groups[0].listeners[0].address", plugins.SeverityError},
+		"two addresses": {func(d *plugins.Deployment) {
+			d.Sites[0].Groups[0].Listeners[1].Address = netip.MustParseAddrPort("192.0.2.11:4500")
+		}, "sites[0].groups[0].listeners[1].address", plugins.SeverityError},
+		"nat":            {func(d *plugins.Deployment) { d.Sites[0].Groups[0].ClientAddress = "" }, "sites[0].groups[0].client_address", plugins.SeverityWarning},
+		"only pings":     {func(d *plugins.Deployment) { d.Sites[0].Pools[0].Checks = []plugins.Check{{Type: plugins.CheckIKEv2}} }, "sites[0].pools[0].checks", plugins.SeverityWarning},
+		"slow start":     {func(d *plugins.Deployment) { d.Sites[0].Pools[0].SlowStart = plugins.Duration(time.Hour) }, "sites[0].pools[0].slow_start", plugins.SeverityError},
+		"a strange host": {func(d *plugins.Deployment) { d.Sites[0].Pools[0].Checks[0].Host = "a`reboot`" }, "sites[0].pools[0].checks[0].host", plugins.SeverityError},
+		"great weights":  {func(d *plugins.Deployment) { d.Sites[0].Pools[0].Backends[0].Weight = new(1000) }, "sites[0].pools[0].backends", plugins.SeverityInfo},
+		"panic":          {func(d *plugins.Deployment) { d.Sites[0].Pools[0].Panic = new(true) }, "sites[0].pools[0].panic", plugins.SeverityWarning},
+		"a PROXY header": {func(d *plugins.Deployment) { d.Sites[0].Groups[0].Listeners[2].ProxyProtocol = plugins.ProxyV1 }, "sites[0].groups[0].listeners[2].proxy_protocol", plugins.SeverityError},
+		"long memory":    {func(d *plugins.Deployment) { d.Sites[0].Groups[0].Idle = plugins.Duration(8 * 24 * time.Hour) }, "sites[0].groups[0].idle", plugins.SeverityInfo},
+	} {
+		d := gateways()
+		c.change(d)
+		found := false
+		for _, g := range check(d, plugins.Config{Site: "hq"}, set) {
+			found = found || g.Path == c.path && g.Severity == c.level
+		}
+		if !found {
+			t.Errorf("%s: nothing is said of %s", name, c.path)
+		}
+	}
+}
+
+// TestGeo refuses it, and says why.
+func TestGeo(t *testing.T) {
+	s, ok := func() (plugins.Support, bool) { c := capabilities(Settings{}); return c.Lookup("geo", "") }()
+	if !ok || s.Level != plugins.LevelNone || !strings.Contains(s.Instead, "/Common/Shared") {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestChangedSecret has a new secret brought to the box, which doesn't tell the old one.
 func TestChangedSecret(t *testing.T) {
 	box := newBox(t)

@@ -369,6 +369,8 @@ func spiRule(age int) string {
     }
     if { [string length $name] != 16 } { set name [IP::client_addr] }
     persist uie $name ` + strconv.Itoa(age) + `
+    # The flow has its gateway now: what follows need not be looked at.
+    event CLIENT_DATA disable
 }
 `
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -178,7 +179,7 @@ func backendStats(b *plugins.Backend, tables []counters) plugins.BackendStats {
 	active, total := int64(0), uint64(0)
 	seen := false
 	for _, t := range tables {
-		if t.word("addr") != b.Address.String() {
+		if a, err := netip.ParseAddr(cmp.Or(t.word("addr"), last(t.word("nodeName")))); err != nil || a != b.Address {
 			continue
 		}
 		state, cause := memberState(t)
