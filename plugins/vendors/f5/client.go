@@ -73,6 +73,9 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s: the BIG-IP answers %d: %s", e.what, e.status, e.text)
 }
 
+// errUnreachable says that nobody knows whether a request was done.
+var errUnreachable = errors.New("the BIG-IP can't be reached")
+
 // statusOf returns the status that err is about, or 0.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*statusError](err); ok {
@@ -119,7 +122,7 @@ func (c *client) do(ctx context.Context, q call, out any) (int, error) {
 			// The BIG-IP is busy, or its REST service begins: nothing was done.
 			again = again || q.patient && ctx.Err() == nil && time.Since(began) < c.settings.TaskTimeout.D()
 		case statusOf(err) == http.StatusTooManyRequests:
-		case statusOf(err) == http.StatusBadGateway || statusOf(err) == http.StatusGatewayTimeout || statusOf(err) == 0:
+		case statusOf(err) == http.StatusBadGateway || statusOf(err) == http.StatusGatewayTimeout || errors.Is(err, errUnreachable):
 			again = again && q.again
 		default:
 			again = false
@@ -242,7 +245,7 @@ func (c *client) once(ctx context.Context, q call, body []byte, token string, ou
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		return 0, fmt.Errorf("reach the BIG-IP: %w", err)
+		return 0, fmt.Errorf("%w: %w", errUnreachable, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
@@ -250,7 +253,7 @@ func (c *client) once(ctx context.Context, q call, body []byte, token string, ou
 	case err != nil && ctx.Err() != nil:
 		return 0, context.Cause(ctx)
 	case err != nil:
-		return 0, fmt.Errorf("%v: read the answer: %w", q, err)
+		return 0, fmt.Errorf("%v: %w: its answer broke off: %w", q, errUnreachable, err)
 	case len(b) > maxBody:
 		return 0, fmt.Errorf("%v: the answer has more than %d bytes", q, maxBody)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:

@@ -13,6 +13,7 @@ import (
 	appliance "github.com/aovlb/aovlb/internal/appliance/f5"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/plugintest"
+	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 )
 
 // lockedBuffer collects what is logged.
@@ -71,13 +72,13 @@ func newBox(t *testing.T) *appliance.Box {
 	return box
 }
 
-func conformance(t *testing.T, change func(*Settings)) {
+func conformance(t *testing.T, change func(*Settings), wrap func(*testing.T, plugins.Driver) plugins.Driver) {
 	plugintest.Suite{
 		Site: "hq",
 		Open: func(t *testing.T) plugintest.Target {
 			box, logs := newBox(t), new(lockedBuffer)
 			return plugintest.Target{
-				Driver: func(t *testing.T) plugins.Driver { return configured(t, box, logs, change) },
+				Driver: func(t *testing.T) plugins.Driver { return wrap(t, configured(t, box, logs, change)) },
 				Writes: box.Writes, BreakAfter: box.BreakAfter, Logs: logs.String,
 				Foreign: func() string { return box.Foreign("aovlb_hq") },
 				Tamper: func(t *testing.T) {
@@ -95,12 +96,14 @@ func conformance(t *testing.T, change func(*Settings)) {
 }
 
 // TestConformance holds the driver to what all drivers promise.
-func TestConformance(t *testing.T) { conformance(t, nil) }
+func TestConformance(t *testing.T) {
+	conformance(t, nil, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
+}
 
-// TestConformanceWithAll does so with all that settings can add.
+// TestConformanceWithAll does so over gRPC, with all that settings can add.
 func TestConformanceWithAll(t *testing.T) {
 	password := secretFile(t, plugintest.Canary)
 	conformance(t, func(s *Settings) {
 		s.IKESPI, s.Mirror, s.RADIUSPassword = true, true, plugins.Secret{File: password}
-	})
+	}, func(t *testing.T, d plugins.Driver) plugins.Driver { return remote.Driver(t, d, nil) })
 }

@@ -420,6 +420,7 @@ func TestClient(t *testing.T) {
 		{"a writing", call{method: http.MethodPost, path: "/x"}, 502, 1},
 		{"a writing to a busy box", call{method: http.MethodPost, path: "/x"}, 503, tries},
 		{"a reading that is refused", call{method: http.MethodGet, path: "/x", again: true}, 400, 1},
+		{"a reading of what isn't JSON", call{method: http.MethodGet, path: "/x", again: true}, 200, 1},
 		{"a redirect", call{method: http.MethodGet, path: "/x", again: true}, 307, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -432,6 +433,7 @@ func TestClient(t *testing.T) {
 				n.Add(1)
 				w.Header().Set("Location", "https://elsewhere.example.com/")
 				w.WriteHeader(c.status)
+				_, _ = w.Write([]byte("<html>")) // the other side may have gone
 			}))
 			t.Cleanup(srv.Close)
 			x, err := newClient(Settings{URL: srv.URL, Username: "admin", Password: plugins.Secret{File: secretFile(t, "p")}, Rate: 1000}, srv.Client())
@@ -439,8 +441,9 @@ func TestClient(t *testing.T) {
 				t.Fatal(err)
 			}
 			x.pause = time.Millisecond
-			if _, err := x.do(t.Context(), c.call, nil); statusOf(err) != c.status || n.Load() != c.want {
-				t.Errorf("%d requests, %v", n.Load(), err)
+			var out map[string]any
+			if status, err := x.do(t.Context(), c.call, &out); err == nil || status != c.status || n.Load() != c.want {
+				t.Errorf("%d requests, status %d, %v", n.Load(), status, err)
 			}
 		})
 	}

@@ -48,8 +48,9 @@ func (s *setup) find(ctx context.Context, site string) (*found, error) {
 	}
 	if text, _ := memory["deployment"].(string); text != "" {
 		d := new(plugins.Deployment)
-		if err := json.Unmarshal([]byte(text), d); err != nil {
-			// Somebody wrote there: what is served is read all the same.
+		if json.Unmarshal([]byte(text), d) != nil || d.Validate() != nil {
+			// Somebody wrote there, or another version did: what is served is read all
+			// the same, and the next Apply writes it anew.
 			f.applied = ""
 		} else {
 			f.deployment = d
