@@ -177,6 +177,24 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestRenderRule has the iRule rendered as a comment, for tmsh takes it by an editor.
+func TestRenderRule(t *testing.T) {
+	d := &Driver{settings: Settings{IKESPI: true}}
+	list, err := d.Render(t.Context(), gateways())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(list[0].Content)
+	if !strings.Contains(text, "#   when CLIENT_DATA {") || !strings.Contains(text, "persistence universal persist_spi") {
+		t.Error(text)
+	}
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "persist uie") && line[0] != '#' {
+			t.Errorf("tmsh would take this for a command: %s", line)
+		}
+	}
+}
+
 // TestGeo refuses it, and says why.
 func TestGeo(t *testing.T) {
 	s, ok := func() (plugins.Support, bool) { c := capabilities(Settings{}); return c.Lookup("geo", "") }()

@@ -309,7 +309,10 @@ func (r *renderer) persistence(a *app, g *plugins.Group) func(*plugins.Listener)
 		kind, defaults, rule := "source-addr", "source_addr", ""
 		if key == "persist_spi" {
 			a.add(part{
-				name: "ike_spi", note: "names a client of IKEv2 by the SPI that it began with", tmsh: []string{"create ltm rule ike_spi {\n" + spiRule(age) + "}"},
+				name: "ike_spi", note: "names a client of IKEv2 by the SPI that it began with", tmsh: []string{
+					"# tmsh has an editor for iRules: before what follows, type create ltm rule ike_spi, and give it this text",
+					"#   " + strings.ReplaceAll(strings.TrimSpace(spiRule(age)), "\n", "\n#   "),
+				},
 				body: map[string]any{"class": "iRule", "expand": false, "iRule": map[string]any{"base64": base64.StdEncoding.EncodeToString([]byte(spiRule(age)))}},
 			})
 			body["persistenceMethod"], body["iRule"] = "universal", "ike_spi"
