@@ -83,6 +83,7 @@ var rooms = []room{
 
 	{match: "examples/...", ours: []string{"..."}, modules: []string{anything}, reach: uncounted},
 
+	{match: "internal/appliance/..."},
 	{match: "internal/archtest"},
 	{match: "internal/appliance/..."},
 	{match: "internal/peers/...", ours: []string{"internal/peers/...", "lb", "ikev2", "sstp", "radius"}, modules: []string{sys, xnet, layeh}, reach: uncounted},

@@ -4,6 +4,7 @@ package vendors
 
 import (
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/f5"
 	"github.com/aovlb/aovlb/plugins/vendors/haproxy"
 	"github.com/aovlb/aovlb/plugins/vendors/kemp"
 )
@@ -19,6 +20,7 @@ type Vendor struct {
 // All returns the vendors, by name.
 func All() []Vendor {
 	return []Vendor{
+		{"f5", "F5 BIG-IP", func() plugins.Driver { return new(f5.Driver) }},
 		{"haproxy", "HAProxy", func() plugins.Driver { return new(haproxy.Driver) }},
 		{"kemp", "Kemp LoadMaster", func() plugins.Driver { return new(kemp.Driver) }},
 	}

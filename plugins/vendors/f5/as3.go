@@ -1,0 +1,152 @@
+package f5
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aovlb/aovlb/plugins"
+)
+
+const declarePath = "/mgmt/shared/appsvcs/declare/"
+
+// schemaVersion is the version of AS3 that declarations are written for. It is
+// older than those that are used, so that they take it.
+const schemaVersion = "3.50.0"
+
+// result is what AS3 says became of a tenant.
+type result struct {
+	Code     int    `json:"code"`
+	Message  string `json:"message"`
+	Response string `json:"response"`
+	Tenant   string `json:"tenant"`
+}
+
+func (r result) said() string { return strings.TrimSpace(r.Message + " " + r.Response) }
+
+// task is a declaration that AS3 works on.
+type task struct {
+	ID      string   `json:"id"`
+	Results []result `json:"results"`
+}
+
+// stored is what AS3 has of a tenant.
+type stored struct {
+	tenant map[string]any // nil if there is none
+	key    string         // its optimistic lock
+}
+
+// fetch reads what AS3 has of a tenant.
+func (c *client) fetch(ctx context.Context, tenant string) (*stored, error) {
+	var doc map[string]any
+	status, err := c.get(ctx, declarePath+tenant, url.Values{"showHash": {"true"}}, &doc)
+	switch {
+	case statusOf(err) == http.StatusNotFound && strings.Contains(err.Error(), "not registered"):
+		return nil, fmt.Errorf("AS3 isn't installed on this BIG-IP: %w", err)
+	case statusOf(err) == http.StatusNotFound:
+		return new(stored), nil
+	case err != nil:
+		return nil, err
+	case status == http.StatusNoContent:
+		return new(stored), nil
+	}
+	t, ok := doc[tenant].(map[string]any)
+	if !ok {
+		return new(stored), nil
+	}
+	key, _ := t["optimisticLockKey"].(string)
+	return &stored{tenant: t, key: key}, nil
+}
+
+// declare has AS3 make a tenant what it is to be, or only say whether it would.
+func (c *client) declare(ctx context.Context, w *wanted, key string, dry bool, waits func(string)) error {
+	err := c.post(ctx, w.name, w.tenant, key, dry, waits)
+	if e, ok := errors.AsType[*statusError](err); ok {
+		for _, secret := range w.hide {
+			e.text = strings.ReplaceAll(e.text, secret, "(a secret)")
+		}
+	}
+	return err
+}
+
+func (c *client) post(ctx context.Context, name string, tenant map[string]any, key string, dry bool, waits func(string)) error {
+	tenant = maps.Clone(tenant)
+	if key != "" && !dry {
+		tenant["optimisticLockKey"] = key
+	}
+	query := url.Values{"async": {"true"}}
+	if dry {
+		query.Set("controls.dryRun", "true")
+	}
+	var t task
+	status, err := c.do(ctx, call{method: http.MethodPost, path: declarePath + name, query: query, body: request(name, tenant), patient: true}, &t)
+	if err != nil {
+		return lockError(err)
+	}
+	if status == http.StatusAccepted {
+		if t, err = c.await(ctx, t.ID, waits); err != nil {
+			return err
+		}
+	}
+	if len(t.Results) == 0 {
+		return errors.New("AS3 doesn't say what became of the declaration")
+	}
+	var errs []error
+	for _, r := range t.Results {
+		if r.Code < 200 || r.Code > 299 {
+			errs = append(errs, lockError(&statusError{r.Code, "tenant " + r.Tenant, strings.Join(strings.Fields(r.said()), " ")}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// request is what is posted.
+func request(name string, tenant map[string]any) map[string]any {
+	return map[string]any{"class": "AS3", "action": "deploy", "persist": true, "declaration": adc(name, tenant)}
+}
+
+func adc(name string, tenant map[string]any) map[string]any {
+	return map[string]any{"class": "ADC", "schemaVersion": schemaVersion, "id": name, "updateMode": "selective", name: tenant}
+}
+
+// lockError returns ErrStale if AS3 says that the tenant isn't what it was.
+func lockError(err error) error {
+	if strings.Contains(strings.ToLower(err.Error()), "optimistic") {
+		return plugins.ErrStale
+	}
+	return err
+}
+
+// await asks for a task until it has ended.
+func (c *client) await(ctx context.Context, id string, waits func(string)) (task, error) {
+	if id == "" || strings.ContainsAny(id, "/?#%") {
+		return task{}, errors.New("AS3 takes the declaration and doesn't name its task")
+	}
+	limit := c.settings.TaskTimeout.D()
+	began, wait := time.Now(), c.pause/4
+	for {
+		if err := sleep(ctx, wait); err != nil {
+			return task{}, fmt.Errorf("AS3 goes on with task %s by itself: %w", id, err)
+		}
+		var t task
+		if _, err := c.get(ctx, "/mgmt/shared/appsvcs/task/"+id, nil, &t); err != nil {
+			return t, fmt.Errorf("AS3's task %s may go on: %w", id, err)
+		}
+		if len(t.Results) > 0 && t.Results[0].Code != 0 {
+			return t, nil
+		}
+		spent := time.Since(began)
+		if spent > limit {
+			return t, fmt.Errorf("AS3 has worked on task %s for more than %v, and may go on", id, c.settings.TaskTimeout)
+		}
+		if waits != nil {
+			waits(fmt.Sprintf("AS3 works on it for %v", spent.Round(time.Second)))
+		}
+		wait = min(wait*2, 4*c.pause)
+	}
+}

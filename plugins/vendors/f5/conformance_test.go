@@ -1,0 +1,109 @@
+package f5
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	appliance "github.com/aovlb/aovlb/internal/appliance/f5"
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/plugintest"
+	"github.com/aovlb/aovlb/plugins/plugintest/remote"
+)
+
+// lockedBuffer collects what is logged.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// secretFile writes a file with a secret.
+func secretFile(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(name, []byte(text+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// configured returns a driver for a box. change alters the settings.
+func configured(t *testing.T, box *appliance.Box, logs *lockedBuffer, change func(*Settings)) *Driver {
+	t.Helper()
+	s := Settings{URL: box.Server.URL, Username: appliance.User, Password: plugins.Secret{File: secretFile(t, appliance.Password)}, Rate: 1000}
+	if change != nil {
+		change(&s)
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Driver{Client: box.Server.Client(), pause: 4 * time.Millisecond, looks: 20 * time.Millisecond}
+	if logs != nil {
+		d.Logger = slog.New(slog.NewTextHandler(logs, nil))
+	}
+	if err := d.Configure(t.Context(), plugins.Config{Site: "hq", Settings: raw}); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func newBox(t *testing.T) *appliance.Box {
+	t.Helper()
+	box := appliance.New()
+	t.Cleanup(box.Server.Close)
+	return box
+}
+
+func conformance(t *testing.T, change func(*Settings), wrap func(*testing.T, plugins.Driver) plugins.Driver) {
+	plugintest.Suite{
+		Site: "hq",
+		Open: func(t *testing.T) plugintest.Target {
+			box, logs := newBox(t), new(lockedBuffer)
+			return plugintest.Target{
+				Driver: func(t *testing.T) plugins.Driver { return wrap(t, configured(t, box, logs, change)) },
+				Writes: box.Writes, BreakAfter: box.BreakAfter, Logs: logs.String,
+				Foreign: func() string { return box.Foreign("aovlb_hq") },
+				Tamper: func(t *testing.T) {
+					box.Do(func(_ map[string]*appliance.Virtual, pools map[string]*appliance.Pool, _ *[]appliance.Flow) {
+						for path, p := range pools {
+							if path != "/Common/intranet" {
+								p.Members[0].Ratio = 7
+							}
+						}
+					})
+				},
+			}
+		},
+	}.Run(t)
+}
+
+// TestConformance holds the driver to what all drivers promise.
+func TestConformance(t *testing.T) {
+	conformance(t, nil, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
+}
+
+// TestConformanceWithAll does so over gRPC, with all that settings can add.
+func TestConformanceWithAll(t *testing.T) {
+	password := secretFile(t, plugintest.Canary)
+	conformance(t, func(s *Settings) {
+		s.IKESPI, s.Mirror, s.RADIUSPassword = true, true, plugins.Secret{File: password}
+	}, func(t *testing.T, d plugins.Driver) plugins.Driver { return remote.Driver(t, d, nil) })
+}
