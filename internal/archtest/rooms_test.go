@@ -83,6 +83,7 @@ var rooms = []room{
 
 	{match: "examples/...", ours: []string{"..."}, modules: []string{anything}, reach: uncounted},
 
+	{match: "internal/appliance/..."},
 	{match: "internal/archtest"},
 	{match: "internal/peers/...", ours: []string{"internal/peers/...", "lb", "ikev2", "sstp", "radius"}, modules: []string{sys, xnet, layeh}, reach: uncounted},
 	{match: "internal/standin/...", ours: []string{"internal/standin/...", "lb", "lb/lbtest", "ikev2", "sstp", "radius"}, modules: []string{layeh}, reach: uncounted},
