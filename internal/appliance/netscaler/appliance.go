@@ -203,7 +203,7 @@ func (a *Appliance) route(w http.ResponseWriter, r *http.Request, area, kind, na
 	a.left--
 	a.writes++
 	out, p := a.write(r.Method, kind, name, query.Get("action"), args, body)
-	if p == nil && kind != "nsconfig" {
+	if p == nil && kind != "nsconfig" && kind != "systemfile" { // files are on the disk at once
 		a.unsaved = true
 	}
 	return out, p
