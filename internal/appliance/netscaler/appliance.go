@@ -128,7 +128,7 @@ func (a *Appliance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		bad(codeSession, "Session expired or killed. Please login again").answer(w)
 		return
 	}
-	out, p := a.route(w, r, area, kind, name, body)
+	out, p := a.route(r, area, kind, name, body)
 	switch {
 	case p != nil:
 		p.answer(w)
@@ -175,9 +175,9 @@ func (a *Appliance) session(r *http.Request) bool {
 }
 
 // route finds who serves a request.
-func (a *Appliance) route(w http.ResponseWriter, r *http.Request, area, kind, name string, body []byte) (object, *problem) {
+func (a *Appliance) route(r *http.Request, area, kind, name string, body []byte) (object, *problem) {
 	query := r.URL.Query()
-	args, p := arguments(query.Get("args"))
+	args, p := arguments(r.URL.RawQuery)
 	if p != nil {
 		return nil, p
 	}
@@ -202,11 +202,11 @@ func (a *Appliance) route(w http.ResponseWriter, r *http.Request, area, kind, na
 	}
 	a.left--
 	a.writes++
-	out, p := a.write(r.Method, kind, name, query.Get("action"), args, body)
+	p = a.write(r.Method, kind, name, query.Get("action"), args, body)
 	if p == nil && kind != "nsconfig" && kind != "systemfile" { // files are on the disk at once
 		a.unsaved = true
 	}
-	return out, p
+	return nil, p
 }
 
 func cookie(r *http.Request) string {
@@ -217,19 +217,22 @@ func cookie(r *http.Request) string {
 	return c.Value
 }
 
-// arguments reads k:v,k:v, in which values are escaped.
-func arguments(s string) (map[string]string, *problem) {
+// arguments reads args=k:v,k:v of a query, in which values are escaped once.
+func arguments(query string) (map[string]string, *problem) {
 	out := make(map[string]string)
-	if s == "" {
-		return out, nil
-	}
-	for pair := range strings.SplitSeq(s, ",") {
-		k, v, ok := strings.Cut(pair, ":")
-		v, err := url.QueryUnescape(v)
-		if !ok || err != nil {
-			return nil, bad(codeArgument, "Invalid argument [args]")
+	for param := range strings.SplitSeq(query, "&") {
+		list, ok := strings.CutPrefix(param, "args=")
+		if !ok {
+			continue
 		}
-		out[k] = v
+		for pair := range strings.SplitSeq(list, ",") {
+			k, v, ok := strings.Cut(pair, ":")
+			v, err := url.QueryUnescape(v)
+			if !ok || err != nil || strings.Contains(k, "%") {
+				return nil, bad(codeArgument, "Invalid argument [args]")
+			}
+			out[k] = v
+		}
 	}
 	return out, nil
 }
@@ -257,36 +260,36 @@ func fields(kind string, body []byte, known []string) (object, *problem) {
 	return in[kind], nil
 }
 
-func (a *Appliance) write(method, kind, name, action string, args map[string]string, body []byte) (object, *problem) {
+func (a *Appliance) write(method, kind, name, action string, args map[string]string, body []byte) *problem {
 	if kind == "nsconfig" && action == "save" {
 		if _, p := fields(kind, body, []string{"all"}); p != nil {
-			return nil, p
+			return p
 		}
 		a.saves++
 		a.unsaved = false
-		return nil, nil
+		return nil
 	}
 	if l, ok := links[kind]; ok {
-		return nil, a.bind(method, kind, l, name, args, body)
+		return a.bind(method, kind, l, name, args, body)
 	}
 	if t, ok := attachments[kind]; ok {
-		return nil, a.attach(method, kind, t, body)
+		return a.attach(method, kind, t, body)
 	}
 	res := resources[kind]
 	if res == nil {
-		return nil, bad(codeMissing, "No such resource [%s]", kind)
+		return bad(codeMissing, "No such resource [%s]", kind)
 	}
 	switch {
 	case method == http.MethodPost && action == "":
-		return nil, a.add(kind, res, body)
+		return a.add(kind, res, body)
 	case method == http.MethodPost:
-		return nil, a.act(kind, res, action, body)
+		return a.act(kind, res, action, body)
 	case method == http.MethodPut:
-		return nil, a.change(kind, res, body)
+		return a.change(kind, res, body)
 	case method == http.MethodDelete:
-		return nil, a.remove(kind, res, name, args)
+		return a.remove(kind, res, name, args)
 	}
-	return nil, bad(codeInUse, "Operation not permitted")
+	return bad(codeInUse, "Operation not permitted")
 }
 
 // Writes counts what was written, successfully or not.

@@ -66,6 +66,12 @@ func (a *Appliance) show(kind string, o object, alone bool) object {
 		out["curstate"] = a.vserverState(o)
 	case "lbmonitor":
 		out["interval"] = fmt.Sprint(o["interval"]) // as text, as some numbers are
+		if o["type"] == "RADIUS" {
+			out["respcode"] = []string{"3", "2"} // a range may come as its codes
+		}
+		if h, ok := o["customheaders"].(string); ok {
+			out["customheaders"] = strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(h)
+		}
 	}
 	return out
 }

@@ -43,7 +43,7 @@ func steps(found, want []*item) []step {
 	}
 	found, leaves := leaving(found, want)
 	maps.Copy(gone, leaves)
-	out, left := clear(found, gone)
+	out, left := makeRoom(found, gone)
 	for _, c := range plugins.DiffObjects(objects(left), objects(want)) {
 		s := step{Change: c, want: lookup(want, c.Kind, c.Name), found: lookup(left, c.Kind, c.Name)}
 		if c.Action == plugins.ActionRemove && s.found.kind.attached {
@@ -101,9 +101,9 @@ func leaving(found, want []*item) ([]*item, map[key]bool) {
 	return found, gone
 }
 
-// clear returns the steps that remove what must go, with what binds and names it,
+// makeRoom returns the steps that remove what must go, with what binds and names it,
 // and what is left then.
-func clear(found []*item, gone map[key]bool) (out []step, left []*item) {
+func makeRoom(found []*item, gone map[key]bool) (out []step, left []*item) {
 	var removed []step
 	for i := range slices.Backward(found) {
 		it := found[i]

@@ -57,7 +57,7 @@ func (r *renderer) monitor(p *plugins.Pool, c plugins.Check) (*item, error) {
 	case plugins.CheckTCP:
 		it.set("destport", c.Port)
 	case plugins.CheckSSTP, plugins.CheckHTTPS:
-		request(it, p, c)
+		request(it, c)
 	case plugins.CheckRADIUS:
 		it.set("destport", c.Port)
 		it.set("username", cmp.Or(c.User, probeUser))
@@ -80,7 +80,7 @@ func (r *renderer) monitor(p *plugins.Pool, c plugins.Check) (*item, error) {
 }
 
 // request renders what is asked of a web server.
-func request(it *item, p *plugins.Pool, c plugins.Check) {
+func request(it *item, c plugins.Check) {
 	it.set("destport", c.Port)
 	ask, codes := "HEAD "+plugins.SSTPPath, strconv.Itoa(c.Expect)
 	if c.Type == plugins.CheckHTTPS {

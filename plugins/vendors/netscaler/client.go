@@ -311,7 +311,7 @@ func query(args []string) string {
 	if len(pairs) == 0 {
 		return ""
 	}
-	return "?args=" + url.QueryEscape(strings.Join(pairs, ","))
+	return "?args=" + strings.Join(pairs, ",")
 }
 
 // save has the appliance keep its configuration.

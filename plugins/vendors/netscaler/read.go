@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -35,12 +36,55 @@ func objects(items []*item) []plugins.Object {
 		o := plugins.Object{Kind: it.kind.name, Name: it.name()}
 		for _, p := range it.props {
 			if !p.secret {
-				o.Fields = append(o.Fields, plugins.Field{Name: p.name, Value: plain(p.value), Fixed: p.fixed})
+				o.Fields = append(o.Fields, plugins.Field{Name: p.name, Value: canonical(p.name, plain(p.value)), Fixed: p.fixed})
 			}
 		}
 		out = append(out, o)
 	}
 	return out
+}
+
+// canonical returns a value in one of the ways in which NITRO may spell it.
+func canonical(name, value string) string {
+	switch name {
+	case "customheaders":
+		return strings.TrimSpace(strings.ReplaceAll(value, `\r\n`, "\r\n"))
+	case "respcode":
+		return codes(value)
+	}
+	return value
+}
+
+// codes joins codes and ranges of them, such as 2,3 and 2-3.
+func codes(value string) string {
+	type span struct{ from, to int }
+	var list []span
+	for part := range strings.SplitSeq(value, ",") {
+		from, to, ok := strings.Cut(strings.TrimSpace(part), "-")
+		if !ok {
+			to = from
+		}
+		a, errA := strconv.Atoi(from)
+		b, errB := strconv.Atoi(to)
+		if errA != nil || errB != nil {
+			return value // not codes, or none at all
+		}
+		list = append(list, span{a, b})
+	}
+	slices.SortFunc(list, func(a, b span) int { return a.from - b.from })
+	var out []string
+	for i := 0; i < len(list); i++ {
+		s := list[i]
+		for ; i+1 < len(list) && list[i+1].from <= s.to+1; i++ {
+			s.to = max(s.to, list[i+1].to)
+		}
+		text := strconv.Itoa(s.from)
+		if s.to > s.from {
+			text += "-" + strconv.Itoa(s.to)
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ",")
 }
 
 // reader reads what is there.
