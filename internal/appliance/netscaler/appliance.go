@@ -273,7 +273,7 @@ func (a *Appliance) write(method, kind, name, action string, args map[string]str
 		return a.bind(method, kind, l, name, args, body)
 	}
 	if t, ok := attachments[kind]; ok {
-		return a.attach(method, kind, t, body)
+		return a.attach(method, action, kind, t, body)
 	}
 	res := resources[kind]
 	if res == nil {

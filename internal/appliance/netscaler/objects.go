@@ -334,8 +334,8 @@ func (a *Appliance) remove(kind string, res *resource, name string, args map[str
 	return nil
 }
 
-func (a *Appliance) attach(method, kind string, t attached, body []byte) *problem {
-	if method != http.MethodPut {
+func (a *Appliance) attach(method, action, kind string, t attached, body []byte) *problem {
+	if method != http.MethodPut && (method != http.MethodPost || action != "unset") {
 		return bad(codeInUse, "Operation not permitted")
 	}
 	in, p := fields(kind, body, append(slices.Collect(maps.Keys(t.fields)), t.key))
@@ -345,6 +345,9 @@ func (a *Appliance) attach(method, kind string, t attached, body []byte) *proble
 	o := a.attached[kind][fmt.Sprint(in[t.key])]
 	if o == nil {
 		return bad(codeMissing, "No such resource [%s]", t.key)
+	}
+	if action == "unset" {
+		return unset(&resource{key: t.key, defaults: t.fields}, o, in)
 	}
 	if c := in["clientcert"]; c != nil && c != "Mandatory" && c != "Optional" {
 		return bad(codeArgument, "Invalid argument value [clientcert, %v]", c)
