@@ -64,6 +64,12 @@ func (a *Appliance) show(kind string, o object, alone bool) object {
 			out["persistencetype"], out["timeout"] = g["persistencetype"], g["timeout"]
 		}
 		out["curstate"] = a.vserverState(o)
+	case "sslcertkey":
+		for _, k := range []string{"cert", "key"} {
+			if path, ok := o[k].(string); ok {
+				out[k] = strings.TrimPrefix(path, "/nsconfig/ssl/") // the usual folder goes without saying
+			}
+		}
 	case "lbmonitor":
 		out["interval"] = fmt.Sprint(o["interval"]) // as text, as some numbers are
 		if o["type"] == "RADIUS" {

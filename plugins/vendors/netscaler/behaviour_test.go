@@ -12,11 +12,13 @@ import (
 	"errors"
 	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -222,6 +224,51 @@ func TestNativeDrain(t *testing.T) {
 	}
 	if n, unsaved := b.Saves(); n != 2 || unsaved {
 		t.Errorf("saved %d times, unsaved %t", n, unsaved)
+	}
+}
+
+func TestBackendIsDown(t *testing.T) {
+	b := newBox(t)
+	d := b.driver(t)
+	apply(t, d, gateways(nil))
+	server := b.Names("server")[0]
+	b.SetDown("aovlb_hq_vpn_sstp_to", server, true)
+	b.Count("lbvserver", "aovlb_hq_vpn_sstp", map[string]any{"curclntconnections": 3, "tothits": 40, "totalrequestbytes": 1000, "curpersistencesessions": 5})
+	s, err := d.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x := s.Pools[0].Backends[0]; x.State != "down" || !strings.Contains(x.Cause, "aovlb_hq_vpn_sstp_to") || x.Share != 0 || s.Pools[0].Backends[1].Share != 1 {
+		t.Errorf("statistics of a backend that is down: %+v", x)
+	}
+	if l := s.Listeners[2]; l.State != "open" || *l.Active != 3 || *l.Total != 40 || l.In.Bytes != 1000 || *s.Groups[0].Clients != 5 {
+		t.Errorf("statistics of a listener: %+v", l)
+	}
+}
+
+func TestIsNotLedElsewhere(t *testing.T) {
+	b := newBox(t)
+	var elsewhere atomic.Int64
+	other := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { elsewhere.Add(1) }))
+	defer other.Close()
+	d := b.driver(t)
+	here := httptest.NewTLSServer(http.RedirectHandler(other.URL, http.StatusTemporaryRedirect))
+	defer here.Close()
+	var s map[string]any
+	if err := json.Unmarshal(b.settings, &s); err != nil {
+		t.Fatal(err)
+	}
+	s["url"] = here.URL
+	raw, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Client = here.Client()
+	if err := d.Configure(t.Context(), plugins.Config{Site: "hq", Settings: raw}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Read(t.Context()); err == nil || elsewhere.Load() > 0 {
+		t.Errorf("the password went elsewhere %d times: %v", elsewhere.Load(), err)
 	}
 }
 

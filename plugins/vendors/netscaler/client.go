@@ -35,10 +35,11 @@ const (
 
 // A nitroError is an error that the appliance answered with.
 type nitroError struct {
-	Code    int    `json:"errorcode"`
-	Message string `json:"message"`
-	status  int
-	what    string
+	Code     int    `json:"errorcode"`
+	Message  string `json:"message"`
+	Severity string `json:"severity"`
+	status   int
+	what     string
 }
 
 func (e *nitroError) Error() string {
@@ -237,7 +238,7 @@ func judge(status int, b []byte, what string, out any) error {
 	if e.Code == 0 && status == http.StatusUnauthorized {
 		e.Code = codeSession
 	}
-	if status/100 != 2 || e.Code != 0 {
+	if status/100 != 2 || e.Code != 0 && e.Severity != "WARNING" { // what it warns of was done
 		return e
 	}
 	if out == nil || len(bytes.TrimSpace(b)) == 0 {

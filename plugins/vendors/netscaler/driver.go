@@ -63,6 +63,9 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 			return &plugins.FieldError{Path: "settings.ca_file", Err: err}
 		}
 	}
+	unled := *web // a password goes to nobody that the appliance points to
+	unled.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	web = &unled
 	d.setUp.Lock()
 	defer d.setUp.Unlock()
 	d.config, d.settings = c, s

@@ -47,7 +47,7 @@ var kinds = []*kind{
 			"servicetype", "usip", "useproxyport", "healthmonitor", "maxclient", "clttimeout", "svrtimeout", "monthreshold", "netprofile", "downstateflush",
 			"comment",
 		},
-		defaults: map[string]string{"maxclient": "0", "monthreshold": "0", "downstateflush": "ENABLED"},
+		defaults: map[string]string{"useproxyport": "YES", "maxclient": "0", "monthreshold": "0", "downstateflush": "ENABLED"},
 	},
 	{
 		name: "sslservicegroup", keys: []string{"servicegroupname"}, of: "servicegroup", attached: true,

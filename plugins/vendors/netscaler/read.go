@@ -51,6 +51,8 @@ func canonical(name, value string) string {
 		return strings.TrimSpace(strings.ReplaceAll(value, `\r\n`, "\r\n"))
 	case "respcode":
 		return codes(value)
+	case "cert", "key":
+		return strings.TrimPrefix(value, folder+"/")
 	}
 	return value
 }
