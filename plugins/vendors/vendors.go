@@ -5,6 +5,7 @@ package vendors
 import (
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/vendors/haproxy"
+	"github.com/aovlb/aovlb/plugins/vendors/keepalived"
 )
 
 // A Vendor is a driver that comes with aovlb.
@@ -19,6 +20,7 @@ type Vendor struct {
 func All() []Vendor {
 	return []Vendor{
 		{"haproxy", "HAProxy", func() plugins.Driver { return new(haproxy.Driver) }},
+		{"keepalived", "keepalived (IPVS)", func() plugins.Driver { return new(keepalived.Driver) }},
 	}
 }
 
