@@ -3,6 +3,7 @@ package keepalived
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -134,6 +135,7 @@ func (d *Driver) check(ctx context.Context, dep *plugins.Deployment) []plugins.D
 	a := &adviser{site: x, settings: s, at: fmt.Sprintf("sites[%d]", at)}
 	a.pools()
 	a.groups()
+	a.pair()
 	if b != nil {
 		if state, err := b.state(ctx, table(owner, x.Name)); err == nil && !state.running {
 			a.add(plugins.SeverityWarning, "", "files are written, and nothing is served by them yet", "keepalived doesn't run here: "+state.why,
@@ -205,6 +207,19 @@ func (a *adviser) groups() {
 		if serving, _ := r.servers(p); !slices.ContainsFunc(serving, func(w weighted) bool { return w.weight > 0 }) {
 			a.add(plugins.SeverityWarning, path+".pool", "none of its backends takes new clients", "", "")
 		}
+	}
+}
+
+// pair says which addresses a pair can't have.
+func (a *adviser) pair() {
+	v, list := a.settings.VRRP, addressesOf(a.site)
+	switch {
+	case v == nil:
+	case len(list) == 0:
+		a.add(plugins.SeverityWarning, a.at+".groups", "the pair has no address to share", "all listeners are at all addresses of the machine", "give them addresses of their own")
+	case !slices.ContainsFunc(list, func(x netip.Addr) bool { return x.Is4() == v.speaksIPv4(list) }):
+		a.add(plugins.SeverityError, a.at+".groups", fmt.Sprintf("no listener has an address of the family of %v, by which the pair speaks", v.Self), "",
+			"set self and peer of vrrp to addresses of the listeners' family")
 	}
 }
 

@@ -130,19 +130,17 @@ func (r *renderer) vrrp() []block {
 	}
 	// Those of one family are announced; the others go along.
 	addresses := r.addresses()
-	for _, family := range []bool{true, false} {
-		list := block{head: "virtual_ipaddress"}
-		if len(b.blocks) > 0 && b.blocks[len(b.blocks)-1].head == "virtual_ipaddress" {
-			list.head = "virtual_ipaddress_excluded"
+	first, others := block{head: "virtual_ipaddress"}, block{head: "virtual_ipaddress_excluded"}
+	for _, a := range addresses {
+		if a.Is4() == v.speaksIPv4(addresses) {
+			first.lines = append(first.lines, a.String())
+		} else {
+			others.lines = append(others.lines, a.String())
 		}
-		for _, a := range addresses {
-			if a.Is4() == family {
-				list.lines = append(list.lines, a.String())
-			}
-		}
-		if len(list.lines) > 0 {
-			b.blocks = append(b.blocks, list)
-		}
+	}
+	b.blocks = append(b.blocks, first)
+	if len(others.lines) > 0 {
+		b.blocks = append(b.blocks, others)
 	}
 	if len(addresses) == 0 {
 		return nil
@@ -150,11 +148,22 @@ func (r *renderer) vrrp() []block {
 	return append(out, b)
 }
 
+// speaksIPv4 reports whether a pair speaks by IPv4: as its own addresses are, or as
+// those that it shares.
+func (v *VRRP) speaksIPv4(shared []netip.Addr) bool {
+	if v.Self.IsValid() {
+		return v.Self.Unmap().Is4()
+	}
+	return slices.ContainsFunc(shared, netip.Addr.Is4)
+}
+
 // addresses are those of listeners, each once.
-func (r *renderer) addresses() []netip.Addr {
+func (r *renderer) addresses() []netip.Addr { return addressesOf(r.site) }
+
+func addressesOf(s *plugins.Site) []netip.Addr {
 	var out []netip.Addr
-	for i := range r.site.Groups {
-		for _, l := range r.site.Groups[i].Listeners {
+	for i := range s.Groups {
+		for _, l := range s.Groups[i].Listeners {
 			if a := l.Address.Addr().Unmap(); !a.IsUnspecified() && !slices.Contains(out, a) {
 				out = append(out, a)
 			}
