@@ -214,7 +214,7 @@ func (p *process) began(folder string) (time.Time, error) {
 	for line := range strings.Lines(string(raw)) {
 		if boot, ok := strings.CutPrefix(strings.TrimSpace(line), "btime "); ok {
 			n, err := strconv.ParseInt(boot, 10, 64)
-			return time.Unix(n, 0).Add(time.Duration(start) * time.Second / ticks), err
+			return time.Unix(n, 0).Add(time.Duration(start) * (time.Second / ticks)), err
 		}
 	}
 	return time.Time{}, errors.New("the kernel doesn't say when it began")
