@@ -143,6 +143,9 @@ func (r *rendering) files(ctx context.Context, env *environment) ([]plugins.File
 	f := &Faults{File: r.src.file}
 	for _, g := range list {
 		path := g.Path
+		if path == "" && g.Severity != plugins.SeverityError {
+			continue // it is about this machine, not about the deployment
+		}
 		if rest, ok := strings.CutPrefix(path, "sites[0]"); ok {
 			path = fmt.Sprintf("sites[%d]", at) + rest
 		}

@@ -138,8 +138,7 @@ func (d *Driver) check(ctx context.Context, dep *plugins.Deployment) []plugins.D
 	a.pair()
 	if b != nil {
 		if state, err := b.state(ctx, table(owner, x.Name)); err == nil && !state.running {
-			a.add(plugins.SeverityWarning, "", "files are written, and nothing is served by them yet", "keepalived doesn't run here: "+state.why,
-				"start keepalived, which reads them then, and load "+s.Marks+" by nft -f, or put them onto the machine where it runs")
+			a.idle(state.why)
 		}
 	}
 	return append(out, a.out...)
@@ -155,6 +154,16 @@ type adviser struct {
 
 func (a *adviser) add(severity plugins.Severity, path, summary, detail, fix string) {
 	a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: path, Summary: summary, Detail: detail, Fix: fix})
+}
+
+// idle says that nothing is served.
+func (a *adviser) idle(why string) {
+	if a.settings.ConfigOnly {
+		a.add(plugins.SeverityInfo, "", "files are written, and nothing is done with them", why, "")
+		return
+	}
+	a.add(plugins.SeverityWarning, "", "files are written, and nothing is served by them yet", "keepalived doesn't run here: "+why,
+		"start keepalived, which reads them then, and load "+a.settings.Marks+" by nft -f, or put them onto the machine where it runs")
 }
 
 func (a *adviser) pools() {
