@@ -103,7 +103,7 @@ func writeFile(name string, b []byte, mode fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) // nothing is left of it if it was renamed
+	defer func() { _ = os.Remove(f.Name()) }() // nothing is left of it if it was renamed
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", f.Name(), err)

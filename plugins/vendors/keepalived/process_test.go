@@ -200,8 +200,7 @@ func TestStandby(t *testing.T) {
 		want   string
 	}{
 		{"all well", func(*plugins.Pool, *plugins.Group) {}, "sorry_server 10.0.1.12 0, real_server 10.0.1.11 0 weight 1"},
-		{"the first drained", func(p *plugins.Pool, _ *plugins.Group) { p.Backends[0].Admin = plugins.AdminDraining },
-			"real_server 10.0.1.11 0 weight 0, real_server 10.0.1.12 0 weight 1"},
+		{"the first drained", func(p *plugins.Pool, _ *plugins.Group) { p.Backends[0].Admin = plugins.AdminDraining }, "real_server 10.0.1.11 0 weight 0, real_server 10.0.1.12 0 weight 1"},
 		{"the first disabled", func(p *plugins.Pool, _ *plugins.Group) { p.Backends[0].Admin = plugins.AdminDisabled }, "real_server 10.0.1.12 0 weight 1"},
 		{"the other disabled", func(p *plugins.Pool, _ *plugins.Group) { p.Backends[1].Admin = plugins.AdminDisabled }, "real_server 10.0.1.11 0 weight 1"},
 		{"both disabled", func(p *plugins.Pool, _ *plugins.Group) {

@@ -131,8 +131,10 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 				})
 			}
 			for _, f := range []struct{ name, value string }{
-				{"clients.ca_file", l.TLS.Clients.CAFile}, {"clients.crl_file", l.TLS.Clients.CRLFile},
-				{"gateway.ca_file", l.TLS.Gateway.CAFile}, {"gateway.server_name", l.TLS.Gateway.ServerName},
+				{"clients.ca_file", l.TLS.Clients.CAFile},
+				{"clients.crl_file", l.TLS.Clients.CRLFile},
+				{"gateway.ca_file", l.TLS.Gateway.CAFile},
+				{"gateway.server_name", l.TLS.Gateway.ServerName},
 			} {
 				out = append(out, unwritable(path+".tls."+f.name, f.value)...)
 			}
