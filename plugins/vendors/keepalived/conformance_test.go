@@ -30,14 +30,11 @@ func (l *lockedBuffer) String() string {
 }
 
 // suite holds the driver to what all drivers promise.
-func suite(change func(*Settings), runs bool) plugintest.Suite {
+func suite(runs bool) plugintest.Suite {
 	return plugintest.Suite{
 		Site: "hq",
 		Open: func(t *testing.T) plugintest.Target {
-			m, logs := startMachine(t, change), new(lockedBuffer)
-			if !runs {
-				m.end()
-			}
+			m, logs := startMachine(t, runs), new(lockedBuffer)
 			c := &counting{box: m, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {
@@ -63,7 +60,7 @@ func suite(change func(*Settings), runs bool) plugintest.Suite {
 	}
 }
 
-func TestConformance(t *testing.T) { suite(nil, true).Run(t) }
+func TestConformance(t *testing.T) { suite(true).Run(t) }
 
 // TestConfigOnly has the driver write files where keepalived doesn't run.
-func TestConfigOnly(t *testing.T) { suite(nil, false).Run(t) }
+func TestConfigOnly(t *testing.T) { suite(false).Run(t) }

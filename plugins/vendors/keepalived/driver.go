@@ -87,7 +87,7 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	}
 	d.setUp.Lock()
 	defer d.setUp.Unlock()
-	d.config, d.settings, d.box = c, s, &process{settings: s, proc: "/proc"}
+	d.config, d.settings, d.box = c, s, &process{settings: s, proc: "/proc", exec: run}
 	return nil
 }
 

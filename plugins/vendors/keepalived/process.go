@@ -22,6 +22,7 @@ import (
 type process struct {
 	settings Settings
 	proc     string // where the kernel tells of processes and of IPVS
+	exec     func(ctx context.Context, name string, args ...string) (string, error)
 }
 
 // patience is how long a program may take to check a file, or keepalived to load it.
@@ -115,11 +116,11 @@ func writeFile(name string, b []byte, mode fs.FileMode) error {
 // one, that one is read, with all that it includes.
 func (p *process) check(ctx context.Context, f files) error {
 	if f.marks != nil {
-		if out, err := run(ctx, p.settings.NFT, "-c", "-f", p.settings.Marks); err != nil {
+		if out, err := p.exec(ctx, p.settings.NFT, "-c", "-f", p.settings.Marks); err != nil {
 			return fmt.Errorf("nft refuses %s: %w: %.1000s", p.settings.Marks, err, out)
 		}
 	}
-	out, err := run(ctx, p.settings.Program, "-t", "-f", p.settings.Main)
+	out, err := p.exec(ctx, p.settings.Program, "-t", "-f", p.settings.Main)
 	if err != nil && ctx.Err() == nil && harmless(out, err) {
 		return nil
 	}
@@ -135,7 +136,7 @@ var allDrained = regexp.MustCompile(`^(Warning - quorum 1 for .* exceeds total w
 
 // harmless reports whether keepalived only remarks that all backends are drained.
 func harmless(out string, err error) bool {
-	var exit *exec.ExitError
+	var exit interface{ ExitCode() int }
 	if !errors.As(err, &exit) || exit.ExitCode() != 5 {
 		return false
 	}
@@ -265,7 +266,7 @@ func (p *process) state(ctx context.Context, table string) (state, error) {
 
 // marked returns the edition of the ruleset in the kernel.
 func (p *process) marked(ctx context.Context, table string, must bool) (string, error) {
-	text, err := run(ctx, p.settings.NFT, "list", "table", "inet", table)
+	text, err := p.exec(ctx, p.settings.NFT, "list", "table", "inet", table)
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
@@ -284,7 +285,7 @@ func (p *process) marked(ctx context.Context, table string, must bool) (string, 
 }
 
 func (p *process) mark(ctx context.Context) error {
-	if out, err := run(ctx, p.settings.NFT, "-f", p.settings.Marks); err != nil {
+	if out, err := p.exec(ctx, p.settings.NFT, "-f", p.settings.Marks); err != nil {
 		return fmt.Errorf("nft doesn't load %s: %w: %.1000s", p.settings.Marks, err, out)
 	}
 	return nil

@@ -52,7 +52,7 @@ func apply(t *testing.T, d *Driver, dep *plugins.Deployment) error {
 // TestOnlyKeepalivedIsTold: a process that has keepalived's old id gets no signal,
 // which would end it.
 func TestOnlyKeepalivedIsTold(t *testing.T) {
-	m := startMachine(t, nil)
+	m := startMachine(t, true)
 	m.end()
 	pid := os.Getpid()
 	folder := filepath.Join(m.proc, strconv.Itoa(pid))
@@ -76,7 +76,7 @@ func TestOnlyKeepalivedIsTold(t *testing.T) {
 // TestRestart: a keepalived that began after the file was written has loaded it; one
 // that began before has not, if nobody told it.
 func TestRestart(t *testing.T) {
-	m := startMachine(t, nil)
+	m := startMachine(t, true)
 	d := m.driver()
 	if err := apply(t, d, deployment(nil)); err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestRestart(t *testing.T) {
 // TestRefused: a file that keepalived refuses, here because of somebody else's, is
 // taken back.
 func TestRefused(t *testing.T) {
-	m := startMachine(t, nil)
+	m := startMachine(t, true)
 	d := m.driver()
 	if err := apply(t, d, deployment(nil)); err != nil {
 		t.Fatal(err)
@@ -124,12 +124,31 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestPrograms: keepalived and nft run as programs, and what they say is understood.
+func TestPrograms(t *testing.T) {
+	t.Setenv("GORACE", noSleep)
+	m := startMachine(t, true)
+	m.exec = run
+	d := m.driver()
+	if err := apply(t, d, deployment(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := d.Plan(t.Context(), deployment(nil)); err != nil || len(p.Changes) != 0 {
+		t.Errorf("%v, %v", p.Changes, err)
+	}
+	for _, name := range []string{"ras1", "ras2"} {
+		if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.BackendRef{Backend: name}}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestForeign: files of others are left alone.
 func TestForeign(t *testing.T) {
 	for _, which := range []func(Settings) string{
 		func(s Settings) string { return s.File }, func(s Settings) string { return s.Marks }, func(s Settings) string { return s.Script },
 	} {
-		m := startMachine(t, nil)
+		m := startMachine(t, true)
 		name := which(m.settings)
 		if err := os.WriteFile(name, []byte("# mine\n# and mine\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -143,7 +162,7 @@ func TestForeign(t *testing.T) {
 // TestTogether: what belongs together has one mark, and one service in IPVS, that is
 // counted for its pool.
 func TestTogether(t *testing.T) {
-	m := startMachine(t, nil)
+	m := startMachine(t, true)
 	d := m.driver()
 	if err := apply(t, d, deployment(nil)); err != nil {
 		t.Fatal(err)
