@@ -43,7 +43,7 @@ func commands() []command {
 		explainCommand, failbackCommand, reloadCommand, probeCommand, cryptoCommand, npsCommand,
 		diagnoseCommand, mtuCommand, certCommand, renewCommand, profileCommand, geoCommand,
 		sessionsCommand, rasphoneCommand, auditCommand, planCommand, applyCommand, driftCommand,
-		pluginCommand, schemaCommand, versionCommand,
+		pluginCommand, renderCommand, schemaCommand, versionCommand,
 	}
 }
 

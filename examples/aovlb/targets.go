@@ -136,15 +136,21 @@ func openTarget(ctx context.Context, env *environment, file, name string) (*bala
 	if site == "" && len(src.config.Sites) == 1 {
 		site = src.config.Sites[0].Name
 	}
-	settings, err := json.Marshal(t.settings())
+	conf, err := configOf(t, site)
 	if err != nil {
 		return nil, err
 	}
-	err = p.Configure(ctx, plugins.Config{Site: site, Owner: t.Owner, Settings: settings})
+	err = p.Configure(ctx, conf)
 	if err != nil {
 		return nil, errors.Join(src.targetFault(at, err), p.Close())
 	}
 	return &balancer{Plugin: p, src: src, target: t}, nil
+}
+
+// configOf returns what the driver of a target is told.
+func configOf(t *Target, site string) (plugins.Config, error) {
+	settings, err := json.Marshal(t.settings())
+	return plugins.Config{Site: site, Owner: t.Owner, Settings: settings}, err
 }
 
 func (t *Target) settings() map[string]any {

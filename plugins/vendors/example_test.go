@@ -11,3 +11,10 @@ func ExampleFind() {
 	fmt.Println(ok)
 	// Output: false
 }
+
+func ExampleFindRenderer() {
+	_, driver := vendors.Find("nginx")
+	_, files := vendors.FindRenderer("nginx")
+	fmt.Println(driver, files)
+	// Output: false true
+}

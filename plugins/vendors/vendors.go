@@ -6,6 +6,7 @@ import (
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/vendors/f5"
 	"github.com/aovlb/aovlb/plugins/vendors/haproxy"
+	"github.com/aovlb/aovlb/plugins/vendors/keepalived"
 	"github.com/aovlb/aovlb/plugins/vendors/kemp"
 	"github.com/aovlb/aovlb/plugins/vendors/netscaler"
 )
@@ -23,6 +24,7 @@ func All() []Vendor {
 	return []Vendor{
 		{"f5", "F5 BIG-IP", func() plugins.Driver { return new(f5.Driver) }},
 		{"haproxy", "HAProxy", func() plugins.Driver { return new(haproxy.Driver) }},
+		{"keepalived", "keepalived (IPVS)", func() plugins.Driver { return new(keepalived.Driver) }},
 		{"kemp", "Kemp LoadMaster", func() plugins.Driver { return new(kemp.Driver) }},
 		{"netscaler", "NetScaler ADC", func() plugins.Driver { return new(netscaler.Driver) }},
 	}
