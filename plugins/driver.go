@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -313,6 +314,24 @@ func (r BackendRef) String() string {
 		return r.Backend
 	}
 	return r.Pool + "/" + r.Backend
+}
+
+// Refs returns the backends of s that r means, each with its pool; none if s is nil.
+func (s *Site) Refs(r BackendRef) []BackendRef {
+	if s == nil {
+		return nil
+	}
+	var out []BackendRef
+	for i := range s.Pools {
+		p := &s.Pools[i]
+		if r.Pool != "" && r.Pool != p.Name {
+			continue
+		}
+		if slices.ContainsFunc(p.Backends, func(b Backend) bool { return b.Name == r.Backend }) {
+			out = append(out, BackendRef{Pool: p.Name, Backend: r.Backend})
+		}
+	}
+	return out
 }
 
 // A DrainRequest says what to drain.

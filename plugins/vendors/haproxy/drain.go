@@ -32,7 +32,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err != nil {
 		return err
 	}
-	refs := refsOf(f.memory.Deployment.Site(f.site), ref)
+	refs := f.memory.Deployment.Site(f.site).Refs(ref)
 	if len(refs) == 0 {
 		return fmt.Errorf("haproxy: %v: %w", ref, plugins.ErrNotFound)
 	}
@@ -63,21 +63,6 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	}
 	d.log().Info("drain", "backend", ref.String(), "on", req != nil)
 	return nil
-}
-
-// refsOf returns the backends that ref means.
-func refsOf(s *plugins.Site, ref plugins.BackendRef) []plugins.BackendRef {
-	var out []plugins.BackendRef
-	if s == nil {
-		return nil
-	}
-	for i := range s.Pools {
-		p := &s.Pools[i]
-		if x := (plugins.BackendRef{Pool: p.Name, Backend: ref.Backend}); (ref.Pool == "" || ref.Pool == p.Name) && has(s, x) {
-			out = append(out, x)
-		}
-	}
-	return out
 }
 
 // steps are the commands for a drain, or for its end if req is nil.

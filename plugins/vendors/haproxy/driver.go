@@ -212,15 +212,7 @@ func kept(list []plugins.DrainRequest, dep *plugins.Deployment, site string) []p
 	if dep == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(list), func(r plugins.DrainRequest) bool { return !has(dep.Site(site), r.BackendRef) })
-}
-
-func has(s *plugins.Site, r plugins.BackendRef) bool {
-	if s == nil {
-		return false
-	}
-	p := s.Pool(r.Pool)
-	return p != nil && slices.ContainsFunc(p.Backends, func(b plugins.Backend) bool { return b.Name == r.Backend })
+	return slices.DeleteFunc(slices.Clone(list), func(r plugins.DrainRequest) bool { return len(dep.Site(site).Refs(r.BackendRef)) == 0 })
 }
 
 // Apply writes the file, has HAProxy check it, and reloads HAProxy. If that fails,

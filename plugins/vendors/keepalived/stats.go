@@ -2,7 +2,6 @@ package keepalived
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -166,97 +165,4 @@ func (v *viewer) backend(p *plugins.Pool, b *plugins.Backend) (plugins.BackendSt
 		}
 	}
 	return x, weight
-}
-
-// looks is how often Watch looks.
-const looks = time.Second
-
-// Watch tells of backends that change their state, and of files that are written. It
-// looks once a second.
-func (d *Driver) Watch(ctx context.Context, f func(plugins.Event)) error {
-	if _, _, _, err := d.setup(ctx); err != nil {
-		return err
-	}
-	tick := time.NewTicker(looks)
-	defer tick.Stop()
-	before, err := d.look(ctx)
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-		now, nowErr := d.look(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		event := func(severity plugins.Severity, kind, name, text string) {
-			f(plugins.Event{At: time.Now(), Severity: severity, Kind: kind, Name: name, Text: text})
-		}
-		switch {
-		case nowErr != nil && err == nil:
-			event(plugins.SeverityError, "listener", "keepalived", nowErr.Error())
-		case nowErr == nil && err != nil:
-			event(plugins.SeverityInfo, "listener", "keepalived", "keepalived can be asked again")
-		}
-		if err = nowErr; err != nil {
-			continue
-		}
-		tell(before, now, event)
-		before = now
-	}
-}
-
-// view is what Watch compares.
-type view struct {
-	revision string
-	running  bool
-	states   map[string]string
-	names    []string
-}
-
-func (d *Driver) look(ctx context.Context) (view, error) {
-	c, s, b, err := d.setup(ctx)
-	if err != nil {
-		return view{}, err
-	}
-	f, err := find(ctx, c, s, b, nil)
-	if err != nil {
-		return view{}, err
-	}
-	list, err := stats(ctx, c, s, b, f)
-	if err != nil {
-		return view{}, err
-	}
-	out := view{revision: plugins.RevisionOf(f.objects), running: f.running, states: make(map[string]string)}
-	for i := range list.Pools {
-		for _, x := range list.Pools[i].Backends {
-			name := list.Pools[i].Name + "/" + x.Name
-			out.names = append(out.names, name)
-			out.states[name] = x.State
-		}
-	}
-	return out, nil
-}
-
-func tell(before, now view, event func(plugins.Severity, string, string, string)) {
-	switch {
-	case before.running && !now.running:
-		event(plugins.SeverityError, "listener", "keepalived", "keepalived has ended")
-	case !before.running && now.running:
-		event(plugins.SeverityInfo, "listener", "keepalived", "keepalived runs")
-	}
-	if before.revision != now.revision {
-		event(plugins.SeverityInfo, "apply", "keepalived", fmt.Sprintf("the files have changed, to revision %s", now.revision))
-	}
-	for _, name := range now.names {
-		was, ok := before.states[name]
-		if state := now.states[name]; ok && was != state {
-			severity := plugins.SeverityInfo
-			if state == "down" {
-				severity = plugins.SeverityWarning
-			}
-			event(severity, "backend", name, was+" → "+state)
-		}
-	}
 }

@@ -32,7 +32,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err != nil {
 		return err
 	}
-	refs := refsOf(f.memory.Site, ref)
+	refs := f.memory.Site.Refs(ref)
 	if len(refs) == 0 {
 		return fmt.Errorf("kemp: %v: %w", ref, plugins.ErrNotFound)
 	}
@@ -87,19 +87,4 @@ func (w *work) servers(refs []plugins.BackendRef) (there, want []plugins.Object)
 		}
 	}
 	return there, want
-}
-
-// refsOf returns the backends that ref means.
-func refsOf(s *plugins.Site, ref plugins.BackendRef) []plugins.BackendRef {
-	if s == nil {
-		return nil
-	}
-	var out []plugins.BackendRef
-	for i := range s.Pools {
-		p := &s.Pools[i]
-		if (ref.Pool == "" || ref.Pool == p.Name) && has(s, p.Name, ref.Backend) {
-			out = append(out, plugins.BackendRef{Pool: p.Name, Backend: ref.Backend})
-		}
-	}
-	return out
 }

@@ -134,7 +134,7 @@ func prepare(ctx context.Context, c plugins.Config, s Settings, box *client, dep
 		return w, nil
 	}
 	x := dep.Site(site)
-	w.drained = slices.DeleteFunc(slices.Clone(f.memory.Drained), func(d drain) bool { return !has(x, d.Pool, d.Backend) })
+	w.drained = slices.DeleteFunc(slices.Clone(f.memory.Drained), func(d drain) bool { return len(x.Refs(plugins.BackendRef{Pool: d.Pool, Backend: d.Backend})) == 0 })
 	w.renderer = &renderer{site: x, owner: c.Owner, settings: s, drained: w.drained}
 	if err := w.renderer.readSums(); err != nil {
 		return nil, err
@@ -145,14 +145,6 @@ func prepare(ctx context.Context, c plugins.Config, s Settings, box *client, dep
 	w.want = append(w.renderer.objects(), memoryObject(dep.Revision(), memoryWhole))
 	w.changes = order(plugins.DiffObjects(f.objects, w.want))
 	return w, nil
-}
-
-func has(s *plugins.Site, pool, backend string) bool {
-	if s == nil {
-		return false
-	}
-	p := s.Pool(pool)
-	return p != nil && slices.ContainsFunc(p.Backends, func(b plugins.Backend) bool { return b.Name == backend })
 }
 
 // Plan says what Apply would change.

@@ -36,7 +36,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if f.memory != nil {
 		site = f.memory.Deployment.Site(f.site)
 	}
-	refs := refsOf(site, ref)
+	refs := site.Refs(ref)
 	if len(refs) == 0 {
 		return fmt.Errorf("%v: %w", ref, plugins.ErrNotFound)
 	}
@@ -65,21 +65,6 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 		return c.save(ctx)
 	}
 	return nil
-}
-
-// refsOf returns the backends that ref means.
-func refsOf(s *plugins.Site, ref plugins.BackendRef) []plugins.BackendRef {
-	if s == nil {
-		return nil
-	}
-	var out []plugins.BackendRef
-	for i := range s.Pools {
-		p := &s.Pools[i]
-		if x := (plugins.BackendRef{Pool: p.Name, Backend: ref.Backend}); (ref.Pool == "" || ref.Pool == p.Name) && has(s, x) {
-			out = append(out, x)
-		}
-	}
-	return out
 }
 
 // drainMembers disables or enables a backend's members in all servicegroups.

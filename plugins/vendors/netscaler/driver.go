@@ -127,15 +127,7 @@ func (f *found) kept(dep *plugins.Deployment) []plugins.DrainRequest {
 	if f.memory == nil || dep == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(f.memory.Drained), func(r plugins.DrainRequest) bool { return !has(dep.Site(f.site), r.BackendRef) })
-}
-
-func has(s *plugins.Site, r plugins.BackendRef) bool {
-	if s == nil {
-		return false
-	}
-	p := s.Pool(r.Pool)
-	return p != nil && slices.ContainsFunc(p.Backends, func(b plugins.Backend) bool { return b.Name == r.Backend })
+	return slices.DeleteFunc(slices.Clone(f.memory.Drained), func(r plugins.DrainRequest) bool { return len(dep.Site(f.site).Refs(r.BackendRef)) == 0 })
 }
 
 // compare reads what is there, and says what is to be done for dep.
