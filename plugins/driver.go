@@ -1,10 +1,12 @@
 package plugins
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -125,6 +127,24 @@ type Config struct {
 	// Settings are the driver's own, as its Schema says. Secrets in it are
 	// references, of type [Secret].
 	Settings json.RawMessage `json:"settings,omitempty"`
+}
+
+// ReadSettings reads c.Settings into into, a pointer to a struct. Fields that it
+// doesn't have, and anything behind it, are a *FieldError.
+func (c *Config) ReadSettings(into any) error {
+	raw := c.Settings
+	if len(bytes.TrimSpace(raw)) == 0 {
+		raw = json.RawMessage("{}")
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return &FieldError{Path: "settings", Err: err}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return &FieldError{Path: "settings", Err: errors.New("something follows them")}
+	}
+	return nil
 }
 
 // A Severity says how bad a Diagnostic is.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
 const declarePath = "/mgmt/shared/appsvcs/declare/"
@@ -130,7 +131,7 @@ func (c *client) await(ctx context.Context, id string, waits func(string)) (task
 	limit := c.settings.TaskTimeout.D()
 	began, wait := time.Now(), c.pause/4
 	for {
-		if err := sleep(ctx, wait); err != nil {
+		if err := rest.Sleep(ctx, wait); err != nil {
 			return task{}, fmt.Errorf("AS3 goes on with task %s by itself: %w", id, err)
 		}
 		var t task

@@ -3,18 +3,18 @@ package f5
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
 // maxBody bounds an answer, in bytes.
@@ -27,39 +27,25 @@ const tries = 4
 type client struct {
 	settings Settings
 	http     *http.Client
+	pace     rest.Pace
 	// pause is what is waited before something is tried again, at first.
 	pause time.Duration
 
-	mu    sync.Mutex // guards token and next
+	mu    sync.Mutex // guards token
 	token string
-	next  time.Time
 }
 
 // newClient returns a client. A nil h means one that verifies the BIG-IP's
 // certificate by the settings' CAs.
 func newClient(s Settings, h *http.Client) (*client, error) {
-	var own http.Client
-	if h != nil {
-		own = *h
-	} else {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		if s.CAFile != "" {
-			pem, err := os.ReadFile(s.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("read the CAs of the BIG-IP: %w", err)
-			}
-			pool := x509.NewCertPool()
-			if !pool.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("%s holds no certificate as PEM", s.CAFile)
-			}
-			t.TLSClientConfig.RootCAs = pool
-		}
-		own = http.Client{Transport: t, Timeout: 2 * time.Minute}
+	own, err := rest.Client(h, s.CAFile, "")
+	if err != nil {
+		return nil, &plugins.FieldError{Path: "settings.ca_file", Err: err}
 	}
-	// A token must not go to where a redirect points.
-	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &client{settings: s, http: &own, pause: 500 * time.Millisecond}, nil
+	if h == nil {
+		own.Timeout = 2 * time.Minute
+	}
+	return &client{settings: s, http: own, pace: rest.Pace{PerSecond: s.Rate}, pause: 500 * time.Millisecond}, nil
 }
 
 // A statusError is an answer that isn't a success.
@@ -130,7 +116,7 @@ func (c *client) do(ctx context.Context, q call, out any) (int, error) {
 		if !again {
 			return status, err
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := rest.Sleep(ctx, wait); err != nil {
 			return status, err
 		}
 		wait = min(wait*2, 20*c.pause)
@@ -193,36 +179,9 @@ func (c *client) login(ctx context.Context, stale string) (string, error) {
 	return c.token, nil
 }
 
-// turn waits until a request may be made.
-func (c *client) turn(ctx context.Context) error {
-	c.mu.Lock()
-	now := time.Now()
-	at := c.next
-	if at.Before(now) {
-		at = now
-	}
-	c.next = at.Add(time.Second / time.Duration(max(c.settings.Rate, 1)))
-	c.mu.Unlock()
-	return sleep(ctx, at.Sub(now))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
 // once makes a request once.
 func (c *client) once(ctx context.Context, q call, body []byte, token string, out any) (int, error) {
-	if err := c.turn(ctx); err != nil {
+	if err := c.pace.Wait(ctx); err != nil {
 		return 0, err
 	}
 	u := strings.TrimSuffix(c.settings.URL, "/") + q.path

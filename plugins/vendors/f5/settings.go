@@ -1,9 +1,7 @@
 package f5
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -76,15 +74,10 @@ func (s Settings) usual() Settings {
 }
 
 // readSettings reads and checks the settings.
-func readSettings(raw json.RawMessage) (Settings, error) {
+func readSettings(c *plugins.Config) (Settings, error) {
 	var s Settings
-	if len(bytes.TrimSpace(raw)) == 0 {
-		raw = json.RawMessage("{}")
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
-		return s, &plugins.FieldError{Path: "settings", Err: err}
+	if err := c.ReadSettings(&s); err != nil {
+		return s, err
 	}
 	var errs []error
 	add := func(path, format string, args ...any) {

@@ -1,8 +1,6 @@
 package haproxy
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -61,15 +59,10 @@ func (s Settings) usual() Settings {
 }
 
 // readSettings reads and checks the settings.
-func readSettings(raw json.RawMessage) (Settings, error) {
+func readSettings(c *plugins.Config) (Settings, error) {
 	var s Settings
-	if len(bytes.TrimSpace(raw)) == 0 {
-		raw = json.RawMessage("{}")
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
-		return s, &plugins.FieldError{Path: "settings", Err: err}
+	if err := c.ReadSettings(&s); err != nil {
+		return s, err
 	}
 	var errs []error
 	add := func(path, format string, args ...any) {

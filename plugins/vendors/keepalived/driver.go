@@ -81,7 +81,7 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	if err := c.Owner.Check(); err != nil {
 		return &plugins.FieldError{Path: "owner", Err: err}
 	}
-	s, err := readSettings(c.Settings)
+	s, err := readSettings(&c)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
 // maxAnswer bounds an answer, in bytes.
@@ -37,9 +38,7 @@ func flag(b bool) string {
 type client struct {
 	settings Settings
 	http     *http.Client
-
-	mu   sync.Mutex
-	next time.Time // when the next call may be made
+	pace     rest.Pace
 }
 
 // An apiError is what the LoadMaster says is wrong.
@@ -62,10 +61,8 @@ func (c *client) ask(ctx context.Context, command string, p params) (*node, erro
 		if err == nil || n == tries || ctx.Err() != nil || errors.As(err, &refused) && refused.code != http.StatusServiceUnavailable {
 			return out, err
 		}
-		select {
-		case <-time.After(time.Duration(n) * 100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		if err := rest.Sleep(ctx, time.Duration(n)*100*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -77,7 +74,7 @@ func (c *client) do(ctx context.Context, command string, p params) (*node, error
 }
 
 func (c *client) call(ctx context.Context, command string, p params) (*node, error) {
-	if err := c.pace(ctx); err != nil {
+	if err := c.pace.Wait(ctx); err != nil {
 		return nil, err
 	}
 	call, cancel := context.WithTimeout(ctx, c.settings.Timeout.D())
@@ -106,27 +103,6 @@ func (c *client) call(ctx context.Context, command string, p params) (*node, err
 		return nil, fmt.Errorf("%s: the answer has more than %d bytes", command, maxAnswer)
 	}
 	return c.answer(command, res, b, secret)
-}
-
-// pace waits until a call may be made.
-func (c *client) pace(ctx context.Context) error {
-	c.mu.Lock()
-	now := time.Now()
-	at := c.next
-	if at.Before(now) {
-		at = now
-	}
-	c.next = at.Add(time.Second / time.Duration(c.settings.Rate))
-	c.mu.Unlock()
-	if wait := at.Sub(now); wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-		}
-	}
-	return context.Cause(ctx)
 }
 
 // login returns who asks, and the secret that proves it.

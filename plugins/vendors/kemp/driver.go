@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
 // version is the driver's own.
@@ -54,22 +55,20 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	if err := c.Owner.Check(); err != nil {
 		return &plugins.FieldError{Path: "owner", Err: err}
 	}
-	s, err := readSettings(c.Settings)
+	s, err := readSettings(&c)
 	if err != nil {
 		return err
 	}
-	use := d.HTTP
-	if use == nil {
-		if use, err = s.newHTTP(); err != nil {
-			return err
-		}
+	use, err := rest.Client(d.HTTP, s.CAFile, "")
+	if err != nil {
+		return &plugins.FieldError{Path: "settings.ca_file", Err: err}
 	}
 	d.setUp.Lock()
 	defer d.setUp.Unlock()
 	if d.client != nil && d.HTTP == nil {
 		d.client.http.CloseIdleConnections()
 	}
-	d.config, d.settings, d.client = c, s, &client{settings: s, http: use}
+	d.config, d.settings, d.client = c, s, &client{settings: s, http: use, pace: rest.Pace{PerSecond: s.Rate}}
 	return nil
 }
 

@@ -1,15 +1,10 @@
 package kemp
 
 import (
-	"bytes"
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -93,18 +88,10 @@ func (s Settings) usual() Settings {
 }
 
 // readSettings reads and checks the settings.
-func readSettings(raw json.RawMessage) (Settings, error) {
+func readSettings(c *plugins.Config) (Settings, error) {
 	var s Settings
-	if len(bytes.TrimSpace(raw)) == 0 {
-		raw = json.RawMessage("{}")
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
-		return s, &plugins.FieldError{Path: "settings", Err: err}
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return s, &plugins.FieldError{Path: "settings", Err: errors.New("something follows them")}
+	if err := c.ReadSettings(&s); err != nil {
+		return s, err
 	}
 	return s.usual(), s.check()
 }
@@ -153,32 +140,6 @@ func (s Settings) checkLogin(add func(path, format string, args ...any)) {
 			add(name, "it names a file and an environment variable, only one can be")
 		}
 	}
-}
-
-// maxCAs bounds a file of CAs, in bytes.
-const maxCAs = 4 << 20
-
-// newHTTP returns a client that trusts the CAs of s.
-func (s Settings) newHTTP() (*http.Client, error) {
-	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-		MaxIdleConnsPerHost: 2, IdleConnTimeout: time.Minute, TLSHandshakeTimeout: 15 * time.Second, ForceAttemptHTTP2: false,
-	}
-	if s.CAFile != "" {
-		pem, err := readFile(s.CAFile, maxCAs)
-		if err != nil {
-			return nil, &plugins.FieldError{Path: "settings.ca_file", Err: err}
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &plugins.FieldError{Path: "settings.ca_file", Err: fmt.Errorf("%s has no certificate in PEM", s.CAFile)}
-		}
-	}
-	return &http.Client{
-		Transport: t,
-		// A redirect would take the key elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
 }
 
 // readFile reads a file of at most most bytes.

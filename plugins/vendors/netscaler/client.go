@@ -3,21 +3,19 @@ package netscaler
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
 // NITRO's numbers of errors that the driver knows.
@@ -57,58 +55,10 @@ type client struct {
 	base     string
 	user     string
 	password plugins.Secret
-	gap      time.Duration // between requests
+	pace     rest.Pace
 
 	mu    sync.Mutex // held while a session is begun
 	token string
-
-	pace sync.Mutex
-	next time.Time
-}
-
-// transport returns what https is spoken by.
-func transport(s Settings) (*http.Client, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.ServerName}
-	if s.CAFile != "" {
-		b, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(b) {
-			return nil, fmt.Errorf("%s holds no certificate as PEM", s.CAFile)
-		}
-	}
-	return &http.Client{Transport: &http.Transport{
-		TLSClientConfig: t, MaxConnsPerHost: 4, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, Proxy: http.ProxyFromEnvironment,
-	}}, nil
-}
-
-// wait keeps to the rate.
-func (c *client) wait(ctx context.Context) error {
-	c.pace.Lock()
-	now := time.Now()
-	if c.next.Before(now) {
-		c.next = now
-	}
-	at := c.next
-	c.next = at.Add(c.gap)
-	c.pace.Unlock()
-	return sleep(ctx, time.Until(at))
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return context.Cause(ctx)
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // session returns a session's token. spent is one that has ended.
@@ -169,7 +119,7 @@ func (c *client) do(ctx context.Context, method, path, what string, body, out an
 		case hasCode(err, codeSession) && spent == "":
 			spent = token // it was refused, so nothing was done
 		case !said && method == http.MethodGet:
-			if err := sleep(ctx, time.Duration(try)*100*time.Millisecond); err != nil {
+			if err := rest.Sleep(ctx, time.Duration(try)*100*time.Millisecond); err != nil {
 				return err
 			}
 		default:
@@ -180,7 +130,7 @@ func (c *client) do(ctx context.Context, method, path, what string, body, out an
 
 // once makes a request. It returns the token that the appliance set, if any.
 func (c *client) once(ctx context.Context, method, path, what string, body any, token string, out any) (string, error) {
-	if err := c.wait(ctx); err != nil {
+	if err := c.pace.Wait(ctx); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
 // version is the driver's own.
@@ -53,23 +54,18 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	if err := c.Owner.Check(); err != nil {
 		return &plugins.FieldError{Path: "owner", Err: err}
 	}
-	s, err := readSettings(c.Settings)
+	s, err := readSettings(&c)
 	if err != nil {
 		return err
 	}
-	web := d.Client
-	if web == nil {
-		if web, err = transport(s); err != nil {
-			return &plugins.FieldError{Path: "settings.ca_file", Err: err}
-		}
+	web, err := rest.Client(d.Client, s.CAFile, s.ServerName)
+	if err != nil {
+		return &plugins.FieldError{Path: "settings.ca_file", Err: err}
 	}
-	unled := *web // a password goes to nobody that the appliance points to
-	unled.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	web = &unled
 	d.setUp.Lock()
 	defer d.setUp.Unlock()
 	d.config, d.settings = c, s
-	d.client = &client{http: web, base: strings.TrimRight(s.URL, "/"), user: s.User, password: s.Password, gap: time.Second / time.Duration(s.Rate)}
+	d.client = &client{http: web, base: strings.TrimRight(s.URL, "/"), user: s.User, password: s.Password, pace: rest.Pace{PerSecond: s.Rate}}
 	return nil
 }
 

@@ -1,8 +1,6 @@
 package netscaler
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -57,15 +55,10 @@ const schema = `{
 func (s *Settings) saves() bool { return s.Save == nil || *s.Save }
 
 // readSettings reads and checks the settings.
-func readSettings(raw json.RawMessage) (Settings, error) {
+func readSettings(c *plugins.Config) (Settings, error) {
 	var s Settings
-	if len(bytes.TrimSpace(raw)) == 0 {
-		raw = json.RawMessage("{}")
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&s); err != nil {
-		return s, &plugins.FieldError{Path: "settings", Err: err}
+	if err := c.ReadSettings(&s); err != nil {
+		return s, err
 	}
 	var errs []error
 	add := func(path, format string, args ...any) {

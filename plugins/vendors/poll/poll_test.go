@@ -46,7 +46,7 @@ func TestRun(t *testing.T) {
 		{view: down, want: []string{"error listener box: it has ended"}},
 		{view: down},
 		{view: View{Marks: down.Marks}, want: []string{"info listener box: it answers again"}}, // nothing is served any more
-		{view: view("down", "open", "b", "3")}, // and what is new isn't a change
+		{view: view("down", "open", "b", "3")},                                                 // and what is new isn't a change
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
