@@ -1,7 +1,6 @@
 package filebox
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,12 +66,10 @@ func (d *Driver) Schema(context.Context) (json.RawMessage, error) {
 // Configure takes the settings.
 func (d *Driver) Configure(_ context.Context, c plugins.Config) error {
 	var s Settings
-	dec := json.NewDecoder(bytes.NewReader(c.Settings))
-	dec.DisallowUnknownFields()
-	var errs []error
-	if err := dec.Decode(&s); err != nil {
-		return &plugins.FieldError{Path: "settings", Err: err}
+	if err := c.ReadSettings(&s); err != nil {
+		return err
 	}
+	var errs []error
 	if s.File == "" {
 		errs = append(errs, &plugins.FieldError{Path: "settings.file", Err: errors.New("it is needed")})
 	}
