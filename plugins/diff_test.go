@@ -32,7 +32,7 @@ func TestDiff(t *testing.T) {
 	got := lines(Diff(old, now))
 	want := `~ pool ras: picker none → round-robin
 ~ backend ras/ras1: weight none → 3
-+ backend ras/ras3: address none → 10.0.1.13
++ backend ras/ras3: address 10.0.1.13
 ~ check ras/sstp: interval none → 1m
 ~ group vpn: limits none → {"max_per_source":7}
 - listener nps/auth

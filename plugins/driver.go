@@ -244,7 +244,8 @@ type FieldChange struct {
 	After  string `json:"after,omitempty"`
 }
 
-// String returns c in one line, such as "~ backend ras/ras1: weight 1 → 2".
+// String returns c in one line, such as "~ backend ras/ras1: weight 1 → 2" or
+// "+ backend ras/ras2: weight 2".
 func (c Change) String() string {
 	mark := map[Action]string{ActionAdd: "+", ActionChange: "~", ActionReplace: "±", ActionRemove: "-"}[c.Action]
 	var b strings.Builder
@@ -254,7 +255,11 @@ func (c Change) String() string {
 		if i == 0 {
 			sep = ": "
 		}
-		fmt.Fprintf(&b, "%s%s %s → %s", sep, f.Name, orNone(f.Before), orNone(f.After))
+		b.WriteString(sep + f.Name + " ")
+		if c.Action != ActionAdd || f.Before != "" {
+			b.WriteString(orNone(f.Before) + " → ")
+		}
+		b.WriteString(orNone(f.After))
 	}
 	if c.Effect != "" {
 		b.WriteString(" (" + c.Effect + ")")

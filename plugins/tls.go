@@ -128,9 +128,6 @@ func (v *validator) tls(at string, l *Listener, g *Group, s *Site) {
 	}
 	v.gatewayTLS(at+".gateway", t)
 	v.clientTLS(at+".clients", &t.Clients)
-	if t.PassNull && t.Clients.CAFile != "" && !t.Clients.Optional {
-		v.add(at+".pass_null", "who is passed unopened can't be asked for a certificate: leave it out, or set clients.optional")
-	}
 	if w := t.Web; w.IsValid() && (w.Port() == 0 || w.Addr().IsUnspecified() || w.Addr().IsMulticast()) {
 		v.add(at+".web", "%v is not the address and port of a server", w)
 	}

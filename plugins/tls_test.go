@@ -45,7 +45,6 @@ func TestValidateTLS(t *testing.T) {
 		{"a web site nowhere", func(_ *Site, l *TLS) { l.Web = netip.MustParseAddrPort("0.0.0.0:80") }, "groups[0].listeners[2].tls.web", "address and port"},
 		{"optional for nobody", func(_ *Site, l *TLS) { l.Clients.Optional = true }, "groups[0].listeners[2].tls.clients.ca_file", "whose"},
 		{"no CRL", func(_ *Site, l *TLS) { l.Clients = ClientTLS{CAFile: "/ca.pem", NeedCRL: true} }, "groups[0].listeners[2].tls.clients.crl_file", "need_crl"},
-		{"certificates unopened", func(_ *Site, l *TLS) { l.PassNull, l.Clients.CAFile = true, "/ca.pem" }, "groups[0].listeners[2].tls.pass_null", "clients.optional"},
 		{"rate", func(_ *Site, l *TLS) { l.HandshakeRate = -2 }, "groups[0].listeners[2].tls.handshake_rate", "-2"},
 		{"question", func(s *Site, _ *TLS) { s.Pools[0].Checks[1].Ask = "all" }, "pools[0].checks[1].ask", `"all"`},
 		{"calls too often", func(s *Site, _ *TLS) { s.Pools[0].Checks[1] = Check{Type: CheckSSTP, Ask: AskCall} }, "pools[0].checks[1].interval", "30s"},

@@ -38,10 +38,10 @@ func runCheck(ctx context.Context, env *environment, args []string) error {
 	case err != nil:
 		return err
 	default:
-		out.Valid = true
-		if out.Warnings, err = s.warnings(ctx); err != nil {
+		if out.Faults, out.Warnings, err = s.judged(ctx); err != nil {
 			return err
 		}
+		out.Valid = len(out.Faults) == 0
 	}
 	if *asJSON {
 		if err := printJSON(env.stdout, out); err != nil {
@@ -82,23 +82,28 @@ func plural(n int, one, many string) string {
 	return many
 }
 
-// warnings are what the driver thinks unwise.
-func (s *source) warnings(ctx context.Context) ([]Fault, error) {
+// judged returns what the driver refuses, and what it thinks unwise. What is put
+// onto other balancers is for their drivers to refuse.
+func (s *source) judged(ctx context.Context) (faults, warnings []Fault, _ error) {
 	d := new(builtin.Driver)
 	if err := d.Configure(ctx, plugins.Config{Site: s.config.Site}); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	list, err := d.Validate(ctx, &s.config.Deployment)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := []Fault{}
+	faults, warnings = []Fault{}, []Fault{}
 	for _, g := range list {
-		path := g.Path
+		f := s.fault(g.Path, "")
 		g.Path = ""
-		out = append(out, s.fault(path, g.String()))
+		if f.Text = g.String(); g.Severity == plugins.SeverityError && len(s.config.Targets) == 0 {
+			faults = append(faults, f)
+			continue
+		}
+		warnings = append(warnings, f)
 	}
-	return out, nil
+	return faults, warnings, nil
 }
 
 func printJSON(w interface{ Write([]byte) (int, error) }, v any) error {

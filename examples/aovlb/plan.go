@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/proto/wire"
@@ -77,7 +79,7 @@ func runPlan(ctx context.Context, env *environment, args []string) (err error) {
 func (b *balancer) printPlan(env *environment, p *plugins.Plan) {
 	b.printDiagnostics(env, p.Diagnostics)
 	for _, c := range p.Changes {
-		fmt.Fprintln(env.stdout, c)
+		printChange(env, c)
 	}
 	switch n := len(p.Changes); {
 	case plugins.HasError(p.Diagnostics):
@@ -129,11 +131,15 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 			fmt.Fprintf(env.stdout, "%s can't serve this, nothing was changed\n", b.target.Name)
 			return errSilent
 		}
-		err = b.Apply(ctx, p, func(g plugins.Progress) { printProgress(env, g) })
+		err = b.Apply(ctx, p, steps(env))
 		var lost *wire.UnavailableError
 		switch {
 		case err == nil:
-			fmt.Fprintf(env.stdout, "%s serves it, %d %s\n", b.target.Name, len(p.Changes), plural(len(p.Changes), "change", "changes"))
+			done := "serves it"
+			if *remove {
+				done = "has nothing of it any more"
+			}
+			fmt.Fprintf(env.stdout, "%s %s, %d %s\n", b.target.Name, done, len(p.Changes), plural(len(p.Changes), "change", "changes"))
 			return nil
 		case try < applyTries && errors.As(err, &lost):
 			fmt.Fprintf(env.stdout, "the driver died; what is left is planned anew\n")
@@ -148,12 +154,53 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 // placed says where in the file the fields are that err is about.
 func (b *balancer) placed(err error) error { return (&server{}).placed(b.src, err) }
 
-func printProgress(env *environment, g plugins.Progress) {
-	what := g.Text
-	if what == "" {
-		what = g.Change.String()
+// lineWidth is how much a line of a change may have.
+const lineWidth = 120
+
+// printChange shows a change in one line if it fits, and each field in a line of its
+// own otherwise.
+func printChange(env *environment, c plugins.Change) {
+	line := c.String()
+	if utf8.RuneCountInString(line) <= lineWidth {
+		fmt.Fprintln(env.stdout, line)
+		return
 	}
-	fmt.Fprintf(env.stdout, "%d/%d %s\n", g.Done, g.Total, what)
+	fmt.Fprintln(env.stdout, headline(c))
+	for _, f := range c.Fields {
+		before, after := cmp.Or(f.Before, "none"), cmp.Or(f.After, "none")
+		switch {
+		case c.Action == plugins.ActionAdd && f.Before == "":
+			fmt.Fprintf(env.stdout, "    %s: %s\n", f.Name, after)
+		case len(f.Name)+len(before)+len(after) > lineWidth:
+			fmt.Fprintf(env.stdout, "    %s: %s\n    %*s %s\n", f.Name, before, utf8.RuneCountInString(f.Name)+1, "→", after)
+		default:
+			fmt.Fprintf(env.stdout, "    %s: %s → %s\n", f.Name, before, after)
+		}
+	}
+}
+
+// headline is a change without its fields.
+func headline(c plugins.Change) string {
+	c.Fields = nil
+	return c.String()
+}
+
+// steps returns what prints progress, a line for each step.
+func steps(env *environment) func(plugins.Progress) {
+	last := ""
+	return func(g plugins.Progress) {
+		what := g.Text
+		if what == "" {
+			if what = g.Change.String(); utf8.RuneCountInString(what) > lineWidth {
+				what = headline(g.Change)
+			}
+		}
+		line := fmt.Sprintf("%d/%d %s", g.Done, g.Total, what)
+		if line != last {
+			fmt.Fprintln(env.stdout, line)
+		}
+		last = line
+	}
 }
 
 // drifted is what drift --json prints.
@@ -211,7 +258,7 @@ func runDrift(ctx context.Context, env *environment, args []string) (err error) 
 
 func printDrift(env *environment, d drifted, s *plugins.State) {
 	for _, c := range d.Changes {
-		fmt.Fprintln(env.stdout, c)
+		printChange(env, c)
 	}
 	for _, r := range s.Drained {
 		fmt.Fprintf(env.stdout, "%s is drained, which is no drift\n", r.BackendRef)
@@ -253,20 +300,31 @@ func drainTarget(ctx context.Context, env *environment, file, target, name strin
 		fmt.Fprintf(env.stdout, "%s gets no new clients\n", name)
 		return nil
 	}
+	var left int64
 	last := ""
 	err = plugins.DrainWithin(ctx, b, r, drainInterval(env), func(g plugins.Drainage) {
 		text := name + " gets no new clients"
 		if g.Left != nil {
-			text += fmt.Sprintf(", %d left", *g.Left)
+			left = *g.Left
+			text += fmt.Sprintf(", %d left", left)
 		}
-		if text != last {
+		// The time alone is worth a line each minute.
+		if key := text + g.Remaining.Round(time.Minute).String(); key != last {
+			if g.Remaining >= time.Second {
+				text += fmt.Sprintf(", for %v at most", g.Remaining.Round(time.Second))
+			}
 			fmt.Fprintln(env.stdout, text)
+			last = key
 		}
-		last = text
 	})
 	switch {
+	case err == nil && left > 0:
+		fmt.Fprintf(env.stdout, "%s is drained, %d %s cut off\n", name, left, plural(int(left), "client was", "clients were"))
 	case err == nil:
 		fmt.Fprintf(env.stdout, "%s is drained\n", name)
+	case errors.Is(err, plugins.ErrUnsupported) && deadline == 0 && last != "":
+		return fmt.Errorf("%s goes on draining, and %s doesn't say how many clients it has, so that this can't wait for the last: give a --deadline, or --no-wait",
+			name, b.target.Name)
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("called off: %s goes on draining, and nobody ends it; aovlb undrain does", name)
 	}

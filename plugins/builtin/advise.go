@@ -20,6 +20,7 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 		path := fmt.Sprintf(".groups[%d]", i)
 		adviseIKE(g, path, warn)
 		adviseChecks(s, g, path, warn)
+		out = append(out, adviseTLS(g, at+path)...)
 	}
 	for i := range s.Pools {
 		p := &s.Pools[i]
@@ -63,6 +64,21 @@ func adviseIKE(g *plugins.Group, path string, warn func(path, summary, detail, f
 		warn(fmt.Sprintf("%s.listeners[%d]", path, i), fmt.Sprintf("group %s has IKEv2 on port 500 and not on 4500", g.Name),
 			"clients behind a NAT go on to port 4500, and would fail there", "add a listener of protocol ikev2 at port 4500")
 	}
+}
+
+// adviseTLS says what can't be asked of clients whose TLS isn't ended here. On
+// balancers that end it, they can be asked for certificates.
+func adviseTLS(g *plugins.Group, path string) []plugins.Diagnostic {
+	var out []plugins.Diagnostic
+	for i := range g.Listeners {
+		if t := &g.Listeners[i].TLS; t.PassNull && t.Clients.CAFile != "" && !t.Clients.Optional {
+			out = append(out, plugins.Diagnostic{
+				Severity: plugins.SeverityError, Path: fmt.Sprintf("%s.listeners[%d].tls.pass_null", path, i),
+				Summary: "who is passed unopened can't be asked for a certificate", Fix: "leave it out, or set clients.optional",
+			})
+		}
+	}
+	return out
 }
 
 // adviseChecks sees to it that what is served is checked.

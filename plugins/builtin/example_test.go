@@ -39,10 +39,10 @@ func ExampleDriver() {
 	fmt.Println(d.Shutdown(ctx))
 	// Output:
 	// + pool ras
-	// + backend ras/ras1: address none → 127.0.9.1
-	// + group vpn: pool none → ras
-	// + listener vpn/ike: protocol none → ikev2, address none → 127.0.0.1:50500, backend_port none → 500
-	// + listener vpn/nat-t: protocol none → ikev2, address none → 127.0.0.1:54500, backend_port none → 4500
+	// + backend ras/ras1: address 127.0.9.1
+	// + group vpn: pool ras
+	// + listener vpn/ike: protocol ikev2, address 127.0.0.1:50500, backend_port 500
+	// + listener vpn/nat-t: protocol ikev2, address 127.0.0.1:54500, backend_port 4500
 	// ~ backend ras/ras1: max_clients none → 500
 	// <nil>
 }

@@ -92,3 +92,23 @@ func TestLoadTLS(t *testing.T) {
 		t.Errorf("%v, %v, %v: %v %v", err1, err2, err3, first.equal(same), first.equal(other))
 	}
 }
+
+// Clients that are passed unopened can't be asked for a certificate: this driver
+// refuses that, and leaves it to others that end their TLS.
+func TestUnopenedWithCertificates(t *testing.T) {
+	for _, optional := range []bool{false, true} {
+		l := plugins.Listener{TLS: plugins.TLS{
+			Mode: plugins.TLSOffload, PassNull: true, Clients: plugins.ClientTLS{CAFile: "/ca.pem", Optional: optional},
+		}}
+		list := adviseTLS(&plugins.Group{Listeners: []plugins.Listener{{}, l}}, "sites[0].groups[1]")
+		if optional {
+			if len(list) > 0 {
+				t.Errorf("optional certificates: %v", list)
+			}
+			continue
+		}
+		if !plugins.HasError(list) || list[0].Path != "sites[0].groups[1].listeners[1].tls.pass_null" {
+			t.Errorf("certificates that are needed: %v", list)
+		}
+	}
+}
