@@ -71,8 +71,14 @@ type Classifier struct {
 
 // Classify judges a datagram from a client.
 func (c Classifier) Classify(b []byte, f lb.Flow) (v lb.Verdict) {
-	// A Verdict is large: it is filled where it is, since each copy would cost
-	// as much as all else here.
+	// A Verdict is large, and each copy of it costs as much as all else here.
+	// Being no more than this, Classify becomes part of who calls it, so that
+	// the Verdict is filled where the caller has it.
+	c.classify(&v, b, f)
+	return v
+}
+
+func (c Classifier) classify(v *lb.Verdict, b []byte, f lb.Flow) {
 	kind, msg, reason := identify(b, f.Service)
 	if kind == KindIKE {
 		reason = unfit(msg)
@@ -91,9 +97,8 @@ func (c Classifier) Classify(b []byte, f lb.Flow) (v lb.Verdict) {
 		v.Miss = lb.MissDrop
 		v.Keys[0] = lb.FlowKey(f)
 	default:
-		classifyIKE(&v, msg, f)
+		classifyIKE(v, msg, f)
 	}
-	return v
 }
 
 // header fields at their offsets; the message is at least HeaderLen long.
@@ -155,6 +160,11 @@ func classifyIKE(v *lb.Verdict, msg []byte, f lb.Flow) {
 
 // Answer judges a datagram from a gateway to a client.
 func (c Classifier) Answer(b []byte, f lb.Flow) (v lb.Verdict) {
+	c.answer(&v, b, f) // as Classify does
+	return v
+}
+
+func (c Classifier) answer(v *lb.Verdict, b []byte, f lb.Flow) {
 	kind, msg, reason := identify(b, f.Service)
 	switch kind {
 	case KindNone:
@@ -182,7 +192,6 @@ func (c Classifier) Answer(b []byte, f lb.Flow) (v lb.Verdict) {
 		}
 	case KindKeepalive:
 	}
-	return v
 }
 
 // flowKey names the client of an ESP packet to f.

@@ -83,7 +83,7 @@ type ProposalView struct {
 }
 
 // Transforms returns a walker over its transforms.
-func (p ProposalView) Transforms() TransformWalker {
+func (p *ProposalView) Transforms() TransformWalker {
 	return TransformWalker{rest: p.transforms, at: p.Offset + proposalHeaderLen + len(p.SPI), left: p.Count}
 }
 
@@ -136,10 +136,12 @@ func (w *ProposalWalker) Next() bool {
 	case size < proposalHeaderLen+spi+n*transformHeaderLen:
 		return w.err.set(w.at+2, "proposal length", "is too short for its SPI and transforms")
 	}
-	w.Proposal = ProposalView{
-		Number: b[4], Protocol: ProtocolID(b[5]), SPI: b[proposalHeaderLen : proposalHeaderLen+spi],
-		Count: n, Offset: w.at, transforms: b[proposalHeaderLen+spi : size],
-	}
+	// Field by field: a whole one would be made aside and copied.
+	p := &w.Proposal
+	p.Number, p.Protocol = b[4], ProtocolID(b[5])
+	p.SPI = b[proposalHeaderLen : proposalHeaderLen+spi]
+	p.Count, p.Offset = n, w.at
+	p.transforms = b[proposalHeaderLen+spi : size]
 	w.last = b[0] == 0
 	w.rest = b[size:]
 	w.at += size
@@ -192,11 +194,12 @@ func (w *TransformWalker) Next() bool {
 	case (b[0] == 0) != (w.left == 1):
 		return w.err.set(w.at, "transform", "is marked as the last one, or not, against the count in the proposal")
 	}
-	w.Transform = Transform{Type: TransformType(b[4]), ID: binary.BigEndian.Uint16(b[6:])}
+	t := &w.Transform
+	t.Type, t.ID, t.KeyBits = TransformType(b[4]), binary.BigEndian.Uint16(b[6:]), 0
 	w.Attributes = b[transformHeaderLen:size]
 	w.Offset = w.at
 	if size == transformHeaderLen+4 && b[8] == attributeShort>>8 && b[9] == attributeKeyLength {
-		w.Transform.KeyBits = binary.BigEndian.Uint16(b[10:]) // nearly always
+		t.KeyBits = binary.BigEndian.Uint16(b[10:]) // nearly always
 	} else if size > transformHeaderLen && !w.attributes() {
 		return false
 	}
