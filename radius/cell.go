@@ -62,6 +62,7 @@ type request struct {
 	delay             uint32 // Acct-Delay-Time as the client has it
 	moves             int
 	tried, storing    bool
+	marked            bool // buf isn't as the client has it
 	done              bool
 	buf               []byte // the request; once it is done, the answer
 
@@ -229,7 +230,7 @@ func (c *cell) send(h *hand, r *request, m *lb.Member, why lb.Why) bool {
 	}
 	conf := v.conf.Load()
 	r.member, r.why, r.link, r.signed = m, why, l, conf.key
-	r.id = l.take(r)
+	r.id = l.take(r, h.now)
 	r.sent, r.tried = h.now, true
 	l.used = h.now
 	m.Requests().Began()
@@ -244,6 +245,7 @@ func (c *cell) send(h *hand, r *request, m *lb.Member, why lb.Why) bool {
 // as the same record (RFC 2866 §5.2).
 func (c *cell) mark(r *request, now int64) {
 	late := uint32(max(now-r.born, int64(time.Second)) / int64(time.Second))
+	r.marked = true
 	b := r.buf
 	at := Packet{b: b}.find(AcctDelayTime)
 	switch {
@@ -263,7 +265,7 @@ func (c *cell) mark(r *request, now int64) {
 // transmit sends r on its link: the same bytes each time.
 func (c *cell) transmit(h *hand, r *request) {
 	at := len(h.arena)
-	h.arena, r.asked = h.sign.request(h.arena, Packet{b: r.buf}, r.id, r.peer.key, r.signed)
+	h.arena, r.asked = h.sign.request(h.arena, Packet{b: r.buf}, r.id, r.peer.key, r.signed, r.key.own == 0 && !r.marked)
 	h.out = append(h.out, outgoing{link: r.link, at: at, n: len(h.arena) - at})
 	r.link.server.count.sent.Add(1)
 }
@@ -398,7 +400,7 @@ func (c *cell) sweep(h *hand) {
 	for i := 0; i < len(c.links); i++ {
 		l := c.links[i]
 		gone := c.p.Balancer.Pool.View().Member(l.member.ID) == nil
-		if l.n == len(l.free) && (gone || h.now-l.used > linkIdle || l.conf.way != l.server.conf.Load().way) {
+		if l.n == len(l.slots) && (gone || h.now-l.used > linkIdle || l.conf.way != l.server.conf.Load().way) {
 			c.close(l, h.now)
 			i--
 		}

@@ -17,7 +17,8 @@ import (
 type hand struct {
 	p     *Proxy
 	sign  *signer
-	now   int64
+	at    time.Time
+	now   int64  // at, as Proxy.now has it
 	arena []byte // what out refers to
 	out   []outgoing
 	avoid []lb.ID
@@ -45,7 +46,15 @@ type dest struct {
 }
 
 func (p *Proxy) newHand() *hand {
-	return &hand{p: p, sign: newSigner(), now: p.now()}
+	h := &hand{p: p, sign: newSigner()}
+	h.tick()
+	return h
+}
+
+// tick looks at the clock.
+func (h *hand) tick() {
+	h.at = time.Now()
+	h.now = int64(h.at.Sub(h.p.epoch)) + 1
 }
 
 // borrow returns a hand for a short time.
@@ -54,7 +63,7 @@ func (p *Proxy) borrow() *hand {
 	if !ok {
 		h = p.newHand()
 	}
-	h.now = p.now()
+	h.tick()
 	return h
 }
 

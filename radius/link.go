@@ -20,19 +20,20 @@ type link struct {
 	io     linkIO
 
 	slots [256]slot
-	// free is a ring of the Identifiers that aren't in use, the one that has
-	// been free longest first: an answer that comes too late is then most
-	// likely not taken for one to another request.
-	free     [256]byte
-	first, n int
-	dead     bool
-	used     int64 // when it was last used
+	// The Identifiers that aren't in use are a ring, the one that has been free
+	// longest first: an answer that comes too late is then most likely not
+	// taken for one to another request. n is how many there are.
+	first byte
+	n     int
+	dead  bool
+	used  int64 // when it was last used
 }
 
 // slot is one Identifier of a link.
 type slot struct {
-	r    *request
-	left int64 // when it was last given up without an answer; 0 never
+	r          *request
+	left       int64 // when it was last given up without an answer; 0 never
+	prev, next byte  // in the ring of those that are free
 }
 
 // maxLinks bounds the links of a cell to one port of a server.
@@ -82,29 +83,48 @@ func (p *Proxy) open(c *cell, v *server, m *lb.Member) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{cell: c, member: m, server: v, conf: conf, conn: conn, n: 256}
-	for i := range l.free {
-		l.free[i] = byte(i)
+	l := &link{cell: c, member: m, server: v, conf: conf, conn: conn, n: len(link{}.slots)}
+	for i := range l.slots {
+		l.slots[i].prev, l.slots[i].next = byte(i-1), byte(i+1)
 	}
 	l.io.init(conn)
 	p.wg.Go(func() { p.readLink(l) })
 	return l, nil
 }
 
-// take takes an Identifier for r.
-func (l *link) take(r *request) byte {
-	id := l.free[l.first]
-	l.first = (l.first + 1) % len(l.free)
+// recently is for how long an answer is waited for that comes too late.
+const recently = int64(2 * time.Minute)
+
+// take takes an Identifier for r: that which its client uses, if it is free, for
+// where the secrets are the same too, nothing has to be signed anew. But not so
+// soon after it was given up, for what may come too late.
+func (l *link) take(r *request, now int64) byte {
+	id := r.key.id
+	if s := &l.slots[id]; s.r != nil || s.left != 0 && now-s.left < recently {
+		id = l.first
+	}
+	s := &l.slots[id]
+	l.slots[s.prev].next, l.slots[s.next].prev = s.next, s.prev
+	if id == l.first {
+		l.first = s.next
+	}
 	l.n--
-	l.slots[id].r = r
+	s.r = r
 	return id
 }
 
 // release gives Identifier id back. left is when it was given up without an
 // answer, or 0.
 func (l *link) release(id byte, left int64) {
-	l.slots[id] = slot{left: left}
-	l.free[(l.first+l.n)%len(l.free)] = id
+	s := &l.slots[id]
+	*s = slot{left: left, prev: id, next: id}
+	if l.n == 0 {
+		l.first = id
+	} else {
+		s.next = l.first
+		s.prev = l.slots[s.next].prev
+		l.slots[s.prev].next, l.slots[s.next].prev = id, id
+	}
 	l.n++
 }
 
@@ -113,7 +133,7 @@ func (p *Proxy) readLink(l *link) {
 	h := p.newHand()
 	for {
 		n, err := l.io.recv()
-		h.now = p.now()
+		h.tick()
 		for i := range n {
 			p.answered(h, l, l.io.in.at(i))
 		}

@@ -35,7 +35,7 @@ func TestProxyHidesAnew(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, auth := s.request(nil, q, 9, newKey(from), newKey(to))
+			out, auth := s.request(nil, q, 9, newKey(from), newKey(to), false)
 			got, err := layeh.Parse(out, to.bytes())
 			if err != nil {
 				t.Fatal(err)
@@ -138,7 +138,7 @@ func FuzzProxyPackets(f *testing.F) {
 		var auth [16]byte
 		switch p.Code() {
 		case AccessRequest, AccountingRequest:
-			out, auth = s.request(nil, p, 7, from, to)
+			out, auth = s.request(nil, p, 7, from, to, false)
 		case AccessAccept, AccessReject, AccessChallenge, AccountingResponse:
 			out = s.answer(nil, p, 7, from, to, auth, [16]byte{1}, true)
 			auth = [16]byte{1}

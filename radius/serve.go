@@ -188,7 +188,7 @@ func (p *Proxy) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			h.now = p.now()
+			h.tick()
 			for _, c := range p.cells {
 				c.sweep(h)
 				h.flush()
@@ -213,7 +213,7 @@ func (p *Proxy) read(f *front) error {
 	h := p.newHand()
 	for {
 		n, err := f.io.recv()
-		h.now = p.now()
+		h.tick()
 		for i := range n {
 			fl := lb.Flow{Client: f.io.in.from(i), Service: f.service}
 			_ = p.take(h, f.io.in.at(i), fl, nil, f, f.io.in.local(i), nil)
@@ -411,7 +411,7 @@ func (p *Proxy) answered(h *hand, l *link, b []byte) {
 	if took > personal {
 		took = 0
 	}
-	r.member.Requests().Answered(took, time.Now())
+	r.member.Requests().Answered(took, h.at)
 	p.learn(h, r, pkt)
 	at := len(h.arena)
 	h.arena = h.sign.answer(h.arena, pkt, r.key.id, r.signed, r.peer.key, r.asked, r.auth, r.sign)
@@ -436,7 +436,6 @@ func (c *cell) keep(h *hand, r *request, at int) {
 // untrue says why what came to slot s of l isn't the answer to what waits there.
 // Whatever it is, the request goes on waiting.
 func (h *hand) untrue(pkt Packet, l *link, s *slot) string {
-	const recently = int64(2 * time.Minute)
 	r := s.r
 	late := s.left != 0 && h.now-s.left < recently
 	switch {

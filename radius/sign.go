@@ -3,14 +3,17 @@ package radius
 import (
 	"crypto/md5"
 	"crypto/subtle"
+	"encoding"
 	"encoding/binary"
 	"hash"
 )
 
 // key is a Secret made ready for signing.
 type key struct {
-	secret     []byte
-	ipad, opad [md5.BlockSize]byte // HMAC's (RFC 2104 §2)
+	secret []byte
+	// inner and outer are the states of MD5 behind the first blocks of HMAC's
+	// two sums, which are the same for all packets (RFC 2104 §4).
+	inner, outer []byte
 }
 
 func newKey(s Secret) *key {
@@ -20,55 +23,73 @@ func newKey(s Secret) *key {
 		sum := md5.Sum(block)
 		block = sum[:]
 	}
-	copy(k.ipad[:], block)
-	copy(k.opad[:], block)
-	for i := range k.ipad {
-		k.ipad[i] ^= 0x36
-		k.opad[i] ^= 0x5c
-	}
+	k.inner, k.outer = padState(block, 0x36), padState(block, 0x5c)
 	return k
 }
 
-func (k *key) equal(o *key) bool { return subtle.ConstantTimeCompare(k.secret, o.secret) == 1 }
+// padState returns the state of MD5 behind a key, padded to a block, every byte of
+// which is changed by with.
+func padState(block []byte, with byte) []byte {
+	var pad [md5.BlockSize]byte
+	copy(pad[:], block)
+	for i := range pad {
+		pad[i] ^= with
+	}
+	h := md5.New()
+	h.Write(pad[:])
+	state, err := h.(encoding.BinaryMarshaler).MarshalBinary()
+	if err != nil {
+		panic(err) // package md5 says it never is
+	}
+	return state
+}
+
+func (k *key) equal(o *key) bool {
+	return k == o || subtle.ConstantTimeCompare(k.secret, o.secret) == 1
+}
 
 // A signer computes authenticators without allocating. What it hands to the hash
 // stands in the signer, for a hash.Hash lets its arguments escape.
 type signer struct {
-	h    hash.Hash
-	auth [16]byte
-	zero [16]byte
-	sum  [16]byte
+	h     hash.Hash
+	state encoding.BinaryUnmarshaler // h's
+	auth  [16]byte
+	sum   [md5.Size]byte
+	buf   [MaxLen]byte
 }
 
-func newSigner() *signer { return &signer{h: md5.New()} }
+func newSigner() *signer {
+	h := md5.New()
+	return &signer{h: h, state: h.(encoding.BinaryUnmarshaler)}
+}
 
-// message computes the Message-Authenticator of packet b, whose attribute of that
-// name begins at at, with authenticator auth in the place of its own.
-func (s *signer) message(b []byte, at int, k *key, auth [16]byte) [16]byte {
-	s.auth = auth
-	s.h.Reset()
-	s.h.Write(k.ipad[:])
-	s.h.Write(b[:4])
-	s.h.Write(s.auth[:])
-	s.h.Write(b[HeaderLen : at+2])
-	s.h.Write(s.zero[:])
-	s.h.Write(b[at+18:])
+// hmac returns the sum of b, as it is.
+func (s *signer) hmac(b []byte, k *key) [16]byte {
+	_ = s.state.UnmarshalBinary(k.inner) // MarshalBinary made it
+	s.h.Write(b)
 	s.h.Sum(s.sum[:0])
-	s.h.Reset()
-	s.h.Write(k.opad[:])
+	_ = s.state.UnmarshalBinary(k.outer)
 	s.h.Write(s.sum[:])
 	s.h.Sum(s.sum[:0])
 	return s.sum
 }
 
+// message computes the Message-Authenticator of packet b, whose attribute of that
+// name begins at at, with authenticator auth in the place of its own.
+func (s *signer) message(b []byte, at int, k *key, auth [16]byte) [16]byte {
+	q := s.buf[:copy(s.buf[:], b)]
+	copy(q[4:], auth[:])
+	clear(q[at+2 : at+18])
+	return s.hmac(q, k)
+}
+
 // packet computes the Authenticator that an answer, or an Accounting-Request,
 // must have, with auth in its place.
 func (s *signer) packet(b []byte, k *key, auth [16]byte) [16]byte {
-	s.auth = auth
+	q := s.buf[:copy(s.buf[:], b)]
+	copy(q[4:], auth[:])
 	s.h.Reset()
-	s.h.Write(b[:4])
-	s.h.Write(s.auth[:])
-	s.h.Write(b[HeaderLen:])
+	s.h.Write(q)
 	s.h.Write(k.secret)
 	s.h.Sum(s.sum[:0])
 	return s.sum
@@ -112,8 +133,12 @@ func (s *signer) rightAnswer(p Packet, k *key, auth [16]byte) bool {
 // key to, and what is hidden in it hidden with that. An Access-Request has its
 // Message-Authenticator first, and one is added if it has none and there is room
 // for it: it keeps its Request Authenticator, with which passwords are hidden. An
-// Accounting-Request gets another.
-func (s *signer) request(b []byte, p Packet, id byte, from, to *key) (out []byte, auth [16]byte) {
+// Accounting-Request gets another. asIs says that p is signed with from as it is:
+// then it may be that nothing has to be done.
+func (s *signer) request(b []byte, p Packet, id byte, from, to *key, asIs bool) (out []byte, auth [16]byte) {
+	if asIs && id == p.b[1] && settled(p, p.Code() == AccessRequest) && from.equal(to) {
+		return append(b, p.b...), p.Authenticator()
+	}
 	start := len(b)
 	has := p.find(MessageAuthenticator) > 0
 	b = append(b, p.b[:HeaderLen]...)
@@ -129,15 +154,33 @@ func (s *signer) request(b []byte, p Packet, id byte, from, to *key) (out []byte
 			s.rehide(q, from, to, auth, auth)
 		}
 	}
+	copy(q[4:20], auth[:])
 	if signed {
-		sum := s.message(q, HeaderLen, to, auth)
+		sum := s.hmac(q, to)
 		copy(q[HeaderLen+2:], sum[:])
 	}
 	if !access {
-		auth = s.packet(q, to, [16]byte{})
-		copy(q[4:20], auth[:])
+		auth = s.inPlace(q, to)
 	}
 	return b, auth
+}
+
+// settled reports whether p has a Message-Authenticator first, and no other, if it
+// is to have one, or else none at all.
+func settled(p Packet, signed bool) bool {
+	from := HeaderLen
+	if signed {
+		if len(p.b) < HeaderLen+18 || Type(p.b[HeaderLen]) != MessageAuthenticator {
+			return false
+		}
+		from += int(p.b[HeaderLen+1])
+	}
+	for at := from; at < len(p.b); at += int(p.b[at+1]) {
+		if Type(p.b[at]) == MessageAuthenticator {
+			return false
+		}
+	}
+	return true
 }
 
 // appendAttributes appends p's attributes, with a Message-Authenticator before
@@ -162,7 +205,8 @@ func appendAttributes(b []byte, p Packet, signed bool) []byte {
 }
 
 // answer appends p, an answer to the request that server and client know by
-// authenticators asked and auth, to b as the client gets it.
+// authenticators asked and auth, to b as the client gets it. p must have been
+// found right.
 func (s *signer) answer(b []byte, p Packet, id byte, from, to *key, asked, auth [16]byte, signed bool) []byte {
 	start := len(b)
 	if p.Code() == AccountingResponse {
@@ -171,12 +215,16 @@ func (s *signer) answer(b []byte, p Packet, id byte, from, to *key, asked, auth 
 	if len(p.b) > MaxLen-18 && p.find(MessageAuthenticator) == 0 {
 		signed = false
 	}
+	same := asked == auth && from.equal(to)
+	if same && id == p.b[1] && settled(p, signed) {
+		return append(b, p.b...)
+	}
 	b = append(b, p.b[:HeaderLen]...)
 	b = appendAttributes(b, p, signed)
 	q := b[start:]
 	q[1] = id
 	binary.BigEndian.PutUint16(q[2:], uint16(len(q)))
-	if p.Code() != AccountingResponse && !(from.equal(to) && asked == auth) {
+	if p.Code() != AccountingResponse && !same {
 		s.rehide(q, from, to, asked, auth)
 	}
 	s.seal(q, to, auth, signed)
@@ -185,12 +233,22 @@ func (s *signer) answer(b []byte, p Packet, id byte, from, to *key, asked, auth 
 
 // seal signs answer q, in place, whose Message-Authenticator is first if signed.
 func (s *signer) seal(q []byte, to *key, auth [16]byte, signed bool) {
+	copy(q[4:20], auth[:])
 	if signed {
-		sum := s.message(q, HeaderLen, to, auth)
+		sum := s.hmac(q, to)
 		copy(q[HeaderLen+2:], sum[:])
 	}
-	sum := s.packet(q, to, auth)
-	copy(q[4:20], sum[:])
+	s.inPlace(q, to)
+}
+
+// inPlace replaces what stands in the place of q's Authenticator by it.
+func (s *signer) inPlace(q []byte, k *key) [16]byte {
+	s.h.Reset()
+	s.h.Write(q)
+	s.h.Write(k.secret)
+	s.h.Sum(s.sum[:0])
+	copy(q[4:20], s.sum[:])
+	return s.sum
 }
 
 // short appends an answer of this Proxy's own, without attributes but a
