@@ -33,7 +33,7 @@ struct settings {
 	__u32 flows;
 	__u32 device; /* to send by */
 	__u32 bounce; /* the sink sends back */
-	__u32 window; /* packets under way; 0: no bound */
+	__u32 window; /* packets under way, STEP at least; 0: no bound */
 	__u32 here;   /* which of the counts is the sink's */
 	__u32 until;  /* which of them the generator waits for */
 	__u32 pause;  /* rounds of waiting after each packet */
@@ -67,6 +67,7 @@ struct sent {
 	__u64 n;    /* packets */
 	__u64 lost; /* given up on: they were under way for too long */
 	__u64 base; /* n - lost and what had arrived were equal, but for this */
+	__u64 first, last; /* when packets were sent, in ns */
 };
 
 struct {
@@ -107,6 +108,7 @@ static long idle(__u32 i, void *ctx)
 	return 0;
 }
 
+#define STEP 64 /* packets between two looks, and of one batch of the kernel's */
 #define LONG 20000 /* looks: some 20 ms */
 
 static __always_inline void await(struct settings *s, struct sent *sent)
@@ -115,11 +117,13 @@ static __always_inline void await(struct settings *s, struct sent *sent)
 	__u32 which = s->until;
 	struct count *c;
 
-	if (!s->window)
+	if (sent->n % STEP)
 		return;
-	w.want = sent->n + sent->base - s->window;
-	/* The count is looked at only each sixteenth time, too. */
-	if (sent->n % 16 || (__s64)w.want <= 0)
+	sent->last = bpf_ktime_get_ns();
+	if (!sent->first)
+		sent->first = sent->last;
+	w.want = sent->n + STEP + sent->base - s->window;
+	if (!s->window || (__s64)w.want <= 0)
 		return;
 	if (bpf_loop(LONG, look, &w, 0) < LONG)
 		return;
