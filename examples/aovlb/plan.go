@@ -145,6 +145,8 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 			fmt.Fprintf(env.stdout, "the driver died; what is left is planned anew\n")
 		case try < applyTries && errors.Is(err, plugins.ErrStale):
 			fmt.Fprintf(env.stdout, "%s was changed meanwhile; it is planned anew\n", b.target.Name)
+		case ctx.Err() != nil:
+			return fmt.Errorf("called off: %w; what was changed stays, and another aovlb apply does the rest", context.Cause(ctx))
 		default:
 			return b.placed(err)
 		}
@@ -325,7 +327,7 @@ func drainTarget(ctx context.Context, env *environment, file, target, name strin
 	case errors.Is(err, plugins.ErrUnsupported) && deadline == 0 && last != "":
 		return fmt.Errorf("%s goes on draining, and %s doesn't say how many clients it has, so that this can't wait for the last: give a --deadline, or --no-wait",
 			name, b.target.Name)
-	case errors.Is(err, context.Canceled):
+	case ctx.Err() != nil:
 		return fmt.Errorf("called off: %s goes on draining, and nobody ends it; aovlb undrain does", name)
 	}
 	return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -252,6 +253,7 @@ func (w *desk) drains() {
 		w.run(0, "drain", "--file", file, "--no-wait", "ras1")
 	} else {
 		w.occupy(w.t)
+		w.interrupts("drain", "--file", file, "--deadline", "1h", "ras1")
 		w.shows(w.run(0, "drain", "--file", file, "--deadline", "400ms", "ras1"), "ras1 gets no new clients, ", " left", "ras1 is drained", " cut off")
 	}
 	w.shows(w.run(0, "drain", "--file", file, "--deadline", "100ms", "ras/ras1"), "ras/ras1 is drained")
@@ -263,6 +265,35 @@ func (w *desk) drains() {
 	}
 	w.shows(w.run(1, "drain", "--file", file, "ras9"), "not found")
 	w.shows(w.run(1, "undrain", "--file", file, "ras1"), "isn't being drained")
+}
+
+// interrupts runs aovlb, and interrupts it as soon as it says how long it takes.
+func (w *desk) interrupts(args ...string) {
+	w.t.Helper()
+	cmd := exec.CommandContext(w.t.Context(), "aovlb", args...)
+	cmd.Env = append(os.Environ(), "AOVLB_DRAIN_INTERVAL=20ms")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	lines.Scan()
+	w.shows(lines.Text(), " left, for 1h0m0s at most")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		w.t.Fatal(err)
+	}
+	for lines.Scan() {
+		w.t.Logf("then it said %q", lines.Text())
+	}
+	if err := cmd.Wait(); err == nil {
+		w.t.Error("it ended as if nothing had happened")
+	}
+	w.shows(said.String(), "ras1 goes on draining", "aovlb undrain does")
 }
 
 func newF5(t *testing.T, dir string) *product {

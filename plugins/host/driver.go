@@ -73,7 +73,14 @@ func (p *Plugin) Drain(ctx context.Context, r plugins.DrainRequest) error {
 
 // Undrain ends a Drain.
 func (p *Plugin) Undrain(ctx context.Context, r plugins.BackendRef) error {
-	return p.again(ctx, func(d plugins.Driver) error { return d.Undrain(ctx, r) })
+	tries := 0
+	return p.again(ctx, func(d plugins.Driver) error {
+		err := d.Undrain(ctx, r)
+		if tries++; tries > 1 && errors.Is(err, plugins.ErrNotDrained) {
+			return nil // the plugin that died has done it
+		}
+		return err
+	})
 }
 
 // Stats returns counts and states.

@@ -45,6 +45,8 @@ func play(kind string) {
 	switch kind {
 	case "filebox":
 		sdk.Serve(new(filebox.Driver))
+	case "holding":
+		sdk.Serve(new(holding))
 	case "mute":
 		time.Sleep(time.Hour)
 	case "chatty":
