@@ -46,10 +46,11 @@ type flight struct {
 	incomplete     int // how often IP fragments of it didn't all come
 	missing        string
 	fragments      FragmentSet
-	notify         NotifyType // the first error or COOKIE in the clear
-	cookie         bool       // it begins with a cookie
-	refuses        bool       // all that isn't encrypted of it looks like a refusal
-	port           uint16     // the gateway's
+	notify         NotifyType  // the first error or COOKIE in the clear
+	cookie         bool        // it begins with a cookie
+	inside         PayloadType // what its encrypted part begins with
+	refuses        bool        // all that isn't encrypted of it looks like a refusal
+	port           uint16      // the gateway's
 	hash           uint64
 }
 
@@ -78,6 +79,9 @@ func (f *flight) note(e *Event, msg []byte, hash uint64) {
 		f.incomplete++
 		f.missing = e.Missing
 		return
+	}
+	if p := firstInside(msg); p != PayloadNone {
+		f.inside = p
 	}
 	size := e.size() - (len(e.Data) - len(msg))
 	number, total, ok := fragmentNumber(msg)

@@ -30,6 +30,9 @@ const (
 	// idleTunnel is how long a new tunnel may carry nothing: Windows asks for
 	// names at once.
 	idleTunnel = 10 * time.Second
+	// neverUsedWithin is how soon after its making a tunnel must be given up to
+	// count as one that was of no use.
+	neverUsedWithin = 10 * time.Second
 )
 
 // diagnosis is the work on one conversation.
@@ -37,9 +40,12 @@ type diagnosis struct {
 	c          *conversation
 	began, end time.Time
 	blind      bool // ESP would not have been seen
-	outcome    Outcome
-	cause      FindingID
-	findings   []Finding
+	// seen, if not nil, tells of who is blind whether a client's ESP was seen
+	// elsewhere, and whether that is known.
+	seen     func(SPI) (yes, known bool)
+	outcome  Outcome
+	cause    FindingID
+	findings []Finding
 }
 
 func (d *diagnosis) run() {
@@ -365,6 +371,10 @@ func (d *diagnosis) authAnswered(x *round) {
 	case !settled || x.kind != ExchangeAuth:
 	case x.response.octets < minFinalAuth:
 		d.fail(d.authRefused(x))
+	case x.response.inside == PayloadEAP:
+		if after != x || d.blind || d.end.Sub(x.response.last) >= idleTunnel || c.restarted {
+			d.fail(d.eapStopped(x, after))
+		}
 	case d.clientGaveUp(x, after):
 		f := d.finding(FindingClientStopped, SeverityError, "the client broke off after the gateway's answer",
 			"The gateway answered IKE_AUTH by %d octets, and the client made nothing of it. A client does so when it doesn't trust the gateway's certificate: its root is unknown or it is revoked, it isn't for the name that the client dialled, or it lacks the usage Server Authentication.", x.response.size())
@@ -378,24 +388,85 @@ func (d *diagnosis) authAnswered(x *round) {
 			{OnGateway, "See that the gateway has one valid certificate for the name that clients dial, for Server Authentication (and IP security IKE intermediate), issued by a root that clients trust.", []string{showMachineCerts}},
 		}
 		d.fail(f)
+	case d.neverUsed(x, after):
+		d.fail(d.unused(x, after))
 	default:
 		d.outcome = OutcomeEstablished
 	}
 }
 
+// eapStopped explains a handshake that ends with a step of EAP. That step can't
+// have made a tunnel: after the last one client and gateway still exchange AUTH
+// (RFC 7296 §2.16), and what an encrypted message begins with can be read.
+func (d *diagnosis) eapStopped(x, after *round) *Finding {
+	steps := d.c.count(func(x *round) bool { return x.kind == ExchangeAuth && x.response.inside == PayloadEAP })
+	f := d.finding(FindingEAPStopped, SeverityError, "the client broke off during EAP",
+		"The gateway's last answer was step %d of EAP, of %d octets, and the client made nothing of it. With PEAP and EAP-TLS a client does so when it doesn't trust the certificate of NPS: its root is unknown, or it isn't for one of the names in the profile. It also does when its user closes the window that asks for a password or a second factor.", steps, x.response.size())
+	d.showResponse(f, x)
+	if after != x {
+		d.show(f, after.request.first, after.request.packet, "%s", d.describe(after, &after.request, false))
+	}
+	f.Advice = []Advice{
+		{OnClient, "See what the client says of it.", []string{showRasErrors}},
+		{OnNPS, "See that NPS shows a certificate whose root and name the profile allows, and what it has logged.", []string{showRejections, showMachineCerts}},
+	}
+	return f
+}
+
+// neverUsed reports whether what IKE_AUTH made was given up at once: after its last
+// answer there is a single exchange, which begins with Delete, or with a Notify of
+// the client. So it is known of nobody who has used the tunnel, or asked whether
+// it lives. Where ESP isn't seen, somebody else must know that there was none.
+func (d *diagnosis) neverUsed(x, after *round) bool {
+	if d.c.esp != [2]uint64{} || d.blind && d.carried() {
+		return false
+	}
+	n := d.c.count(func(y *round) bool { return y.kind == ExchangeInformational })
+	if n != 1 || after.kind != ExchangeInformational || after.request.first.Sub(x.response.first) > neverUsedWithin {
+		return false
+	}
+	return after.request.inside == PayloadDelete || after.request.inside == PayloadNotify && after.by == sideClient
+}
+
+// carried reports whether the tunnel was used, as far as anybody knows: if nobody
+// does, it was.
+func (d *diagnosis) carried() bool {
+	if d.seen == nil {
+		return true
+	}
+	yes, known := d.seen(d.c.sas[0].spi)
+	return yes || !known
+}
+
+func (d *diagnosis) unused(x, after *round) *Finding {
+	f := d.finding(FindingNeverUsed, SeverityError, "the tunnel was given up at once, unused",
+		"The gateway's last answer to IKE_AUTH, of %d octets, is one that accepts credentials. %v later the %v ended the SA, and no packet of the client was seen in a tunnel. What the two said is encrypted. Often the gateway accepts the client but makes no tunnel, because they have no algorithms for ESP in common or it has no address left for it; or the client doesn't accept what it got.",
+		x.response.size(), after.request.first.Sub(x.response.first).Round(time.Millisecond), after.by)
+	d.showResponse(f, x)
+	d.show(f, after.request.first, after.request.packet, "%s", d.describe(after, &after.request, false))
+	f.Advice = []Advice{
+		{OnGateway, "See that the algorithms for ESP are those of the clients (CipherTransformConstants, AuthenticationTransformConstants), and that addresses are left for them.", []string{showPolicyServer, `Get-RemoteAccess | Format-List *Address*`}},
+		{OnClient, "See what the client says of it, and its algorithms.", []string{showRasErrors, showPolicyClient}},
+	}
+	return f
+}
+
 // clientGaveUp reports whether a client made nothing of the gateway's last IKE_AUTH
-// response.
+// response, which shows a certificate: it says so by a Notify, or, if the gateway
+// still waits for EAP, by whatever isn't that.
 //
 // Where ESP can't be seen, a client that hangs up at once looks the same. Only one
 // that has just been shown the gateway's certificate by EAP, and should go on, is
 // told from it: by its request, which is short of a certificate of its own.
 func (d *diagnosis) clientGaveUp(x, after *round) bool {
+	rounds := d.c.count(func(x *round) bool { return x.kind == ExchangeAuth })
+	bare := rounds == 1 && x.request.octets <= maxBareAuth
 	complains := after.kind == ExchangeInformational && after.by == sideClient &&
-		after.request.first.Sub(x.response.first) < time.Second && after.request.octets > after.response.octets &&
+		after.request.first.Sub(x.response.first) < time.Second &&
+		(after.request.inside == PayloadNotify || bare && after.request.inside == PayloadDelete) &&
 		d.c.count(func(x *round) bool { return x.kind == ExchangeInformational }) == 1
 	if d.blind {
-		rounds := d.c.count(func(x *round) bool { return x.kind == ExchangeAuth })
-		return rounds == 1 && x.request.octets <= maxBareAuth && (complains || after == x)
+		return bare && (complains || after == x)
 	}
 	return complains || after == x && d.end.Sub(x.response.last) >= idleTunnel
 }

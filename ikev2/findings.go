@@ -75,6 +75,12 @@ const (
 	// nothing of it, as when it doesn't trust the gateway's certificate.
 	// Windows says 13801.
 	FindingClientStopped FindingID = "client-stopped"
+	// FindingEAPStopped: the gateway's last answer was a step of EAP, and the
+	// client didn't go on.
+	FindingEAPStopped FindingID = "eap-stopped"
+	// FindingNeverUsed: credentials were accepted, and within seconds the SA was
+	// given up, without a packet of the client in its tunnel.
+	FindingNeverUsed FindingID = "never-used"
 	// FindingHalfOpenLimit: a client that returned its cookie was not answered:
 	// the gateway has too many half-open SAs, of this address or in all.
 	FindingHalfOpenLimit FindingID = "half-open-limit"

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/aovlb/aovlb/lb"
 )
 
 // The defaults of a Watch.
@@ -34,8 +36,8 @@ const (
 
 // A Watch judges the handshakes that pass a balancer while they happen, and counts
 // for each gateway what became of them. It is fed IKE messages alone, never ESP, so
-// it knows of a tunnel only that the gateway's last answer was one that makes
-// tunnels.
+// by itself it knows of a tunnel only that the gateway's last answer was one that
+// makes tunnels; see Carried.
 //
 // Its memory is bounded; when a flood begins more handshakes than it keeps, those
 // without answers make room. Its fields must not be changed after its first use.
@@ -44,6 +46,11 @@ type Watch struct {
 	// MaxConversations is how many conversations are kept; 0 means
 	// DefaultWatched.
 	MaxConversations int
+	// Carried, if not nil, tells whether ESP of the client with an SA was seen,
+	// and whether that is known at all: a balancer remembers it, see [Carried].
+	// It is asked of few handshakes, and must not call the Watch. Without it a
+	// tunnel that is given up at once counts as finished.
+	Carried func(SPI) (yes, known bool)
 
 	mu       sync.Mutex
 	tracker  Tracker
@@ -165,9 +172,11 @@ func (w *Watch) judge(now time.Time, most int) {
 
 // over counts a handshake if it is over, and reports whether it is.
 func (w *Watch) over(c *conversation, now time.Time) bool {
-	d := diagnosis{c: c, began: w.tracker.began, end: now, blind: true}
+	d := diagnosis{c: c, began: w.tracker.began, end: now, blind: true, seen: w.Carried}
 	d.run()
 	switch {
+	case d.outcome == OutcomeEstablished && w.early(&d, now):
+		return false
 	case d.outcome == OutcomeOpen && now.Sub(c.last) < goneAfter:
 		return false
 	case d.outcome == OutcomeFailed && !final(d.cause) && !c.restarted && now.Sub(c.last) < goneAfter:
@@ -202,6 +211,20 @@ func (w *Watch) over(c *conversation, now time.Time) bool {
 		c.dropped += n
 	}
 	return true
+}
+
+// early reports whether a tunnel may still turn out to have been of no use.
+func (w *Watch) early(d *diagnosis, now time.Time) bool {
+	x := d.c.lastOf(ExchangeAuth)
+	return w.Carried != nil && x != nil && now.Sub(x.response.first) < neverUsedWithin && !d.proven() && !d.carried()
+}
+
+// Carried returns what a [Watch] wants to know of a client, from what a Table has
+// of the Balancer that the client's packets pass: those of its tunnels leave the
+// name of their SPI. Where clients are named by their addresses nothing is known.
+func Carried(t *lb.Table, spi SPI) (yes, known bool) {
+	c, ok := t.Lookup(SPIKey(spi))
+	return slices.ContainsFunc(c.Names, func(k lb.Key) bool { return k.Space() == SpaceESP }), ok
 }
 
 // final reports whether a handshake that failed so can't go on.

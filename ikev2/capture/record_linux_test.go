@@ -468,6 +468,15 @@ var plays = map[string]func(l *lab){
 		l.tap("gateway-untrusted", l.client, "eth0")
 		l.fails(c, "user", 10*time.Second)
 	},
+	"never-used": func(l *lab) {
+		l.gateway(peers.Gateway{})
+		m := machine()
+		m.ChildProposals = "3des-sha1"
+		c := l.client.Client(l.pki, m)
+		l.tap("never-used", l.client, "eth0")
+		l.fails(c, "machine", 10*time.Second)
+		_ = c.Down("machine") // it may have done so by itself
+	},
 	"radius-silent": func(l *lab) {
 		// The gateway waits for a RADIUS server that isn't there, and says
 		// nothing meanwhile.

@@ -77,6 +77,7 @@ var scenarios = []scenario{
 	{name: "bad-password", how: "EAP with a user the gateway doesn't know", views: faulty("auth-refused")},
 	{name: "certificate-refused", how: "a client whose certificate is of a root that the gateway doesn't trust", views: faulty("auth-refused")},
 	{name: "gateway-untrusted", how: "EAP with a client that doesn't trust the root of the gateway's certificate", views: faulty("client-stopped")},
+	{name: "never-used", how: "a client by certificate whose algorithms for ESP the gateway doesn't take, so that it gets an IKE SA without a tunnel and ends it", views: faulty("never-used")},
 	{name: "radius-silent", how: "a gateway whose RADIUS server doesn't answer", views: faulty("auth-stalled")},
 	{name: "half-open-limit", how: "a gateway with block_threshold=1, to which one half-open SA is too many", views: faulty("half-open-limit")},
 	{name: "slow", how: "a gateway that is stopped for 3 s (SIGSTOP) while a client dials", views: faulty("slow")},

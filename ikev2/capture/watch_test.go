@@ -42,6 +42,38 @@ func watched(t *testing.T, name string, w *ikev2.Watch) (end time.Time) {
 	return end
 }
 
+// TestWatchNeverUsed: whether a tunnel that is given up at once was of use, a Watch
+// must be told by who sees ESP. Without, and where that isn't known, it says
+// nothing against it.
+func TestWatchNeverUsed(t *testing.T) {
+	says := func(yes, known bool) func(ikev2.SPI) (bool, bool) {
+		return func(ikev2.SPI) (bool, bool) { return yes, known }
+	}
+	finished := ikev2.HandshakeCounts{Gateway: "ras1", Begun: 1, Finished: 1, Failed: map[ikev2.FindingID]uint64{}}
+	unused := ikev2.HandshakeCounts{Gateway: "ras1", Begun: 1, Failed: map[ikev2.FindingID]uint64{"never-used": 1}}
+	for _, x := range []struct {
+		file    string
+		carried func(ikev2.SPI) (bool, bool)
+		want    ikev2.HandshakeCounts
+	}{
+		{"never-used.pcap", nil, finished},
+		{"never-used.pcap", says(false, false), finished},
+		{"never-used.pcap", says(true, true), finished},
+		{"never-used.pcap", says(false, true), unused},
+		{"eap.pcap", says(true, true), finished},
+		{"eap.pcap", says(false, true), unused}, // ended 26 ms after it was made
+		{"mobike.pcap", says(false, true), finished},
+		{"dpd.pcap", says(false, true), finished},
+		{"slow.pcap", says(false, true), ikev2.HandshakeCounts{Gateway: "ras1", Begun: 1, Finished: 1, Slow: 1, Failed: map[ikev2.FindingID]uint64{}}},
+	} {
+		w := ikev2.Watch{Carried: x.carried}
+		end := watched(t, x.file, &w)
+		if diff := cmp.Diff([]ikev2.HandshakeCounts{x.want}, w.Handshakes(end.Add(2*time.Minute))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", x.file, diff)
+		}
+	}
+}
+
 // TestWatch: what a balancer counts, without ever seeing ESP, is what the captures
 // show.
 func TestWatch(t *testing.T) {

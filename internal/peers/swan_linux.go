@@ -84,6 +84,8 @@ type Tunnel struct {
 	DPD time.Duration
 	// Proposals is what IKE may use; empty means [Proposals].
 	Proposals string
+	// ChildProposals is what ESP may use; empty means what gateways take.
+	ChildProposals string
 	// Rekey and ChildRekey are how long until the client renews an IKE or a
 	// child SA by itself; 0 means it doesn't.
 	Rekey, ChildRekey time.Duration
@@ -258,7 +260,7 @@ func (t *Tunnel) swanctl() string {
 		}
 	}
 `, t.Name, or(t.Proposals, Proposals), t.Server, port, port, or(t.Fragmentation, "yes"),
-		int(t.Rekey.Seconds()), int(t.DPD.Seconds()), local, ServerName, ts, childProposals,
+		int(t.Rekey.Seconds()), int(t.DPD.Seconds()), local, ServerName, ts, or(t.ChildProposals, childProposals),
 		int(t.ChildRekey.Seconds()), action)
 }
 

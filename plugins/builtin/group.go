@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 
-	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -16,7 +15,7 @@ type group struct {
 	made     groupParts
 	pool     *pool
 	balancer *lb.Balancer
-	ike      *ikev2.Watch
+	ike      *ikeWatch
 	ledger   *ledger   // nil if accounting isn't kept
 	tls      *tlsFiles // nil without RadSec
 	dialing  *dialing  // under Driver.applying; nil if no server is dialled over TLS
@@ -41,7 +40,7 @@ func partsOf(g *plugins.Group) groupParts {
 }
 
 func (d *Driver) newGroup(spec *plugins.Group, p *pool) *group {
-	g := &group{name: spec.Name, made: partsOf(spec), pool: p, ike: new(ikev2.Watch)}
+	g := &group{name: spec.Name, made: partsOf(spec), pool: p, ike: newIKEWatch()}
 	g.balancer = &lb.Balancer{
 		Pool: p.lb, Picker: &p.picker,
 		Table: &lb.Table{

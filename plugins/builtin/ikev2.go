@@ -3,12 +3,32 @@ package builtin
 import (
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/plugins"
 )
+
+// An ikeWatch is the Watch of a group, which outlives it where the next group of
+// that name takes over.
+type ikeWatch struct {
+	ikev2.Watch
+	table atomic.Pointer[lb.Table] // of the group that was heard last
+}
+
+func newIKEWatch() *ikeWatch {
+	w := &ikeWatch{}
+	w.Carried = func(spi ikev2.SPI) (yes, known bool) {
+		t := w.table.Load()
+		if t == nil {
+			return false, false
+		}
+		return ikev2.Carried(t, spi)
+	}
+	return w
+}
 
 // watchIKE returns what tells g's Watch of the IKE messages of a listener at addr,
 // or nil if it isn't for IKEv2.
@@ -17,7 +37,7 @@ func (g *group) watchIKE(spec *plugins.Listener) func(lb.Flow, *lb.Member, []byt
 		return nil
 	}
 	addr := netip.AddrPortFrom(spec.Address.Addr().Unmap(), spec.Address.Port())
-	w := g.ike
+	w, table := g.ike, g.balancer.Table
 	return func(f lb.Flow, m *lb.Member, b []byte, answer bool) {
 		e := ikev2.Event{Time: time.Now(), From: f.Client, To: addr, Data: b}
 		if answer {
@@ -26,6 +46,7 @@ func (g *group) watchIKE(spec *plugins.Listener) func(lb.Flow, *lb.Member, []byt
 		if m != nil {
 			e.Gateway = m.Name
 		}
+		w.table.Store(table)
 		w.Observe(&e)
 	}
 }
