@@ -89,7 +89,10 @@ type Finding struct {
 	Fix []Edit `json:"fix,omitempty"`
 
 	reencode bool // the fix is another Encoding
-	rule     *Rule
+	// stacks says that what the fix puts in may have others of its kind before
+	// and behind it.
+	stacks bool
+	rule   *Rule
 }
 
 // Fixable reports whether [Checker.Fix] sets it right.
@@ -177,9 +180,8 @@ func (c *Checker) check(d *Document, most int) []Finding {
 	k.walk(d.Root)
 	slices.SortStableFunc(k.findings, func(a, b found) int { return a.at - b.at })
 	list := make([]Finding, len(k.findings))
-	l := locator{doc: d}
 	for i, f := range k.findings {
-		f.Position = l.position(f.at)
+		f.Position = d.Position(f.at)
 		list[i] = f.Finding
 	}
 	return list

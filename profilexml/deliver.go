@@ -183,19 +183,14 @@ func (d *Delivery) SyncML(replace bool) ([]byte, error) {
 	b.WriteString("<SyncML xmlns=\"SYNCML:SYNCML1.2\">\n  <SyncBody>\n    <Atomic>\n      <CmdID>1</CmdID>\n")
 	id := 2
 	if replace {
-		fmt.Fprintf(&b, "      <Delete>\n        <CmdID>%d</CmdID>\n        <Item>\n          <Target><LocURI>%s</LocURI></Target>\n        </Item>\n      </Delete>\n", id, escapeXML(d.node()))
+		fmt.Fprintf(&b, "      <Delete>\n        <CmdID>%d</CmdID>\n        <Item>\n          <Target><LocURI>%s</LocURI></Target>\n        </Item>\n      </Delete>\n", id, escape(d.node()))
 		id++
 	}
-	fmt.Fprintf(&b, "      <Add>\n        <CmdID>%d</CmdID>\n        <Item>\n          <Target><LocURI>%s/ProfileXML</LocURI></Target>\n", id, escapeXML(d.node()))
+	fmt.Fprintf(&b, "      <Add>\n        <CmdID>%d</CmdID>\n        <Item>\n          <Target><LocURI>%s/ProfileXML</LocURI></Target>\n", id, escape(d.node()))
 	b.WriteString("          <Meta><Format xmlns=\"syncml:metinf\">chr</Format><Type xmlns=\"syncml:metinf\">text/plain</Type></Meta>\n")
-	b.WriteString("          <Data>" + escapeXML(text) + "</Data>\n")
+	b.WriteString("          <Data>" + escape(text) + "</Data>\n")
 	b.WriteString("        </Item>\n      </Add>\n    </Atomic>\n    <Final/>\n  </SyncBody>\n</SyncML>\n")
 	return []byte(b.String()), nil
-}
-
-// escapeXML escapes text once, & first.
-func escapeXML(s string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "\r", "&#13;").Replace(s)
 }
 
 // hashOf identifies a profile.

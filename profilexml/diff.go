@@ -52,7 +52,7 @@ type fact struct {
 // and defaults. Secrets are compared and not shown.
 func Diff(a, b *Document, o DiffOptions) []Difference {
 	left, right := factsOf(a, o), factsOf(b, o)
-	w := differ{locator{doc: a}, locator{doc: b}}
+	w := differ{a, b}
 	byPath := map[string]*fact{}
 	for i := range right {
 		byPath[right[i].path] = &right[i]
@@ -112,7 +112,7 @@ func isGone(gone map[string]bool, path string) bool {
 }
 
 // A differ puts differences into words.
-type differ struct{ old, new locator }
+type differ struct{ old, new *Document }
 
 func (w *differ) difference(l, r *fact) Difference {
 	var d Difference
@@ -120,10 +120,10 @@ func (w *differ) difference(l, r *fact) Difference {
 	d.Path = one.path
 	name := cmp.Or(one.subject, one.path)
 	if l != nil {
-		d.Old, d.OldAt = l.shown(), w.old.position(l.at)
+		d.Old, d.OldAt = l.shown(), w.old.Position(l.at)
 	}
 	if r != nil {
-		d.New, d.NewAt = r.shown(), w.new.position(r.at)
+		d.New, d.NewAt = r.shown(), w.new.Position(r.at)
 	}
 	switch {
 	case l == nil && r.whole:

@@ -37,7 +37,7 @@ type Document struct {
 	// Root is the root element.
 	Root *Node
 
-	lines []int // where each line begins in Text
+	places locator
 }
 
 // A SyntaxError says why a file is no XML that can be used, and where.
@@ -124,7 +124,7 @@ func (n *Node) appendTo(b []byte, text string) []byte {
 }
 
 // Position returns where an offset in Text is.
-func (d *Document) Position(offset int) Position { return position(d.lines, d.Text, offset) }
+func (d *Document) Position(offset int) Position { return d.places.position(offset) }
 
 // Value returns the text in an element, with references and CDATA sections
 // resolved and comments left out, as it is and not trimmed. An element in n

@@ -64,32 +64,83 @@ func (c *Checker) Fix(d *Document) (*Document, []Finding, error) {
 // chooseFixes takes the fixes that don't get in each other's way. The edits come
 // back in the order of the text.
 func chooseFixes(list []Finding) (edits []Edit, done []Finding, reencode bool) {
+	var chosen editSet
 	for _, f := range list {
 		switch {
 		case f.reencode:
 			reencode = true
 			done = append(done, f)
-		case len(f.Fix) > 0 && !slices.ContainsFunc(f.Fix, func(e Edit) bool { return overlaps(edits, e) }):
+		case len(f.Fix) > 0 && !slices.ContainsFunc(f.Fix, func(e Edit) bool { return chosen.touches(e, f.stacks) }):
 			for _, e := range f.Fix {
-				edits = slices.Insert(edits, place(edits, e), e)
+				chosen.add(e, f.stacks)
 			}
 			done = append(done, f)
 		}
 	}
-	return edits, done, reencode
+	return chosen.sorted(), done, reencode
 }
 
-// place is where an edit belongs in a list in the order of the text. The list
-// mostly grows at its end.
-func place(sorted []Edit, e Edit) int {
-	return sort.Search(len(sorted), func(i int) bool { return sorted[i].Start > e.Start })
+// An editSet are edits of which none touches another, but for those that may.
+//
+// Fixes are found in the order of the text, and yet what one puts in somewhere
+// else stands out of it. So the set is several lists, each of them in order:
+// mostly one, two where everything is moved to the end, and never many.
+type editSet struct{ lists [][]chosenEdit }
+
+// A chosenEdit is an Edit, and whether it stacks, as in [Finding].
+type chosenEdit struct {
+	Edit
+	stacks bool
 }
 
-// overlaps reports whether e touches one of a list in the order of the text, in
-// which none touches another.
-func overlaps(sorted []Edit, e Edit) bool {
-	i := sort.Search(len(sorted), func(i int) bool { return sorted[i].End >= e.Start })
-	return i < len(sorted) && sorted[i].Start <= e.End
+// maxEditLists bounds how many lists are tried before an edit is put into the
+// middle of the last one.
+const maxEditLists = 8
+
+func (s *editSet) add(e Edit, stacks bool) {
+	for i, list := range s.lists {
+		if list[len(list)-1].Start <= e.Start {
+			s.lists[i] = append(list, chosenEdit{e, stacks})
+			return
+		}
+	}
+	if len(s.lists) < maxEditLists {
+		s.lists = append(s.lists, []chosenEdit{{e, stacks}})
+		return
+	}
+	last := &s.lists[maxEditLists-1]
+	*last = slices.Insert(*last, sort.Search(len(*last), func(i int) bool { return (*last)[i].Start > e.Start }), chosenEdit{e, stacks})
+}
+
+// touches reports whether an edit touches one of the set. Two that only take
+// something away may stand side by side, and those that stack may go to one place.
+func (s *editSet) touches(e Edit, stacks bool) bool {
+	for _, list := range s.lists {
+		i := sort.Search(len(list), func(i int) bool { return list[i].End >= e.Start })
+		for ; i < len(list) && list[i].Start <= e.End; i++ {
+			switch o := &list[i]; {
+			case stacks && o.stacks && e.Start == e.End && o.Start == e.Start && o.End == e.End:
+				return false // for what touches this place touches the other edit too
+			case e.Text == "" && o.Text == "" && (o.End == e.Start || e.End == o.Start):
+			default:
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sorted returns the edits in the order of the text; those that go to one place,
+// in the order in which they came.
+func (s *editSet) sorted() []Edit {
+	var edits []Edit
+	for _, list := range s.lists {
+		for _, e := range list {
+			edits = append(edits, e.Edit)
+		}
+	}
+	slices.SortStableFunc(edits, func(a, b Edit) int { return a.Start - b.Start })
+	return edits
 }
 
 // setValue has an element hold a text.
@@ -140,13 +191,24 @@ func (k *check) rename(n *Node, local string) []Edit {
 	return edits
 }
 
-// space returns the white space before a node, which one after it may copy.
+// maxSpace bounds the white space that is copied, in bytes.
+const maxSpace = 200
+
+// space returns the white space before a node, which one after it may copy: of
+// very much, the last line end and what follows.
 func (k *check) space(n *Node) string {
-	start := n.Start
-	for start > 0 && isSpace(k.doc.Text[start-1]) {
+	start, least := n.Start, max(0, n.Start-maxSpace)
+	for start > least && isSpace(k.doc.Text[start-1]) {
 		start--
 	}
-	return k.doc.Text[start:n.Start]
+	space := k.doc.Text[start:n.Start]
+	if i := strings.LastIndexByte(space, '\n'); start == least && i > 0 {
+		if space[i-1] == '\r' {
+			i--
+		}
+		return space[i:]
+	}
+	return space
 }
 
 // insertAfter puts an element behind another one, and indents it like that.

@@ -201,23 +201,6 @@ func (p *paths) count(parent *Node) {
 	}
 }
 
-// A locator finds positions of offsets that rise, reading the text once.
-type locator struct {
-	doc  *Document
-	at   int
-	last Position
-}
-
-func (l *locator) position(offset int) Position {
-	if l.last.Line > 0 && offset >= l.at && (l.last.Line == len(l.doc.lines) || offset < l.doc.lines[l.last.Line]) {
-		l.last.Column += utf8.RuneCountInString(l.doc.Text[l.at:min(offset, len(l.doc.Text))])
-	} else {
-		l.last = l.doc.Position(offset)
-	}
-	l.at = offset
-	return l.last
-}
-
 // A Position is a place in a file, counted in lines and characters from 1. The
 // zero Position is no place.
 type Position struct {
@@ -244,8 +227,63 @@ func lineStarts(text string) []int {
 	return starts
 }
 
-func position(starts []int, text string, offset int) Position {
-	offset = min(max(offset, 0), len(text))
-	line := sort.SearchInts(starts, offset+1) - 1
-	return Position{line + 1, utf8.RuneCountInString(text[starts[line]:offset]) + 1}
+// A locator finds the position of an offset without reading the lines before it,
+// nor, since a profile may be one line, much of its own.
+type locator struct {
+	text  string
+	lines []int // where each line begins
+	// runes are the numbers of characters before each multiple of countedBytes;
+	// nil if there are as many as bytes.
+	runes []int
+}
+
+// countedBytes is how far apart the places are that a locator knows.
+const countedBytes = 512
+
+func newLocator(text string) locator {
+	l := locator{text: text, lines: lineStarts(text)}
+	if isASCII(text) {
+		return l
+	}
+	n := 0
+	for at := 0; at < len(text); at += countedBytes {
+		l.runes = append(l.runes, n)
+		n += startedRunes(text[at:min(at+countedBytes, len(text))])
+	}
+	return l
+}
+
+func isASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// startedRunes counts the characters that begin in a piece of UTF-8.
+func startedRunes(piece string) int {
+	n := 0
+	for i := range len(piece) {
+		if utf8.RuneStart(piece[i]) {
+			n++
+		}
+	}
+	return n
+}
+
+// before counts the characters that begin before an offset.
+func (l *locator) before(offset int) int {
+	if l.runes == nil {
+		return offset
+	}
+	i := min(offset/countedBytes, len(l.runes)-1)
+	return l.runes[i] + startedRunes(l.text[i*countedBytes:offset])
+}
+
+func (l *locator) position(offset int) Position {
+	offset = min(max(offset, 0), len(l.text))
+	line := sort.SearchInts(l.lines, offset+1) - 1
+	return Position{line + 1, l.before(offset) - l.before(l.lines[line]) + 1}
 }

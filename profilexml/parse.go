@@ -52,7 +52,7 @@ type nsBound struct {
 }
 
 func (r *Reader) parse(text string, encoding Encoding) (*Document, error) {
-	p := &parser{doc: &Document{Encoding: encoding, Text: text, lines: lineStarts(text)}, text: text, maxDepth: r.maxDepth()}
+	p := &parser{doc: &Document{Encoding: encoding, Text: text, places: newLocator(text)}, text: text, maxDepth: r.maxDepth()}
 	if i := illegalCharacter(text); i >= 0 {
 		c, _ := utf8.DecodeRuneInString(text[i:])
 		p.fail(i, "illegal character U+%04X: XML can't hold it", c)
@@ -573,5 +573,8 @@ func reference(name string) (string, bool) {
 
 // escape writes text so that it can stand between tags and in attributes.
 func escape(s string) string {
+	if !strings.ContainsAny(s, "&<>\"\r") {
+		return s
+	}
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "\r", "&#13;").Replace(s)
 }

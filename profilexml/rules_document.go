@@ -313,7 +313,15 @@ func checkMisplaced(k *check, n *Node) {
 	switch len(places) {
 	case 0:
 	case 1:
-		k.report(n, k.move(n, places[0]), "<%s> is in <%s>, and belongs into <%s>", n.Name(), n.Parent.Name(), places[0].parent.Name)
+		fix := k.move(n, places[0])
+		if !n.hasElements() && k.text(n) == "" {
+			fix = k.remove(n) // for it is no more use there
+		}
+		before := len(k.findings)
+		k.report(n, fix, "<%s> is in <%s>, and belongs into <%s>", n.Name(), n.Parent.Name(), places[0].parent.Name)
+		if len(k.findings) > before {
+			k.findings[before].stacks = places[0].Repeats
+		}
 	default:
 		var names []string
 		for _, p := range places {

@@ -194,8 +194,12 @@ func checkServerNamesDiffer(k *check) {
 }
 
 func sameThumbprints(a, b []Thumbprint) bool {
+	known := make(map[Thumbprint]struct{}, len(b))
+	for _, t := range b {
+		known[t] = struct{}{}
+	}
 	for _, t := range a {
-		if !slices.Contains(b, t) {
+		if _, ok := known[t]; !ok {
 			return false
 		}
 	}

@@ -242,8 +242,11 @@ func checkExemption(k *check) {
 }
 
 func checkEveryName(k *check) {
+	if k.native == nil || k.forces() {
+		return
+	}
 	for _, d := range k.names {
-		if k.text(d.child("DomainName")) == "." && d.child("DnsServers") != nil && k.native != nil && !k.forces() {
+		if k.text(d.child("DomainName")) == "." && d.child("DnsServers") != nil {
 			k.report(d, nil, "every name is looked up through the VPN")
 		}
 	}

@@ -1,7 +1,9 @@
 package profilexml
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -127,8 +129,11 @@ func checkForceClassBased(k *check) {
 }
 
 func checkForceRoutes(k *check) {
+	if !k.forces() {
+		return
+	}
 	for _, r := range k.routes {
-		if k.forces() && !r.excluded {
+		if !r.excluded {
 			k.report(r.Node, nil, "a Route to %s doesn't go with ForceTunnel", k.routeText(r))
 		}
 	}
@@ -259,37 +264,54 @@ func checkIPv6Route(k *check) {
 }
 
 func checkDefaultRoute(k *check) {
+	if k.forces() {
+		return
+	}
 	for _, r := range k.routes {
-		if p, ok := r.network, r.valid; ok && p.Bits() == 0 && !k.forces() {
+		if p, ok := r.network, r.valid; ok && p.Bits() == 0 {
 			k.report(r.Node, nil, "a Route to %v in a split tunnel isn't a force tunnel", p)
 		}
 	}
 }
 
 func checkExclusion(k *check) {
-	if k.forces() || k.inclusions == 0 || k.inclusions > 500 {
+	if k.forces() || k.inclusions == 0 {
 		return
 	}
 	var inside []netip.Prefix
 	for _, r := range k.routes {
-		if p, ok := r.network, r.valid; ok && !r.excluded {
-			inside = append(inside, p.Masked())
+		if r.valid && !r.excluded {
+			inside = append(inside, r.network.Masked())
 		}
 	}
+	inside = outermost(inside)
 	for _, r := range k.routes {
-		if p, ok := r.network, r.valid; ok && r.excluded && !overlapsAny(inside, p.Masked()) {
-			k.report(r.Node, nil, "%v isn't in any <Route>, so that there is nothing to exclude it from", p)
+		if r.valid && r.excluded && !overlapsAny(inside, r.network.Masked()) {
+			k.report(r.Node, nil, "%v isn't in any <Route>, so that there is nothing to exclude it from", r.network.Masked())
 		}
 	}
 }
 
-func overlapsAny(list []netip.Prefix, p netip.Prefix) bool {
-	for _, o := range list {
-		if o.Overlaps(p) {
-			return true
+// outermost sorts networks by their addresses, and leaves out those that are in
+// others.
+func outermost(list []netip.Prefix) []netip.Prefix {
+	slices.SortFunc(list, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	keep := list[:0]
+	for _, p := range list {
+		if n := len(keep); n == 0 || !keep[n-1].Overlaps(p) {
+			keep = append(keep, p)
 		}
 	}
-	return false
+	return keep
+}
+
+// overlapsAny reports whether a network is in one of a list that outermost made,
+// or one of them in it: then it is the one before or the one after its address.
+func overlapsAny(list []netip.Prefix, p netip.Prefix) bool {
+	i, _ := slices.BinarySearchFunc(list, p.Addr(), func(o netip.Prefix, a netip.Addr) int { return o.Addr().Compare(a) })
+	return i < len(list) && list[i].Overlaps(p) || i > 0 && list[i-1].Overlaps(p)
 }
 
 func checkGatewayRoute(k *check) {
