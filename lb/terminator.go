@@ -37,6 +37,10 @@ type Incoming interface {
 	// backend until both directions have ended or the engine has cut them. They
 	// are the connections of Client and Dial, or others made from them; if they
 	// have a CloseWrite method, the end of a direction is passed on.
+	//
+	// If one has a method WaitRead() error, it is called each time nothing is left
+	// to be read, and has to return once something might be, so that no buffer is
+	// held for a connection while it is silent. Its Read may return 0 and no error.
 	Carry(client, backend net.Conn, first []byte) Carried
 }
 

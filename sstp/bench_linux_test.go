@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -65,6 +66,15 @@ func child(spec string) error {
 			runtime.GC()
 			runtime.GC()
 			runtime.ReadMemStats(&m)
+			if f := os.Getenv("XPROF"); f != "" {
+				w, _ := os.Create(f)
+				pprof.Lookup("heap").WriteTo(w, 0)
+				w.Close()
+				w, _ = os.Create(f + ".g")
+				pprof.Lookup("goroutine").WriteTo(w, 1)
+				w.Close()
+				fmt.Fprintf(os.Stderr, "heap %d stack %d objs %d sys %d heapsys %d heapidle %d rel %d goroutines %d\n", m.HeapAlloc, m.StackInuse, m.HeapObjects, m.Sys, m.HeapSys, m.HeapIdle, m.HeapReleased, runtime.NumGoroutine())
+			}
 			fmt.Println(m.HeapAlloc+m.StackInuse, t.Sessions.Live())
 		}
 	}()

@@ -50,9 +50,10 @@ func (v *visit) handshake(ctx context.Context) error {
 	if err := raw.SetDeadline(time.Now().Add(cmp.Or(v.t.HandshakeTimeout, DefaultHandshakeTimeout))); err != nil {
 		return err
 	}
-	stream := raw
+	v.wire = newWire(raw)
+	stream := net.Conn(v.wire)
 	if v.t.PassNull && (v.t.Clients.CAs == nil || v.t.Clients.Optional) {
-		v.record = &recorder{Conn: raw}
+		v.record = &recorder{Conn: v.wire}
 		stream = v.record
 	}
 	c := tls.Server(stream, &tls.Config{GetConfigForClient: v.configure, SessionTicketsDisabled: true})

@@ -22,23 +22,54 @@ import (
 type side struct {
 	net.Conn
 	half   interface{ CloseWrite() error } // Conn; nil if it can't be half closed
+	wire   *wire                           // below Conn, or its own
+	tls    bool                            // Conn is TLS on the wire
 	linger time.Duration
 	call   *call // nil if nobody looks
 	client bool
 	// closed says that we have ended our direction.
 	closed atomic.Bool
 	last   *atomic.Int64 // when bytes came or went, as Unix time in ns
+
+	// Of the reader:
+	waits bool // it uses WaitRead
+	dry   bool // TLS has nothing left, nor had the wire
 }
 
-func newSide(c net.Conn, linger time.Duration) *side {
-	s := &side{Conn: c, linger: linger}
+// newSide returns the side of a connection, which is TLS if w isn't nil: w is what
+// it is on then.
+func newSide(c net.Conn, w *wire, linger time.Duration) net.Conn {
+	s := &side{Conn: c, wire: w, tls: w != nil, linger: linger}
+	if w == nil {
+		s.wire = newWire(c)
+		s.wire.records.off = true
+		s.Conn = s.wire
+	}
 	s.half, _ = c.(interface{ CloseWrite() error })
-	return s
+	if s.wire.raw == nil {
+		return s
+	}
+	s.wire.dries = s.tls
+	return waitingSide{s}
+}
+
+// A waitingSide is a side whose reader can wait without a buffer (see
+// [lb.Incoming]).
+type waitingSide struct{ *side }
+
+// WaitRead returns when Read has something, or might have.
+func (s waitingSide) WaitRead() error {
+	s.waits = true
+	if s.tls && !s.dry {
+		return nil
+	}
+	s.dry = false
+	return s.ended(s.wire.wait())
 }
 
 // Read reads, and looks at what has come.
 func (s *side) Read(b []byte) (int, error) {
-	n, err := s.Conn.Read(b)
+	n, err := s.read(b)
 	if n > 0 && s.call != nil {
 		s.last.Store(time.Now().UnixNano())
 		f := &s.call.down
@@ -47,12 +78,69 @@ func (s *side) Read(b []byte) (int, error) {
 		}
 		s.call.feed(f, b[:n])
 	}
+	return n, s.ended(err)
+}
+
+// read reads as many records of TLS as there are and b has room for: each would
+// else be a packet of its own on the way to the other side.
+func (s *side) read(b []byte) (n int, err error) {
+	if !s.wire.dries {
+		return s.Conn.Read(b)
+	}
+	for n == 0 || len(b)-n >= maxPayload {
+		m, err := s.Conn.Read(b[n:])
+		n += m
+		switch {
+		case err == nil && s.emptied(m):
+			s.dry = true
+			return n, nil
+		case err == nil:
+		case !isDry(err):
+			return n, err
+		case n > 0 || s.waits:
+			s.dry = true
+			s.wire.records.n = 0
+			return n, nil
+		default:
+			if err := s.wire.wait(); err != nil {
+				return n, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// emptied reports whether crypto/tls has nothing left after a Read, nor had the
+// wire: to ask it would cost an allocation. Each Read takes one record at least.
+func (s *side) emptied(n int) bool {
+	r := &s.wire.records
+	if n > 0 && r.n > 0 {
+		r.n--
+	}
+	return s.wire.short && r.n == 0 && r.whole()
+}
+
+// ended says what an error of reading means.
+func (s *side) ended(err error) error {
 	switch {
 	case err == nil:
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		err = io.EOF // TLS ended without its farewell, as it does with many
+		return io.EOF // TLS ended without its farewell, as it does with many
 	case s.closed.Load() && errors.Is(err, os.ErrDeadlineExceeded):
-		err = io.EOF
+		return io.EOF
+	}
+	return err
+}
+
+// Write writes, all records of TLS at once.
+func (s *side) Write(b []byte) (int, error) {
+	if !s.tls || len(b) <= maxPayload {
+		return s.Conn.Write(b)
+	}
+	s.wire.cork()
+	n, err := s.Conn.Write(b)
+	if ferr := s.wire.flush(); err == nil {
+		err = ferr
 	}
 	return n, err
 }
@@ -70,33 +158,71 @@ func (s *side) CloseWrite() error {
 	return s.half.CloseWrite()
 }
 
-// carry carries a session to its end.
-func (v *visit) carry(gateway net.Conn, s Session) error {
+// A passage is a connection that is ready to be carried, and what to do when it has
+// been.
+type passage struct {
+	t           *Terminator
+	in          lb.Incoming
+	front, back net.Conn
+	first       []byte
+	call        *call // nil if nobody remembers it
+	last        *atomic.Int64
+}
+
+// passage returns how a session is to be carried to a gateway.
+func (v *visit) passage(gateway net.Conn, w *wire, s Session) *passage {
 	t := v.t
 	c := &call{s: s, report: t.bound}
 	c.up.from, c.down.from = PeerClient, PeerGateway
 	c.up.phase, c.down.phase = phasePackets, phaseHead
-	linger := cmp.Or(t.Linger, DefaultLinger)
-	front := &side{Conn: v.conn, half: v.conn, linger: linger, client: true}
-	back := newSide(gateway, linger)
-	if v.request.Tunnel() {
-		last := new(atomic.Int64)
-		front.call, back.call, front.last, back.last = c, c, last, last
-		// The client's request has been read already, and what came with it.
-		if _, n, err := ParseRequest(v.first); err == nil {
-			c.feed(&c.up, v.first[n:])
-		}
-	} else {
+	p := v.pass(gateway, w)
+	p.call = c
+	if !v.request.Tunnel() {
 		c.s.Stage = StageOpaque
+		return p
 	}
-	t.begin(c)
-	carried := v.in.Carry(front, back, v.first)
+	front, back := sideOf(p.front), sideOf(p.back)
+	p.last = new(atomic.Int64)
+	front.call, back.call, front.last, back.last = c, c, p.last, p.last
+	front.client = true
+	// The client's request has been read already, and what came with it.
+	if _, n, err := ParseRequest(v.first); err == nil {
+		c.feed(&c.up, v.first[n:])
+	}
+	return p
+}
+
+// pass returns how the client is to be carried to a server, unseen.
+func (v *visit) pass(server net.Conn, w *wire) *passage {
+	linger := cmp.Or(v.t.Linger, DefaultLinger)
+	return &passage{t: v.t, in: v.in, front: newSide(v.conn, v.wire, linger), back: newSide(server, w, linger), first: v.first}
+}
+
+func sideOf(c net.Conn) *side {
+	if w, ok := c.(waitingSide); ok {
+		return w.side
+	}
+	return c.(*side)
+}
+
+// carry carries a session to its end.
+func (p *passage) carry() {
+	first := p.first
+	p.first = nil
+	if p.call == nil {
+		p.in.Carry(p.front, p.back, first)
+		return
+	}
+	p.t.begin(p.call)
+	p.end(p.in.Carry(p.front, p.back, first))
+}
+
+func (p *passage) end(carried lb.Carried) {
 	var quiet time.Duration
-	if front.last != nil && front.last.Load() != 0 {
-		quiet = max(time.Since(time.Unix(0, front.last.Load())), 0)
+	if p.last != nil && p.last.Load() != 0 {
+		quiet = max(time.Since(time.Unix(0, p.last.Load())), 0)
 	}
-	t.end(c, carried, quiet)
-	return nil
+	p.t.end(p.call, carried, quiet)
 }
 
 func (t *Terminator) begin(c *call) {

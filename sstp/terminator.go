@@ -192,12 +192,22 @@ func (t *Terminator) Terminate(ctx context.Context, in lb.Incoming) error {
 		t.count.limited.Add(1)
 		return errLimited
 	}
+	p, err := apart(func() (*passage, error) { return t.receive(ctx, in, from) })
+	if p != nil {
+		p.carry()
+	}
+	return err
+}
+
+// receive does all that comes before bytes are carried. What it returns is nil if
+// none are to be.
+func (t *Terminator) receive(ctx context.Context, in lb.Incoming, from netip.Addr) (*passage, error) {
 	v := &visit{t: t, in: in, start: time.Now()}
-	err := apart(func() error { return v.greet(ctx) })
+	err := v.greet(ctx)
 	t.sources.end(from)
 	if err != nil {
 		t.count.failed.Add(1)
-		return err
+		return nil, err
 	}
 	return v.serve(ctx)
 }
@@ -205,10 +215,16 @@ func (t *Terminator) Terminate(ctx context.Context, in lb.Incoming) error {
 // apart calls f in a goroutine of its own, and waits for it. The stack that it needs
 // is gone with it: for a handshake that is several times as much as for what
 // follows, and sessions last for hours.
-func apart(f func() error) error {
-	done := make(chan error)
-	go func() { done <- f() }()
-	return <-done
+func apart[T any](f func() (T, error)) (T, error) {
+	var x T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		x, err = f()
+	}()
+	<-done
+	return x, err
 }
 
 // A visit is one connection, until it is carried.
@@ -224,6 +240,7 @@ type visit struct {
 	noway  error // why there is no route
 	leaf   Fingerprint
 	kind   visitKind
+	wire   *wire
 	conn   *tls.Conn
 	state  tls.ConnectionState
 
@@ -281,13 +298,14 @@ func (v *visit) readRequest() error {
 	}
 }
 
-// serve leads the client to where it wants to go.
-func (v *visit) serve(ctx context.Context) error {
+// serve leads the client to where it wants to go. It returns nil if it has been
+// answered.
+func (v *visit) serve(ctx context.Context) (*passage, error) {
 	c := &v.t.count
 	switch {
 	case v.kind == kindACME:
 		c.acme.Add(1)
-		return nil
+		return nil, nil
 	case v.kind == kindNull:
 		c.null.Add(1)
 		return v.passNull(ctx)
@@ -312,7 +330,7 @@ func (v *visit) serve(ctx context.Context) error {
 	}
 	c.notFound.Add(1)
 	v.answer(404)
-	return nil
+	return nil, nil
 }
 
 // tlsPort returns where gateways take TLS; 0 means where the engine reaches them.
@@ -346,16 +364,16 @@ func (v *visit) answer(status int) {
 	}
 }
 
-// toGateway carries the connection to the gateway that was chosen, or to another
-// one that expects the same certificate.
-func (v *visit) toGateway(ctx context.Context, useTLS bool, port uint16) error {
+// toGateway leads the connection to the gateway that was chosen, or to another one
+// that expects the same certificate.
+func (v *visit) toGateway(ctx context.Context, useTLS bool, port uint16) (*passage, error) {
 	if v.noway != nil {
 		v.lost(FindingNoBackend)
 		v.answer(503)
-		return v.noway
+		return nil, v.noway
 	}
 	s := v.session()
-	conn, err := v.connect(ctx, useTLS, port, &s)
+	conn, w, err := v.connect(ctx, useTLS, port, &s)
 	if err != nil {
 		s.Finding = FindingNoBackend
 		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
@@ -363,25 +381,26 @@ func (v *visit) toGateway(ctx context.Context, useTLS bool, port uint16) error {
 		}
 		v.lostAs(s)
 		v.answer(503)
-		return err
+		return nil, err
 	}
-	v.hello = nil
-	return v.carry(conn, s)
+	return v.passage(conn, w, s), nil
 }
 
-// connect connects to a gateway.
-func (v *visit) connect(ctx context.Context, useTLS bool, port uint16, s *Session) (net.Conn, error) {
+// connect connects to a gateway. The wire is nil without TLS.
+func (v *visit) connect(ctx context.Context, useTLS bool, port uint16, s *Session) (net.Conn, *wire, error) {
 	var room [8]lb.ID
 	avoid := room[:0]
 	var first error
 	for range cmp.Or(v.t.Tries, DefaultTries) {
 		s.Backend = v.route.Member.Name
 		conn, err := v.in.Dial(ctx, v.route, port)
+		var w *wire
 		if err == nil && useTLS {
-			conn, err = v.gatewayTLS(ctx, conn, s)
+			w = newWire(conn)
+			conn, err = v.gatewayTLS(ctx, w, s)
 		}
 		if err == nil {
-			return conn, nil
+			return conn, w, nil
 		}
 		if first == nil {
 			first = err
@@ -390,7 +409,7 @@ func (v *visit) connect(ctx context.Context, useTLS bool, port uint16, s *Sessio
 			break
 		}
 	}
-	return nil, first
+	return nil, nil, first
 }
 
 // maxAvoid is more gateways than anybody has.
@@ -430,7 +449,7 @@ func (v *visit) gatewayTLS(ctx context.Context, conn net.Conn, s *Session) (net.
 			return g.verify(cs, name)
 		},
 	})
-	if err := apart(func() error { return c.HandshakeContext(ctx) }); err != nil {
+	if err := c.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		err = fmt.Errorf("sstp: TLS with gateway %s: %w", s.Backend, err)
 		v.t.log().Warn("gateway can't be used", "backend", s.Backend, "err", err)
@@ -465,11 +484,13 @@ func (g *GatewayTLS) verify(cs tls.ConnectionState, name string) error {
 	return nil
 }
 
-// toWeb carries the connection to the web server.
-func (v *visit) toWeb(ctx context.Context) error {
+// toWeb leads the connection to the web server.
+func (v *visit) toWeb(ctx context.Context) (*passage, error) {
 	conn, err := v.in.DialAddr(ctx, v.t.Web)
+	var w *wire
 	if err == nil && v.t.WebTLS != nil {
-		c := tls.Client(conn, v.t.WebTLS)
+		w = newWire(conn)
+		c := tls.Client(w, v.t.WebTLS)
 		hctx, cancel := context.WithTimeout(ctx, cmp.Or(v.t.GatewayTimeout, DefaultGatewayTimeout))
 		defer cancel()
 		if err = c.HandshakeContext(hctx); err != nil {
@@ -479,17 +500,15 @@ func (v *visit) toWeb(ctx context.Context) error {
 	}
 	if err != nil {
 		v.answer(503)
-		return fmt.Errorf("sstp: web server %v: %w", v.t.Web, err)
+		return nil, fmt.Errorf("sstp: web server %v: %w", v.t.Web, err)
 	}
-	linger := cmp.Or(v.t.Linger, DefaultLinger)
-	v.in.Carry(&side{Conn: v.conn, half: v.conn, linger: linger}, newSide(conn, linger), v.first)
-	return nil
+	return v.pass(conn, w), nil
 }
 
 // passNull passes a client with NULL ciphers to a gateway unopened.
-func (v *visit) passNull(ctx context.Context) error {
+func (v *visit) passNull(ctx context.Context) (*passage, error) {
 	if v.noway != nil {
-		return v.noway
+		return nil, v.noway
 	}
 	s := v.session()
 	s.Mode, s.Resource, s.Stage = ModePassthrough, ResourceIPHTTPS, StageOpaque
@@ -497,14 +516,10 @@ func (v *visit) passNull(ctx context.Context) error {
 	if err != nil {
 		s.Finding = FindingNoBackend
 		v.lostAs(s)
-		return err
+		return nil, err
 	}
 	s.Backend = v.route.Member.Name
-	c := &call{s: s}
-	v.t.begin(c)
-	carried := v.in.Carry(v.in.Client(), conn, v.record.seen)
-	v.t.end(c, carried, 0)
-	return nil
+	return &passage{t: v.t, in: v.in, front: v.in.Client(), back: conn, first: v.record.seen, call: &call{s: s}}, nil
 }
 
 // maxCorrelation is longer than a GUID in braces. More isn't kept: anybody may have

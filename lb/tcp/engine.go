@@ -113,6 +113,7 @@ type Engine struct {
 	count   counters
 	buffers sync.Pool // of *[MaxSniff]byte
 	smalls  sync.Pool // of *[smallBuffer]byte
+	bulks   sync.Pool // of *[bulkBuffer]byte
 	pipes   pipes
 	warned  atomic.Int64 // second of the last warning, as Unix time
 

@@ -127,8 +127,20 @@ func (s *server) handle(conn net.Conn) {
 
 // serve takes a stream through its stages.
 func (s *server) serve(ctx context.Context, cancel context.CancelFunc, st *stream) {
+	s.e.tune(st.client)
+	if s.e.Terminator == nil {
+		s.forward(ctx, cancel, st)
+		return
+	}
+	// What is on the stack now stays there for hours.
+	if in := s.incoming(cancel, st); in != nil {
+		s.terminate(ctx, in)
+	}
+}
+
+// forward greets a client, and carries its bytes to a backend as they are.
+func (s *server) forward(ctx context.Context, cancel context.CancelFunc, st *stream) {
 	e := s.e
-	e.tune(st.client)
 	head := e.newHead()
 	defer e.freeHead(head)
 	v, why, err := e.greet(st, head)
@@ -137,10 +149,6 @@ func (s *server) serve(ctx context.Context, cancel context.CancelFunc, st *strea
 		return
 	}
 	st.dialing(cancel)
-	if e.Terminator != nil {
-		s.terminate(ctx, st, head, &v)
-		return
-	}
 	conn, r, why, err := e.connect(ctx, st, &v)
 	if err != nil {
 		s.refuse(st, why, err)

@@ -25,15 +25,28 @@ type incoming struct {
 
 var _ lb.Incoming = (*incoming)(nil)
 
-// terminate leaves a stream to the Terminator.
-func (s *server) terminate(ctx context.Context, st *stream, h *head, v *lb.Verdict) {
+// incoming greets a client. It returns nil if it was refused.
+func (s *server) incoming(cancel context.CancelFunc, st *stream) *incoming {
 	e := s.e
-	in := &incoming{s: s, st: st, v: *v, client: st.client, why: RefusedHandshake}
-	if rest := h.rest(); len(rest) > 0 {
+	head := e.newHead()
+	defer e.freeHead(head)
+	v, why, err := e.greet(st, head)
+	if err != nil {
+		s.refuse(st, why, err)
+		return nil
+	}
+	st.dialing(cancel)
+	in := &incoming{s: s, st: st, v: v, client: st.client, why: RefusedHandshake}
+	if rest := head.rest(); len(rest) > 0 {
 		in.client = &prefixed{Conn: st.client, first: bytes.Clone(rest)}
 	}
-	e.freeHead(h)
-	err := e.Terminator.Terminate(ctx, in)
+	return in
+}
+
+// terminate leaves a stream to the Terminator.
+func (s *server) terminate(ctx context.Context, in *incoming) {
+	st := in.st
+	err := s.e.Terminator.Terminate(ctx, in)
 	if in.claim != nil {
 		in.claim.Close()
 	}
@@ -43,7 +56,7 @@ func (s *server) terminate(ctx context.Context, st *stream, h *head, v *lb.Verdi
 	case err != nil:
 		s.refuse(st, in.why, err)
 	default:
-		e.count.answered.Add(1)
+		s.e.count.answered.Add(1)
 		st.cut(EndDone, SideNone, nil)
 	}
 }
@@ -127,6 +140,21 @@ func (in *incoming) DialAddr(ctx context.Context, addr netip.AddrPort) (net.Conn
 }
 
 func (in *incoming) Carry(client, backend net.Conn, first []byte) lb.Carried {
+	st := in.st
+	in.opened()
+	st.carry(in.s.e, client, backend, func() error {
+		if len(first) == 0 {
+			return nil
+		}
+		n, err := backend.Write(first)
+		st.sent.add(n)
+		return err
+	})
+	return st.ended()
+}
+
+// opened counts a stream whose bytes are about to move, and tells of it.
+func (in *incoming) opened() {
 	e, st := in.s.e, in.st
 	st.carried.Store(true)
 	e.count.opened.Add(1)
@@ -136,14 +164,10 @@ func (in *incoming) Carry(client, backend net.Conn, first []byte) lb.Carried {
 	if l := e.logger(); l.Enabled(context.Background(), slog.LevelDebug) {
 		l.Debug("stream opened", "client", st.flow.Client, "backend", st.name(), "why", st.why.String())
 	}
-	st.carry(e, client, backend, func() error {
-		if len(first) == 0 {
-			return nil
-		}
-		n, err := backend.Write(first)
-		st.sent.add(n)
-		return err
-	})
+}
+
+// ended says how a stream has ended that was carried.
+func (st *stream) ended() lb.Carried {
 	sum := st.summary()
 	return lb.Carried{End: sum.End.String(), First: sum.First.String(), Err: sum.Err, Sent: sum.Sent, Received: sum.Received}
 }
@@ -163,9 +187,58 @@ func (c *prefixed) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// copy is move through a buffer. While it waits for bytes it holds a small one,
-// so that a stream costs little that is idle, as tunnels nearly always are.
+// copy is move through a buffer.
 func (e *Engine) copy(p *progress, dst, src net.Conn) (action, error) {
+	w, ok := src.(interface{ WaitRead() error })
+	if !ok {
+		return e.copyWaiting(p, dst, src)
+	}
+	for {
+		at, err := reading, w.WaitRead()
+		if err == nil {
+			at, err = e.pour(p, dst, src)
+		}
+		switch {
+		case at == reading && errors.Is(err, io.EOF):
+			return reading, nil
+		case err != nil:
+			return at, err
+		}
+	}
+}
+
+// pour moves what is there. Its error is never nil once src has ended.
+func (e *Engine) pour(p *progress, dst, src net.Conn) (action, error) {
+	b := e.bulk()
+	defer e.bulks.Put(b)
+	for {
+		n, err := src.Read(b[:])
+		if n > 0 {
+			w, err := dst.Write(b[:n])
+			p.add(w)
+			if err != nil {
+				return writing, err
+			}
+		}
+		if err != nil || n < len(b) {
+			return reading, err
+		}
+	}
+}
+
+// bulkBuffer is what is read at once, of what is not spliced.
+const bulkBuffer = 64 << 10
+
+func (e *Engine) bulk() *[bulkBuffer]byte {
+	if b, ok := e.bulks.Get().(*[bulkBuffer]byte); ok {
+		return b
+	}
+	return new([bulkBuffer]byte)
+}
+
+// copyWaiting is copy from a connection that can't be waited for. Meanwhile it
+// holds a small buffer, so that a stream costs little that is idle.
+func (e *Engine) copyWaiting(p *progress, dst, src net.Conn) (action, error) {
 	small := e.small()
 	defer e.smalls.Put(small)
 	big := (*[MaxSniff]byte)(nil)
