@@ -92,6 +92,11 @@ for i in 2 3; do ip -n IDl neigh replace 10.91.2.$i lladdr 02:00:00:00:92:02 dev
 ip -n IDl route add 10.64.0.0/12 via 10.91.1.2
 ip netns exec IDl sh -c 'echo 1 > /sys/class/net/fl/threaded; echo 1 > /sys/class/net/fm/threaded; sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.fl.rp_filter=0 net.ipv4.conf.fm.rp_filter=0'
 `, "ID", l.id))
+	return l
+}
+
+// load puts the generator and the sinks to both ends.
+func (l *speedLab) load() *speedLab {
 	l.c, _ = l.attach("c", "fc", "sink")
 	l.g, _ = l.attach("g", "fg", "sink")
 	return l
@@ -240,38 +245,49 @@ func client(i int) netip.AddrPort {
 const speedSPI = 0xc0ffee01
 
 func carried(hook fastpath.Hook) func(*speedLab, load) ([]int, func() string, func()) {
-	return func(l *speedLab, load load) ([]int, func() string, func()) {
-		flows := load.flows
-		var p *fastpath.Path
-		inNetns(l.t, l.ns("l"), func() (err error) {
-			p, err = fastpath.Open(fastpath.Config{Hook: hook, Interfaces: []string{"fl", "fm"}, MaxFlows: flows})
-			return err
-		})
-		if s := p.Stats(); s.Attached["fl"] != hook || s.Attached["fm"] != hook {
-			l.t.Fatalf("attached %v", s.Attached)
+	return func(l *speedLab, c load) ([]int, func() string, func()) {
+		p, carrier, down := l.open(hook, c.flows)
+		for i := range c.flows {
+			carry(l.t, p, carrier, i)
 		}
-		c := p.Carrier()
-		b := binary.BigEndian.AppendUint32(nil, speedSPI)
-		b = append(b, make([]byte, 16)...)
-		for i := range flows {
-			f := udp.FastFlow{
-				Client: client(i), Listener: netip.MustParseAddrPort("10.91.1.1:4500"),
-				Local:   netip.AddrPortFrom(netip.MustParseAddr("10.91.2.1"), uint16(1024+i%60000)),
-				Backend: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 91, 2, byte(2 + i/60000)}), 4500),
-			}
-			for _, answer := range []bool{false, true} {
-				if _, ok := c.Carry(f, b, answer); !ok {
-					l.t.Fatalf("flow %d is refused: %+v", i, p.Stats())
-				}
-			}
-		}
-		return nil, func() string { return fmt.Sprint(p.Stats()) }, func() {
-			c.Close()
-			if err := p.Close(false); err != nil {
-				l.t.Error(err)
-			}
+		return nil, func() string { return fmt.Sprint(p.Stats()) }, down
+	}
+}
+
+// open opens a fast path with room for so many flows.
+func (l *speedLab) open(hook fastpath.Hook, most int) (p *fastpath.Path, c *fastpath.Carrier, down func()) {
+	l.t.Helper()
+	inNetns(l.t, l.ns("l"), func() (err error) {
+		p, err = fastpath.Open(fastpath.Config{Hook: hook, Interfaces: []string{"fl", "fm"}, MaxFlows: most})
+		return err
+	})
+	if s := p.Stats(); s.Attached["fl"] != hook || s.Attached["fm"] != hook {
+		l.t.Fatalf("attached %v", s.Attached)
+	}
+	c = p.Carrier()
+	return p, c, func() {
+		c.Close()
+		if err := p.Close(false); err != nil {
+			l.t.Error(err)
 		}
 	}
+}
+
+// carry has flow i be carried.
+func carry(t *testing.T, p *fastpath.Path, c *fastpath.Carrier, i int) (id uint64) {
+	b := append(binary.BigEndian.AppendUint32(nil, speedSPI), make([]byte, 16)...)
+	f := udp.FastFlow{
+		Client: client(i), Listener: netip.MustParseAddrPort("10.91.1.1:4500"),
+		Local:   netip.AddrPortFrom(netip.MustParseAddr("10.91.2.1"), uint16(1024+i%60000)),
+		Backend: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 91, 2, byte(2 + i/60000)}), 4500),
+	}
+	for _, answer := range []bool{false, true} {
+		var ok bool
+		if id, ok = c.Carry(f, b, answer); !ok {
+			t.Errorf("flow %d is refused: %+v", i, p.Stats())
+		}
+	}
+	return id
 }
 
 // drop is a sink in the balancer's place.
@@ -294,15 +310,19 @@ func routed(*speedLab, load) ([]int, func() string, func()) { return nil, nothin
 
 func nothing() string { return "" }
 
-func nft(l *speedLab, _ load) ([]int, func() string, func()) {
+func nft(l *speedLab, c load) ([]int, func() string, func()) {
+	to := "jhash ip saddr mod 2 map { 0 : 10.91.2.2, 1 : 10.91.2.3 } : 4500"
+	if c.flows == 0 { // one gateway
+		to = "10.91.2.2:4500"
+	}
 	run(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s sh -ec 'sysctl -qw net.netfilter.nf_conntrack_max=400000 || true
 nft -f -' <<END
 table ip speed {
- chain pre { type nat hook prerouting priority dstnat; ip daddr 10.91.1.1 udp dport 4502 dnat to jhash ip saddr mod 2 map { 0 : 10.91.2.2, 1 : 10.91.2.3 } : 4500 ; }
+ chain pre { type nat hook prerouting priority dstnat; ip daddr 10.91.1.1 udp dport 4502 dnat to %s ; }
  chain post { type nat hook postrouting priority srcnat; oifname "fm" masquerade; }
 }
 END
-`, l.ns("l")))
+`, l.ns("l"), to))
 	return nil, nothing, func() {
 		run(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s nft delete table ip speed", l.ns("l")))
 	}
@@ -488,7 +508,7 @@ func balancers() []balancer {
 
 // compare measures each balancer so many times, in random order.
 func compare(t *testing.T, c load, rounds int, d time.Duration) {
-	l := newSpeedLab(t)
+	l := newSpeedLab(t).load()
 	all := balancers()
 	all = slices.DeleteFunc(all, func(b balancer) bool {
 		only := os.Getenv("AOVLB_BALANCERS")

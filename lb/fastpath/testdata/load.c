@@ -186,6 +186,7 @@ int sink(struct xdp_md *ctx)
 	port = f->udp.source;
 	f->udp.source = f->udp.dest;
 	f->udp.dest = port;
+	f->udp.check = 0; /* a socket's isn't finished yet */
 	return bpf_redirect(ctx->ingress_ifindex, 0);
 }
 
