@@ -60,7 +60,9 @@ type request struct {
 
 	born, sent, heard int64  // when it came, went to its server, was repeated
 	delay             uint32 // Acct-Delay-Time as the client has it
+	offered           int64  // when it was last given to the Spool
 	moves             int
+	counted           bool // among what its server is busy with
 	tried, storing    bool
 	marked            bool // buf isn't as the client has it
 	done              bool
@@ -198,9 +200,18 @@ func (r *request) leave(now int64) {
 		return
 	}
 	r.link.release(r.id, now)
-	r.member.Requests().Ended()
+	r.uncount()
 	r.link.server.count.waiting.Add(-1)
 	r.link = nil
+}
+
+// uncount takes r from what its server is busy with, as far as is known.
+func (r *request) uncount() {
+	if r.counted {
+		r.counted = false
+		r.member.Requests().Ended()
+		r.link.server.count.busy.Add(-1)
+	}
 }
 
 // timeout ends r, which nobody has answered.
@@ -233,7 +244,9 @@ func (c *cell) send(h *hand, r *request, m *lb.Member, why lb.Why) bool {
 	r.id = l.take(r, h.now)
 	r.sent, r.tried = h.now, true
 	l.used = h.now
+	r.counted = true
 	m.Requests().Began()
+	v.count.busy.Add(1)
 	v.count.waiting.Add(1)
 	v.count.requests.Add(1)
 	c.transmit(h, r)
@@ -300,10 +313,14 @@ func (c *cell) begin(h *hand, r *request, v *lb.Verdict) string {
 
 // repeat deals with a repetition of r.
 func (c *cell) repeat(h *hand, r *request) {
-	r.peer.count.duplicates.Add(1)
+	if r.key.own == 0 {
+		r.peer.count.duplicates.Add(1)
+	}
 	r.heard = h.now
 	switch {
 	case r.done:
+		r.list.remove(r)
+		c.kept.push(r) // the longest unasked for is forgotten first
 		h.reply(r, r.buf)
 	case r.storing:
 	case r.link != nil && !r.link.dead && (r.bound || c.p.alive(h, r)):
@@ -416,14 +433,25 @@ func (c *cell) follow(h *hand, view *lb.View) {
 	}
 }
 
+// storeAgain is after how long a record that could not be stored is offered again.
+const storeAgain = int64(2 * time.Second)
+
 // listen looks for servers that are silent, and for accounting to store.
 func (c *cell) listen(h *hand) {
 	silence := int64(orDefault(c.p.Silence, DefaultSilence))
-	for r := c.waiting.head; r != nil && h.now-r.born > silence; r = r.next {
-		if c.p.Spool != nil && r.key.acct && !r.storing && r.key.own == 0 {
+	for r := c.waiting.head; r != nil && h.now-r.born > min(silence, int64(personal)); r = r.next {
+		late := h.now-r.born > silence
+		if late && c.p.Spool != nil && r.key.acct && !r.storing && r.key.own == 0 && (r.offered == 0 || h.now-r.offered > storeAgain) {
 			c.store(r)
 		}
-		if l := r.link; l != nil && !r.storing && h.now-r.sent > silence && l.server.heard.Load() <= r.sent {
+		l := r.link
+		switch {
+		case l == nil || r.storing:
+		case l.server.heard.Load() > r.sent:
+			if h.now-r.sent > int64(personal) {
+				r.uncount()
+			}
+		case h.now-r.sent > silence:
 			l.server.silent(c.p, h, r.pick)
 		}
 	}

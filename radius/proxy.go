@@ -162,7 +162,9 @@ type Server struct {
 	// none. Servers add one since CVE-2024-3596 was mended in them.
 	RequireMessageAuthenticator bool
 	// MaxOutstanding is how many requests may wait for its answers before new
-	// users go elsewhere; 0 means no limit.
+	// users go elsewhere; 0 means no limit. What it leaves unanswered for 5
+	// seconds while it answers others doesn't count: it was discarded, or waits
+	// for a person.
 	MaxOutstanding int
 	// Dial opens a link to it; nil means UDP.
 	Dial DialFunc

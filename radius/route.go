@@ -48,7 +48,7 @@ func (p *Proxy) avoid(to []lb.ID, port uint16, now int64) []lb.ID {
 
 func (v *server) full() bool {
 	most := v.conf.Load().MaxOutstanding
-	return most > 0 && v.count.waiting.Load() >= int64(most)
+	return most > 0 && v.count.busy.Load() >= int64(most)
 }
 
 // list returns the servers that have been spoken to.

@@ -284,9 +284,6 @@ func (p *Proxy) take(h *hand, b []byte, f lb.Flow, pe *peer, fr *front, local ne
 	if reason := h.unfit(pkt, pe); reason != "" {
 		return p.drop(pe, f, reason)
 	}
-	if p.state.Load() >= stateDraining && v.Begin {
-		return p.drop(pe, f, reasonClosing)
-	}
 	pe.count.saw(pkt)
 	r := incoming{pkt: pkt, flow: f, peer: pe, front: fr, local: local, via: via, verdict: &v}
 	reason := p.admit(h, &r)
@@ -339,6 +336,9 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 		}
 		c.forget(r, h.now) // its client has given it up
 	}
+	if in.own == 0 && in.verdict.Begin && p.state.Load() >= stateDraining {
+		return reasonClosing
+	}
 	r := c.add(id, h.now)
 	if r == nil {
 		return reasonFull
@@ -351,7 +351,7 @@ func (p *Proxy) admit(h *hand, in *incoming) string {
 	r.sign = r.code == AccessRequest && (in.peer.Message != MessageLegacy || in.pkt.find(MessageAuthenticator) > 0)
 	r.buf = c.grab(in.pkt.b)
 	r.delay = delayOf(in.pkt, r.key.acct)
-	if in.own == 0 && r.key.acct && p.spools(in.pkt) {
+	if in.own == 0 && r.key.acct && p.spools(in.pkt, in.flow) {
 		c.store(r)
 		return ""
 	}
@@ -411,7 +411,11 @@ func (p *Proxy) answered(h *hand, l *link, b []byte) {
 	if took > personal {
 		took = 0
 	}
-	r.member.Requests().Answered(took, h.at)
+	if r.counted {
+		r.counted = false
+		r.member.Requests().Answered(took, h.at)
+		v.count.busy.Add(-1)
+	}
 	p.learn(h, r, pkt)
 	at := len(h.arena)
 	h.arena = h.sign.answer(h.arena, pkt, r.key.id, r.signed, r.peer.key, r.asked, r.auth, r.sign)
@@ -421,6 +425,8 @@ func (p *Proxy) answered(h *hand, l *link, b []byte) {
 }
 
 // personal is the time above which an answer is taken to have waited for a person.
+// A server that has answered others since isn't busy with it any longer, and may as
+// well have discarded it: it is then no reason to keep new users away.
 const personal = 5 * time.Second
 
 // keep has the answer at the end of the arena sent, and keeps it.

@@ -272,7 +272,7 @@ type serverCounters struct {
 	answerCounters
 	requests, resent, sent, moved, timeouts, late, stray, bad, malformed atomic.Uint64
 	refused, shunned, noIdentifier                                       atomic.Uint64
-	waiting                                                              atomic.Int64
+	waiting, busy                                                        atomic.Int64
 	suspected                                                            atomic.Int64
 	sizes                                                                sizes
 
