@@ -36,7 +36,7 @@ func TestNetworkFileFaults(t *testing.T) {
 		want []string
 	}{
 		{"networks:\n  - {prefix: 10.1.0.1/16}\n  - {prefix: 10.2.0.0/16, country: Germany}\n  - {prefix: 10.2.0.0/16}\n", []string{
-			"own.yaml:2:14: networks[0].prefix: 10.1.0.1/16 has bits behind its length", "own.yaml:3:37: networks[1].country", "own.yaml:4:14: networks[2].prefix: 10.2.0.0/16 is networks[1] already",
+			"own.yaml:2:14: networks[0].prefix: 10.1.0.1/16 has bits behind its length", "own.yaml:3:36: networks[1].country", "own.yaml:4:14: networks[2].prefix: 10.2.0.0/16 is networks[1] already",
 		}},
 		{"networks:\n  - {prefix: ten, city: Berlin}\n", []string{"own.yaml:2:14: networks[0].prefix", "own.yaml:2:19"}},
 		{"networks:\n  - {latitude: 1}\n", []string{"networks[0].prefix", "latitude"}},
