@@ -230,7 +230,7 @@ func Carried(t *lb.Table, spi SPI) (yes, known bool) {
 // final reports whether a handshake that failed so can't go on.
 func final(id FindingID) bool {
 	switch id {
-	case FindingNoProposal, FindingRefused, FindingAuthRefused, FindingClientStopped:
+	case FindingNoProposal, FindingRefused, FindingAuthRefused, FindingClientStopped, FindingNeverUsed:
 		return true
 	}
 	return false

@@ -11,7 +11,8 @@ type Geo struct {
 	// NSID is what the server says is its name, to those who ask.
 	NSID string `json:"nsid,omitempty"`
 	// CookieSecretFile holds 32 hexadecimal digits, which servers behind one
-	// address share; empty makes a secret of its own at each start.
+	// address share; further lines hold secrets that are good besides, before
+	// they are used or after. Empty makes a secret at each start.
 	CookieSecretFile string `json:"cookie_secret_file,omitempty"`
 	// RateLimit is how many equal answers a network gets a second over UDP, 1
 	// to 1,000,000; 0 means no limit.
@@ -24,7 +25,8 @@ type Geo struct {
 	Networks []GeoNetwork `json:"networks,omitempty"`
 	// NetworkFiles are tables of further such networks: values divided by
 	// commas, with a first line of column names: prefix, name, continent,
-	// country, subdivision, asn, latitude, longitude.
+	// country, subdivision, asn, latitude, longitude. A name that ends in .yaml
+	// or .yml is one of YAML, with networks as here.
 	NetworkFiles []string `json:"network_files,omitempty"`
 	// Horizons are groups of clients who get other addresses than the world.
 	Horizons []GeoHorizon `json:"horizons,omitempty"`

@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -69,14 +70,22 @@ func (v *validator) listen(path string, a netip.AddrPort) {
 	}
 }
 
+// ValidateNetworks returns every fault of a table of networks that is a file of its
+// own, as Validate does of [Geo.Networks].
+func ValidateNetworks(list []GeoNetwork) error {
+	v := new(validator)
+	v.geoClients("", &Geo{Networks: list})
+	return errors.Join(v.errs...)
+}
+
 // geoClients checks networks and horizons, and returns the horizons' names.
 func (v *validator) geoClients(at string, g *Geo) map[string]string {
 	seen := make(map[netip.Prefix]int)
 	for i, n := range g.Networks {
-		path := index(at, ".networks", i)
+		path := strings.TrimPrefix(index(at, ".networks", i), ".")
 		v.prefix(path+".prefix", n.Prefix)
 		if j, dup := seen[n.Prefix]; dup {
-			v.add(path+".prefix", "%v is %s already", n.Prefix, index(at, ".networks", j))
+			v.add(path+".prefix", "%v is %s already", n.Prefix, strings.TrimPrefix(index(at, ".networks", j), "."))
 		}
 		seen[n.Prefix] = i
 		v.place(path, &n.GeoPlace)

@@ -92,6 +92,7 @@ var scenarios = []struct {
 	{"affinity by source address", false, bySource},
 	{"over IPv6", false, overIPv6},
 	{"status and explain", false, statusAndExplain},
+	{"a tunnel that is never used", false, neverUsed},
 }
 
 // seesClient checks, where the client's address is kept, that the gateway sees
@@ -830,6 +831,42 @@ func statusAndExplain(t *testing.T, o options) {
 	t.Logf("status: %v; explain by IKE SPI and by ESP SPI right for 6 clients", got)
 	t.Logf("explain 198.18.2.1:\n%s", w.command("explain", "--admin", "unix:"+w.admin(), "198.18.2.1"))
 	t.Logf("status:\n%s", w.command("status", "--admin", "unix:"+w.admin()))
+}
+
+// neverUsed: of two clients that hang up at once, the one that got no tunnel counts
+// as failed, and the one that used its tunnel as finished.
+func neverUsed(t *testing.T, o options) {
+	needBalancer(t)
+	o.gateways = 1
+	w := newWorld(t, o)
+	good := w.pc(nil, peers.Tunnel{})
+	w.up(good, "user")
+	bad := w.pc(nil, peers.Tunnel{Machine: "pc1.example.com", ChildProposals: "3des-sha1"})
+	if err := bad.Up("user", 10*time.Second); err == nil {
+		t.Fatal("a client without common algorithms for ESP got its tunnel")
+	}
+	if err := good.Down("user"); err != nil {
+		t.Fatal(err)
+	}
+	_ = bad.Down("user") // it may have done so by itself
+	peers.Eventually(t, 30*time.Second, "the handshakes", func() error {
+		var status struct {
+			Groups []struct {
+				IKEv2 struct {
+					Gateways []struct {
+						Begun, Finished uint64
+						Failed          map[string]uint64
+					}
+				}
+			}
+		}
+		w.json(&status, "status")
+		g := status.Groups[0].IKEv2.Gateways
+		if len(g) != 1 || g[0].Begun != 2 || g[0].Finished != 1 || g[0].Failed["never-used"] != 1 {
+			return fmt.Errorf("status says %+v", g)
+		}
+		return nil
+	})
 }
 
 // json runs a command of the program that asks the one that serves, and reads

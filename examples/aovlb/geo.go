@@ -55,6 +55,7 @@ type geoServer struct {
 	setting  atomic.Pointer[geoSetting]
 	known    bool
 	began    time.Time
+	cookie   geodns.CookieSecret // if no file has one
 }
 
 // geoSetting is what the loop works with.
@@ -108,6 +109,7 @@ type geoBuilt struct {
 	warnings []plugins.Diagnostic
 	reread   []string         // databases that were read again
 	cert     *tls.Certificate // for DNS over TLS
+	cookies  []geodns.CookieSecret
 }
 
 func newGeoServer(log *slog.Logger, state string, load func(string) (int, bool)) *geoServer {
@@ -166,6 +168,9 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 			fail("geo.tls.certificate_file", err)
 		}
 		b.cert = &cert
+	}
+	if b.cookies, err = readCookieSecrets(spec.CookieSecretFile, b.contents); err != nil {
+		errs = append(errs, err)
 	}
 	for i, z := range spec.Zones {
 		zone, err := readZone(&z, b.contents)
@@ -344,11 +349,7 @@ func newGeoName(s *plugins.GeoName, spec *plugins.Geo, sites []geo.Site) (*geoNa
 // compile works out the rankings of names, and returns where everybody is.
 func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File, read contents) (*geo.CountryMap, error) {
 	var own []geo.Network
-	for _, n := range spec.Networks {
-		p := geoPlace(&n.GeoPlace)
-		p.Network = n.Name
-		own = append(own, geo.Network{Prefix: n.Prefix, Place: p})
-	}
+	own = append(own, geoNetworks(spec.Networks)...)
 	for i, name := range spec.NetworkFiles {
 		list, err := readNetworks(name, read)
 		if err != nil {
@@ -413,6 +414,7 @@ func (g *geoServer) apply(b *geoBuilt) error {
 	if b.cert != nil {
 		g.cert.Store(b.cert)
 	}
+	g.useCookieSecrets(b.cookies)
 	g.setting.Store(&geoSetting{b.spec, b.names})
 	g.dns.CountBy(b.where)
 	signalOne(g.kick)
@@ -426,15 +428,6 @@ func (g *geoServer) prepare(n *geoName) {
 	if g.known && n.dns.Selector() == nil && !slices.ContainsFunc(n.sites, func(s geo.Site) bool { return v.Site(s.Name) == nil }) {
 		n.dns.Update(n.plan.Select(v, n.spec.Name))
 	}
-}
-
-// readNetworks reads a table of networks.
-func readNetworks(name string, files contents) ([]geo.Network, error) {
-	text, err := files.read(name)
-	if err != nil {
-		return nil, err
-	}
-	return geo.ReadNetworks(bytes.NewReader(text), name)
 }
 
 // reuse keeps the names that are served already, with their counts.
@@ -741,9 +734,6 @@ func (s *geoSockets) close() {
 // listen opens the sockets, and sets what can't change later.
 func (g *geoServer) listen(ctx context.Context, spec *plugins.Geo) (*geoSockets, error) {
 	g.dns.NSID, g.dns.RateLimit = spec.NSID, geodns.RateLimit{PerSecond: spec.RateLimit}
-	if err := g.secret(spec.CookieSecretFile); err != nil {
-		return nil, err
-	}
 	s := new(geoSockets)
 	lc := new(net.ListenConfig)
 	for i, a := range spec.Listen {
@@ -786,22 +776,42 @@ func geoWorkers() int {
 	return runtime.NumCPU()
 }
 
-// secret reads the secret of cookies, or makes one.
-func (g *geoServer) secret(file string) error {
+// readCookieSecrets reads the secret of cookies, and those that are good besides.
+// Without a file there is none.
+func readCookieSecrets(file string, files contents) (list []geodns.CookieSecret, err error) {
 	if file == "" {
-		_, err := rand.Read(g.dns.CookieSecret[:])
-		return err
+		return nil, nil
 	}
 	text, err := plugins.Secret{File: file}.Read()
 	if err == nil {
-		var b []byte
-		if b, err = hex.DecodeString(strings.TrimSpace(string(text))); err == nil && len(b) == len(g.dns.CookieSecret) {
-			copy(g.dns.CookieSecret[:], b)
-			return nil
+		files.note(file, text)
+		for line := range strings.Lines(string(text)) {
+			var c geodns.CookieSecret
+			b, wrong := hex.DecodeString(strings.TrimSpace(line))
+			if wrong != nil || len(b) != len(c) {
+				err = fmt.Errorf("line %d doesn't hold 32 hexadecimal digits", len(list)+1)
+				break
+			}
+			copy(c[:], b)
+			list = append(list, c)
 		}
-		err = errors.New("it doesn't hold 32 hexadecimal digits")
 	}
-	return &plugins.FieldError{Path: "geo.cookie_secret_file", Err: err}
+	if err != nil {
+		return nil, &plugins.FieldError{Path: "geo.cookie_secret_file", Err: err}
+	}
+	return list, nil
+}
+
+// useCookieSecrets has cookies made with the first of list, or, if there is none,
+// with one of the server's own. g.mu is held.
+func (g *geoServer) useCookieSecrets(list []geodns.CookieSecret) {
+	if len(list) == 0 {
+		if g.cookie == (geodns.CookieSecret{}) {
+			_, _ = rand.Read(g.cookie[:]) // never fails
+		}
+		list = []geodns.CookieSecret{g.cookie}
+	}
+	g.dns.SetCookieSecret(list[0], list[1:]...)
 }
 
 // serve answers until ctx ends.

@@ -19,10 +19,13 @@ type contents map[string][sha256.Size]byte
 func (c contents) read(name string) ([]byte, error) {
 	b, err := os.ReadFile(name)
 	if err == nil {
-		c[name] = sha256.Sum256(b)
+		c.note(name, b)
 	}
 	return b, err
 }
+
+// note keeps what tells the contents of a file.
+func (c contents) note(name string, b []byte) { c[name] = sha256.Sum256(b) }
 
 // changes tells what b changes of what is served: in the file, and in the files
 // that it names. At the start there is nothing to compare with.
@@ -70,6 +73,9 @@ func (g *geoServer) changes(b *geoBuilt) (list []plugins.Change) {
 		if changed(f) {
 			list = append(list, plugins.Change{Action: plugins.ActionChange, Kind: "network file", Name: f})
 		}
+	}
+	if f := now.CookieSecretFile; changed(f) {
+		list = append(list, plugins.Change{Action: plugins.ActionChange, Kind: "secret of cookies", Name: f, Effect: "cookies made with the one before are good for another hour"})
 	}
 	for _, f := range b.reread {
 		list = append(list, plugins.Change{Action: plugins.ActionChange, Kind: "database", Name: f})

@@ -307,7 +307,6 @@ func restartNeeded(now *Config, src *source) error {
 		{"geo.tls", now.Geo != nil && c.Geo != nil && !reflect.DeepEqual(now.Geo.TLS, c.Geo.TLS)},
 		{"geo.nsid", now.Geo != nil && c.Geo != nil && now.Geo.NSID != c.Geo.NSID},
 		{"geo.rate_limit", now.Geo != nil && c.Geo != nil && now.Geo.RateLimit != c.Geo.RateLimit},
-		{"geo.cookie_secret_file", now.Geo != nil && c.Geo != nil && now.Geo.CookieSecretFile != c.Geo.CookieSecretFile},
 	} {
 		if f.differs {
 			list = append(list, src.fault(f.path, "a change of it takes a restart"))

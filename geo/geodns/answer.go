@@ -140,14 +140,17 @@ func (r *responder) finish(m []byte) []byte {
 // cookies judges the query's cookie and prepares the response's.
 func (r *responder) cookies(from netip.AddrPort) {
 	c := &r.q.cookie
-	if c.n == 0 || r.s.CookieSecret == (CookieSecret{}) {
+	if c.n == 0 {
 		return
 	}
-	now := uint32(r.now.Unix())
-	ok, renew := r.s.CookieSecret.check(c, from.Addr(), now)
+	secrets := r.s.cookieSecrets()
+	if secrets.made == (CookieSecret{}) {
+		return
+	}
+	ok, renew := secrets.check(c, from.Addr(), r.now)
 	r.goodCookie, r.setCookie = ok, true
 	if renew {
-		r.serverCk = r.s.CookieSecret.make(c.b[:8], from.Addr(), now)
+		r.serverCk = secrets.made.make(c.b[:8], from.Addr(), uint32(r.now.Unix()))
 	} else {
 		copy(r.serverCk[:], c.b[8:])
 	}

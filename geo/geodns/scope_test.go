@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"testing"
@@ -100,6 +101,7 @@ func newAsker(t testing.TB, r *responder, resolver string, typ uint16, family, s
 	octets := (source + 7) / 8
 	binary.BigEndian.PutUint16(req[len(req)-2:], uint16(8+octets))
 	req = append(req, 0, optionSubnet, 0, byte(4+octets), 0, byte(family), byte(source), 0)
+	r.now = time.Unix(1_790_000_000, 0)
 	a := &asker{t: t, r: r, from: netip.AddrPortFrom(netip.MustParseAddr(resolver), 5353), at: len(req) - 4}
 	a.req = append(req, make([]byte, octets)...)
 	a.buf = make([]byte, 0, 4096)
@@ -121,6 +123,13 @@ func (a *asker) ask(addr []byte) (answer []byte, scope int) {
 	return res[33:opt], int(res[opt+3])
 }
 
+// askAbout returns the scope of an address of IPv4, and what tells its answer.
+func (a *asker) askAbout(addr uint32) (scope int, sum uint64) {
+	b := be(addr)
+	answer, scope := a.ask(b[:])
+	return scope, records(answer)
+}
+
 // records returns what an answer says, whatever record it begins with.
 func records(b []byte) (sum uint64) {
 	for len(b) >= 16 && binary.BigEndian.Uint16(b) == 0xc00c {
@@ -135,22 +144,22 @@ func records(b []byte) (sum uint64) {
 	return sum
 }
 
+// TestEveryScopeIsTrue asks about an address in every /16, or with AOVLB_BENCH=1 in
+// every /24 that there is, and about each address near an edge.
 func TestEveryScopeIsTrue(t *testing.T) {
 	for name, p := range scopePolicies {
-		for _, resolver := range []string{"192.0.2.53", "127.0.0.1"} {
+		for _, resolver := range scopeResolvers {
 			t.Run(fmt.Sprintf("%s, by %s", name, resolver), func(t *testing.T) {
 				step := uint64(1 << 16) // a /16
 				if os.Getenv("AOVLB_BENCH") != "" && name == "location, weighted" {
-					step = 1 << 8 // every /24 there is, for a minute
+					step = 1 << 8 // a /24, for half a minute
 				}
-				r := scopeResponder(t, p)
-				r.now = time.Unix(1_790_000_000, 0)
-				c := newAsker(t, r, resolver, 1, 1, 32)
+				c := newAsker(t, scopeResponder(t, p), resolver, 1, 1, 32)
 				var w walk
 				for at := uint64(0); at < 1<<32; {
 					w.visit(t, c, uint32(at))
 					next := (at/step + 1) * step
-					if fine(uint32(at)) {
+					if fine[uint32(at)/256] {
 						next = at + 1
 					}
 					at = next
@@ -163,21 +172,88 @@ func TestEveryScopeIsTrue(t *testing.T) {
 	}
 }
 
-// fine reports whether an address is near where something begins or ends: there
-// every address is asked about.
-func fine(a uint32) bool {
-	for _, edge := range []string{
-		"81.2.69.0", "81.2.70.0", "216.160.83.56", "216.160.83.64", "2.125.160.216", "93.0.0.0", "94.0.0.0", "93.184.216.0", "93.184.216.16", "10.0.0.0", "10.1.0.0", "10.2.0.0", "10.3.0.0", "11.0.0.0",
-		"8.8.4.0", "8.8.4.4", "8.8.8.0", "203.0.113.0", "203.0.114.0", "1.128.0.0", "1.160.0.0", "172.16.0.0", "172.32.0.0", "192.168.0.0", "192.169.0.0", "100.64.0.0", "100.128.0.0", "127.0.0.0", "128.0.0.0",
-		"169.254.0.0", "169.255.0.0", "224.0.0.0",
-	} {
-		b := netip.MustParseAddr(edge).As4()
-		e := binary.BigEndian.Uint32(b[:])
-		if a/256 == e/256 || a/256+1 == e/256 {
-			return true
+var scopeResolvers = []string{"192.0.2.53", "127.0.0.1"}
+
+// edges are where something begins or ends.
+var edges = []string{
+	"81.2.69.0", "81.2.70.0", "216.160.83.56", "216.160.83.64", "2.125.160.216", "93.0.0.0", "94.0.0.0", "93.184.216.0", "93.184.216.16", "10.0.0.0", "10.1.0.0", "10.2.0.0", "10.3.0.0", "11.0.0.0",
+	"8.8.4.0", "8.8.4.4", "8.8.8.0", "203.0.113.0", "203.0.114.0", "1.128.0.0", "1.160.0.0", "172.16.0.0", "172.32.0.0", "192.168.0.0", "192.169.0.0", "100.64.0.0", "100.128.0.0", "127.0.0.0", "128.0.0.0",
+	"169.254.0.0", "169.255.0.0", "224.0.0.0",
+}
+
+// fine are the /24 at an edge, and those before them: there every address is asked
+// about.
+var fine = func() map[uint32]bool {
+	m := make(map[uint32]bool)
+	for _, e := range edges {
+		a := number(e) / 256
+		m[a], m[a-1] = true, true
+	}
+	return m
+}()
+
+func number(addr string) uint32 {
+	b := netip.MustParseAddr(addr).As4()
+	return binary.BigEndian.Uint32(b[:])
+}
+
+// TestScopesTile goes from scope to scope, over all addresses there are: each begins
+// where the one before ended, so none overlap and none is left out. Each is asked
+// about at its ends, in its middle and somewhere within. Where hashing makes
+// millions of scopes, one in each /16 is looked at, and all of those at an edge;
+// with AOVLB_BENCH=1, all.
+func TestScopesTile(t *testing.T) {
+	const most = 1 << 15
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for name, p := range scopePolicies {
+		for _, resolver := range scopeResolvers {
+			t.Run(fmt.Sprintf("%s, by %s", name, resolver), func(t *testing.T) {
+				c := newAsker(t, scopeResponder(t, p), resolver, 1, 1, 32)
+				tiles, left := 0, 0
+				for at := uint64(0); at < 1<<32; tiles++ {
+					scope, sum := c.askAbout(uint32(at))
+					if at&(1<<(32-scope)-1) != 0 {
+						t.Fatalf("%v, where a scope ended, is in the midst of one of /%d", netip.AddrFrom4(be(uint32(at))), scope)
+					}
+					size := uint64(1) << (32 - scope)
+					for _, x := range []uint64{1, size / 2, size/2 - 1, size - 2, size - 1, rnd.Uint64N(size)} {
+						if x >= size {
+							continue // it has one or two addresses
+						}
+						if s, other := c.askAbout(uint32(at + x)); s != scope || other != sum {
+							t.Fatalf("%v is in the scope %v/%d, and gets /%d and another answer: %v", netip.AddrFrom4(be(uint32(at+x))), netip.AddrFrom4(be(uint32(at))), scope, s, other != sum)
+						}
+					}
+					at += size
+					if tiles >= most && os.Getenv("AOVLB_BENCH") == "" && !fine[uint32(at)/256] && at&0xffff != 0 {
+						at = (at>>16 + 1) << 16
+						left++
+					}
+				}
+				t.Logf("%d scopes; %d times the rest of a /16 was left out", tiles, left)
+			})
 		}
 	}
-	return false
+}
+
+// TestScopesByBruteForce asks about every single address of the /16 at the edges.
+func TestScopesByBruteForce(t *testing.T) {
+	blocks := make(map[uint32]bool)
+	for _, e := range []string{"81.2.0.0", "216.160.0.0", "2.125.0.0", "93.184.0.0", "8.8.0.0", "203.0.0.0", "10.1.0.0", "10.2.0.0"} {
+		blocks[number(e)>>16] = true
+	}
+	for name, p := range scopePolicies {
+		t.Run(name, func(t *testing.T) {
+			c := newAsker(t, scopeResponder(t, p), scopeResolvers[0], 1, 1, 32)
+			for b := range blocks {
+				var w walk
+				for a := range uint32(1 << 16) {
+					w.visit(t, c, b<<16|a)
+				}
+			}
+			t.Logf("%d addresses", len(blocks)<<16)
+		})
+	}
 }
 
 // walk remembers the scope that was answered last.
@@ -190,10 +266,8 @@ type walk struct {
 }
 
 func (w *walk) visit(t *testing.T, c *asker, a uint32) {
-	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], a)
-	answer, scope := c.ask(b[:])
-	sum := records(answer)
+	b := be(a)
+	scope, sum := c.askAbout(a)
 	if w.begun && a >= w.first && a <= w.last {
 		if scope != w.scope || sum != w.sum {
 			t.Fatalf("%v is in the scope %v/%d, and gets /%d and another answer: %v", netip.AddrFrom4(b), netip.AddrFrom4(be(w.first)), w.scope, scope, sum != w.sum)
@@ -242,7 +316,6 @@ func TestEveryScopeIsTrueForIPv6(t *testing.T) {
 		for _, resolver := range []string{"192.0.2.53", "127.0.0.1", "2001:db8::53", "fd00:1::53"} {
 			t.Run(fmt.Sprintf("%s, by %s", name, resolver), func(t *testing.T) {
 				r := scopeResponder(t, p)
-				r.now = time.Unix(1_790_000_000, 0)
 				c := newAsker(t, r, resolver, typeAAAA, 2, 128)
 				var list []got
 				for _, a := range addrs {
@@ -263,4 +336,48 @@ func TestEveryScopeIsTrueForIPv6(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestScopesTileForIPv6 goes from scope to scope over all addresses of IPv6, where
+// hashing doesn't make too many.
+func TestScopesTileForIPv6(t *testing.T) {
+	for name, p := range scopePolicies {
+		if p.Method == geo.Hash {
+			continue
+		}
+		for _, resolver := range []string{"192.0.2.53", "2001:db8::53"} {
+			t.Run(fmt.Sprintf("%s, by %s", name, resolver), func(t *testing.T) {
+				c := newAsker(t, scopeResponder(t, p), resolver, typeAAAA, 2, 128)
+				tiles := 0
+				for at := netip.IPv6Unspecified(); at.IsValid(); tiles++ {
+					answer, bits := c.ask(at.AsSlice())
+					sum := records(answer)
+					scope := netip.PrefixFrom(at, bits)
+					if scope != scope.Masked() || tiles > 1<<20 {
+						t.Fatalf("%v, where a scope ended, is in the midst of one of /%d; %d so far", at, bits, tiles)
+					}
+					last := lastOf(scope)
+					for _, x := range []netip.Addr{at.Next(), last.Prev(), last} {
+						if !scope.Contains(x) {
+							continue
+						}
+						if answer, b := c.ask(x.AsSlice()); b != bits || records(answer) != sum {
+							t.Fatalf("%v is in the scope %v, and gets /%d and another answer: %v", x, scope, b, records(answer) != sum)
+						}
+					}
+					at = last.Next()
+				}
+				t.Logf("%d scopes", tiles)
+			})
+		}
+	}
+}
+
+// lastOf returns the last address of a prefix of IPv6.
+func lastOf(p netip.Prefix) netip.Addr {
+	a := p.Addr().As16()
+	for i := p.Bits(); i < 128; i++ {
+		a[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom16(a)
 }

@@ -28,6 +28,7 @@ type Server struct {
 	// 0 means 1232, which no path fragments.
 	MaxUDP int
 	// CookieSecret has cookies made and checked; the zero secret makes none.
+	// SetCookieSecret changes it later.
 	CookieSecret CookieSecret
 	// RateLimit bounds equal answers over UDP.
 	RateLimit RateLimit
@@ -40,6 +41,7 @@ type Server struct {
 	Logger *slog.Logger
 
 	table   atomic.Pointer[table]
+	cookies atomic.Pointer[cookieSecrets]
 	limiter limiter
 	started time.Time
 	once    sync.Once
@@ -137,6 +139,29 @@ func (s *Server) remove(list ...io.Closer) {
 	s.working.Done()
 }
 
+// begin takes over what a Serve method got, and closes it when ctx ends, or at once
+// if the server is closed. Who has begun calls done when nobody uses it any more.
+func begin[T io.Closer](ctx context.Context, s *Server, serving []T) (done func(), err error) {
+	list := make([]io.Closer, len(serving))
+	for i, c := range serving {
+		list[i] = c
+	}
+	closeAll := func() {
+		for _, c := range list {
+			_ = c.Close()
+		}
+	}
+	if !s.add(list...) {
+		closeAll()
+		return nil, ErrClosed
+	}
+	stop := context.AfterFunc(ctx, closeAll)
+	return func() {
+		stop()
+		s.remove(list...)
+	}, nil
+}
+
 // ServePacket answers queries over UDP. It blocks until all conns are closed, by
 // Shutdown or because ctx ends, and closes them. Several sockets of one address
 // (SO_REUSEPORT) use several processors.
@@ -144,23 +169,11 @@ func (s *Server) remove(list ...io.Closer) {
 // Where it can, it has several datagrams of a socket read and written by one
 // system call.
 func (s *Server) ServePacket(ctx context.Context, conns ...net.PacketConn) error {
-	var list []io.Closer
-	for _, c := range conns {
-		list = append(list, c)
+	done, err := begin(ctx, s, conns)
+	if err != nil {
+		return err
 	}
-	if !s.add(list...) {
-		for _, c := range list {
-			_ = c.Close()
-		}
-		return ErrClosed
-	}
-	defer s.remove(list...)
-	stop := context.AfterFunc(ctx, func() {
-		for _, c := range conns {
-			_ = c.Close()
-		}
-	})
-	defer stop()
+	defer done()
 	errs := make(chan error, len(conns))
 	for _, c := range conns {
 		go func() { errs <- s.servePacket(c) }()
@@ -243,25 +256,13 @@ func (c anyConn) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
 // ServeStream answers queries over TCP, or over TLS if the listeners speak it. It
 // blocks until all are closed, by Shutdown or because ctx ends, and closes them.
 func (s *Server) ServeStream(ctx context.Context, listeners ...net.Listener) error {
-	var list []io.Closer
-	for _, l := range listeners {
-		list = append(list, l)
-	}
-	if !s.add(list...) {
-		for _, c := range list {
-			_ = c.Close()
-		}
-		return ErrClosed
-	}
-	defer s.remove(list...)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() {
-		for _, l := range listeners {
-			_ = l.Close()
-		}
-	})
-	defer stop()
+	done, err := begin(ctx, s, listeners)
+	if err != nil {
+		return err
+	}
+	defer done()
 	errs := make(chan error, len(listeners))
 	var conns sync.WaitGroup
 	for _, l := range listeners {

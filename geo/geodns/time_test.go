@@ -82,6 +82,67 @@ func TestClockJumpsAndCookies(t *testing.T) {
 	}
 }
 
+// TestCookieRollover: the cookies of a secret that is replaced are good for another
+// hour, and are replaced at once; those of one that is to come are good already.
+func TestCookieRollover(t *testing.T) {
+	r := newResponder(t, nil)
+	begun := time.Now()
+	r.now = begun
+	ask := func(cookie string) (got string, good bool) {
+		t.Helper()
+		q := request(t, "ns.example.com.", dns.TypeA, false, &dns.EDNS0_COOKIE{Code: dns.EDNS0COOKIE, Cookie: cookie})
+		var m dns.Msg
+		if err := m.Unpack(r.respond(nil, q, client, false)); err != nil || len(m.Answer) != 1 {
+			t.Fatalf("%v\n%v", err, &m)
+		}
+		for _, o := range m.IsEdns0().Option {
+			if c, ok := o.(*dns.EDNS0_COOKIE); ok {
+				got = c.Cookie
+			}
+		}
+		return got, r.goodCookie
+	}
+	const own = "0011223344556677"
+	is := func(what, cookie string, want bool) string {
+		t.Helper()
+		got, good := ask(cookie)
+		if good != want {
+			t.Errorf("%s: good %v, want %v", what, good, want)
+		}
+		return got
+	}
+	first, _ := ask(own)
+	second, third := CookieSecret{2}, CookieSecret{3}
+	r.s.SetCookieSecret(second, third)
+	made := is("the old one", first, true)
+	if made == first {
+		t.Error("the cookie of the old secret isn't replaced")
+	}
+	is("its successor", made, true)
+	is("of a secret to come", cookieOf(third, own, r.now), true)
+	is("of a stranger", cookieOf(CookieSecret{9}, own, r.now), false)
+	if again := is("again", made, true); again != made {
+		t.Error("a good and new cookie is replaced")
+	}
+	r.s.SetCookieSecret(third)
+	is("two secrets ago", first, true)
+	is("the secret before", made, true)
+	r.now = begun.Add(59 * time.Minute)
+	is("of 59 minutes ago", cookieOf(second, own, r.now), true)
+	r.now = begun.Add(61 * time.Minute)
+	is("new, by a secret that has retired", cookieOf(second, own, r.now), false)
+	r.s.SetCookieSecret(CookieSecret{})
+	if got, good := ask(own); got != "" || good {
+		t.Errorf("without a secret the server says %q", got)
+	}
+}
+
+func cookieOf(s CookieSecret, own string, at time.Time) string {
+	b, _ := hex.DecodeString(own)
+	c := s.make(b, client.Addr(), uint32(at.Unix()))
+	return own + hex.EncodeToString(c[:])
+}
+
 // TestCookieVectors are those of RFC 9018 appendix A.
 func TestCookieVectors(t *testing.T) {
 	for _, v := range []struct{ secret, client, addr, server string }{
