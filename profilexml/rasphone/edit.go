@@ -196,6 +196,7 @@ func (p *Phonebook) Apply(e Edit) (*Phonebook, []Change, error) {
 			return nil, nil, fmt.Errorf("%s is set twice", s.Key)
 		}
 	}
+	w.splices, w.changes = make([]splice, 0, len(targets)), make([]Change, 0, len(targets))
 	for _, t := range targets {
 		w.entry(t, e.Set)
 	}
@@ -337,13 +338,16 @@ func (w *editor) entry(e Entry, settings []Setting) {
 		w.errs = append(w.errs, fmt.Errorf("entry %q: its lines end in CR alone, so that nobody can say what Windows takes for a line, and %w: let lines end in CR LF", e.Name(), ErrRefused))
 		return
 	}
-	w.lines = e.lines(w.lines[:0])
+	w.lines = w.lines[:0]
 	first := len(w.splices)
 	for _, s := range settings {
-		if s.List != nil {
+		switch g, key := splitKey(s.Key); {
+		case s.List != nil:
+			w.read(e)
 			w.list(e, s)
-		} else {
-			w.value(e, s)
+		case !w.quickValue(e, g, key, s.Value):
+			w.read(e)
+			w.value(e, g, key, s.Value)
 		}
 	}
 	if len(w.splices)-first > 1 {
@@ -354,25 +358,47 @@ func (w *editor) entry(e Entry, settings []Setting) {
 	}
 }
 
+// read reads the lines of the entry at hand, if that wasn't done.
+func (w *editor) read(e Entry) {
+	if len(w.lines) == 0 {
+		w.lines = e.lines(w.lines)
+	}
+}
+
+// quickValue makes a setting where the entry has its key exactly once, and nothing
+// like it, which takes no more than a look at each line. Else it returns false and
+// has done nothing.
+func (w *editor) quickValue(e Entry, g Group, key, value string) bool {
+	l, ok := e.only(g, key)
+	if ok {
+		w.replace(e, &l, key, value)
+	}
+	return ok
+}
+
 // value makes a setting that is no list.
-func (w *editor) value(e Entry, s Setting) {
-	g, key := splitKey(s.Key)
-	data := w.book.data
+func (w *editor) value(e Entry, g Group, key, value string) {
 	w.found = w.lookUp(g, key, w.found[:0])
 	switch {
 	case len(w.found) > 1:
 		w.fail(e, key, "%w, first in lines %d and %d: say which is right, and delete the other", ErrTwice, w.counted.of(w.lines[w.found[0]].start), w.counted.of(w.lines[w.found[1]].start))
 		return
 	case len(w.found) == 0:
-		w.add(e, g, key, s.Value)
+		w.add(e, g, key, value)
 		return
 	}
-	from, to := w.lines[w.found[0]].value(data)
-	if string(data[from:to]) == s.Value {
+	w.replace(e, &w.lines[w.found[0]], key, value)
+}
+
+// replace gives a line a value.
+func (w *editor) replace(e Entry, l *line, key, value string) {
+	data := w.book.data
+	from, to := l.value(data)
+	if string(data[from:to]) == value {
 		return
 	}
-	w.splices = append(w.splices, splice{from, to, s.Value})
-	w.changes = append(w.changes, Change{Entry: e.Name(), Key: key, Old: decode(data[from:to]), New: s.Value, Line: w.counted.of(from)})
+	w.splices = append(w.splices, splice{from, to, value})
+	w.changes = append(w.changes, Change{Entry: e.Name(), Key: key, Old: decode(data[from:to]), New: value, Line: w.counted.of(from)})
 }
 
 // lookUp appends the lines that have a key to list. One in another case is a
@@ -510,16 +536,13 @@ func (w *editor) oldList(e Entry, s Setting, count string) string {
 	return count + " of " + s.Key
 }
 
-// result returns the file with all splices made.
+// result returns the file with all splices made. Join writes it in one go, into
+// memory that wasn't cleared for it.
 func (w *editor) result() []byte {
-	size := len(w.book.data)
+	pieces, at := make([][]byte, 0, 2*len(w.splices)+1), 0
 	for _, s := range w.splices {
-		size += len(s.text) + s.from - s.to
-	}
-	out, at := make([]byte, 0, size), 0
-	for _, s := range w.splices {
-		out = append(append(out, w.book.data[at:s.from]...), s.text...)
+		pieces = append(pieces, w.book.data[at:s.from], []byte(s.text))
 		at = s.to
 	}
-	return append(out, w.book.data[at:]...)
+	return bytes.Join(append(pieces, w.book.data[at:]), nil)
 }
