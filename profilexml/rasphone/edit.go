@@ -32,15 +32,17 @@ type List struct {
 	Lines []string
 	// Text says in words what is in the list.
 	Text string
+
+	lines func(Entry) ([]string, error) // if it isn't nil, makes Lines for an entry
 }
 
 // ParseSetting reads a setting such as VpnStrategy=Ikev2Sstp, DisableMobility=on
 // or IKEv2Fragmentation=off: names in any case, and words for numbers where the
 // table of [Keys] has them. A key that isn't in the table must be written exactly.
 //
-// Lists are Suite, Routes, TrustedNetworks and DnsSuffixSearchList, with commas
-// between what is in them; routes may be exclude:10.1.0.0/16 and 10.0.0.0/8@5,
-// with a metric.
+// Lists are Suite, Routes, NrptRules, TrustedNetworks and DnsSuffixSearchList, with
+// commas between what is in them; routes may be exclude:10.1.0.0/16 and
+// 10.0.0.0/8@5, with a metric, and a rule is .corp.example.com=10.0.0.53+10.0.0.54.
 func ParseSetting(text string) (Setting, error) {
 	name, value, ok := strings.Cut(text, "=")
 	if !ok || name == "" {
@@ -87,6 +89,8 @@ func listParser(name string) func(string) (Setting, error) {
 			}
 			return RoutesSetting(list)
 		}
+	case "nrptrules":
+		return parsedNameRules
 	case "trustednetworks":
 		return func(s string) (Setting, error) { return TrustedNetworksSetting(splitList(s)) }
 	case "dnssuffixsearchlist":
@@ -473,6 +477,14 @@ func (w *editor) insertion(e Entry, at int, text ...string) splice {
 // list makes a setting that is a list: its counter, and right after it its lines.
 func (w *editor) list(e Entry, s Setting) {
 	data := w.book.data
+	want := s.List.Lines
+	if s.List.lines != nil {
+		var err error
+		if want, err = s.List.lines(e); err != nil {
+			w.fail(e, s.Key, "%w", err)
+			return
+		}
+	}
 	counters := w.lookUp(Main, s.List.Counter, nil)
 	have := find(data, w.lines, Main, s.Key, nil)
 	if len(counters) > 1 {
@@ -480,15 +492,15 @@ func (w *editor) list(e Entry, s Setting) {
 		return
 	}
 	count := strconv.Itoa(s.List.Count)
-	if len(counters) == 1 && w.sameList(counters[0], have, count, s.List.Lines) {
+	if len(counters) == 1 && w.sameList(counters[0], have, count, want) {
 		return
 	}
 	c := Change{Entry: e.Name(), Key: s.Key, New: s.List.Text, Added: len(counters) == 0}
 	for _, i := range have {
 		w.splices = append(w.splices, splice{w.lines[i].start, w.lines[i].end, ""})
 	}
-	text := make([]string, 0, 1+len(s.List.Lines))
-	for _, l := range s.List.Lines {
+	text := make([]string, 0, 1+len(want))
+	for _, l := range want {
 		text = append(text, s.Key+"="+l)
 	}
 	switch {

@@ -276,7 +276,7 @@ func TestBinaryListsRoundTrip(t *testing.T) {
 		}), 0, 20).Draw(t, "routes")
 		roundTrip(t, routes, EncodeRoutes, DecodeRoutes)
 		rules := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) NameRule {
-			return NameRule{rapid.Uint32().Draw(t, "type"), name.Draw(t, "name"), rapid.SliceOfN(address, 0, 4).Draw(t, "servers")}
+			return NameRule{rapid.Uint32().Draw(t, "type"), name.Draw(t, "name"), rapid.SliceOfN(address, 0, 4).Draw(t, "servers"), [3]uint32{0, 0, rapid.Uint32().Draw(t, "unknown")}}
 		}), 0, 10).Draw(t, "rules")
 		roundTrip(t, rules, EncodeNameRules, DecodeNameRules)
 		roundTrip(t, rapid.SliceOfN(name, 0, 5).Draw(t, "names"), EncodeNames, DecodeNames)
@@ -349,7 +349,7 @@ func entryBytes(e Entry) string { return string(e.book.data[e.span().start:e.spa
 
 func FuzzBinary(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0})
-	for _, list := range [][]NameRule{{{2, ".a.example", []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}, {{2, ".", nil}, {2, ".b", nil}}} {
+	for _, list := range [][]NameRule{{{Type: 2, Name: ".a.example", Servers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}, {{Type: 2, Name: "."}, {Type: 2, Name: ".b", Unknown: [3]uint32{1, 2, 3}}}} {
 		if b, err := EncodeNameRules(list); err == nil {
 			f.Add(b)
 		}
