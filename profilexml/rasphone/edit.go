@@ -32,15 +32,17 @@ type List struct {
 	Lines []string
 	// Text says in words what is in the list.
 	Text string
+
+	lines func(Entry) ([]string, error) // if it isn't nil, makes Lines for an entry
 }
 
 // ParseSetting reads a setting such as VpnStrategy=Ikev2Sstp, DisableMobility=on
 // or IKEv2Fragmentation=off: names in any case, and words for numbers where the
 // table of [Keys] has them. A key that isn't in the table must be written exactly.
 //
-// Lists are Suite, Routes, TrustedNetworks and DnsSuffixSearchList, with commas
-// between what is in them; routes may be exclude:10.1.0.0/16 and 10.0.0.0/8@5,
-// with a metric.
+// Lists are Suite, Routes, NrptRules, TrustedNetworks and DnsSuffixSearchList, with
+// commas between what is in them; routes may be exclude:10.1.0.0/16 and
+// 10.0.0.0/8@5, with a metric, and a rule is .corp.example.com=10.0.0.53+10.0.0.54.
 func ParseSetting(text string) (Setting, error) {
 	name, value, ok := strings.Cut(text, "=")
 	if !ok || name == "" {
@@ -87,6 +89,8 @@ func listParser(name string) func(string) (Setting, error) {
 			}
 			return RoutesSetting(list)
 		}
+	case "nrptrules":
+		return parsedNameRules
 	case "trustednetworks":
 		return func(s string) (Setting, error) { return TrustedNetworksSetting(splitList(s)) }
 	case "dnssuffixsearchlist":
@@ -196,6 +200,7 @@ func (p *Phonebook) Apply(e Edit) (*Phonebook, []Change, error) {
 			return nil, nil, fmt.Errorf("%s is set twice", s.Key)
 		}
 	}
+	w.splices, w.changes = make([]splice, 0, len(targets)), make([]Change, 0, len(targets))
 	for _, t := range targets {
 		w.entry(t, e.Set)
 	}
@@ -337,13 +342,16 @@ func (w *editor) entry(e Entry, settings []Setting) {
 		w.errs = append(w.errs, fmt.Errorf("entry %q: its lines end in CR alone, so that nobody can say what Windows takes for a line, and %w: let lines end in CR LF", e.Name(), ErrRefused))
 		return
 	}
-	w.lines = e.lines(w.lines[:0])
+	w.lines = w.lines[:0]
 	first := len(w.splices)
 	for _, s := range settings {
-		if s.List != nil {
+		switch g, key := splitKey(s.Key); {
+		case s.List != nil:
+			w.read(e)
 			w.list(e, s)
-		} else {
-			w.value(e, s)
+		case !w.quickValue(e, g, key, s.Value):
+			w.read(e)
+			w.value(e, g, key, s.Value)
 		}
 	}
 	if len(w.splices)-first > 1 {
@@ -354,25 +362,47 @@ func (w *editor) entry(e Entry, settings []Setting) {
 	}
 }
 
+// read reads the lines of the entry at hand, if that wasn't done.
+func (w *editor) read(e Entry) {
+	if len(w.lines) == 0 {
+		w.lines = e.lines(w.lines)
+	}
+}
+
+// quickValue makes a setting where the entry has its key exactly once, and nothing
+// like it, which takes no more than a look at each line. Else it returns false and
+// has done nothing.
+func (w *editor) quickValue(e Entry, g Group, key, value string) bool {
+	l, ok := e.only(g, key)
+	if ok {
+		w.replace(e, &l, key, value)
+	}
+	return ok
+}
+
 // value makes a setting that is no list.
-func (w *editor) value(e Entry, s Setting) {
-	g, key := splitKey(s.Key)
-	data := w.book.data
+func (w *editor) value(e Entry, g Group, key, value string) {
 	w.found = w.lookUp(g, key, w.found[:0])
 	switch {
 	case len(w.found) > 1:
 		w.fail(e, key, "%w, first in lines %d and %d: say which is right, and delete the other", ErrTwice, w.counted.of(w.lines[w.found[0]].start), w.counted.of(w.lines[w.found[1]].start))
 		return
 	case len(w.found) == 0:
-		w.add(e, g, key, s.Value)
+		w.add(e, g, key, value)
 		return
 	}
-	from, to := w.lines[w.found[0]].value(data)
-	if string(data[from:to]) == s.Value {
+	w.replace(e, &w.lines[w.found[0]], key, value)
+}
+
+// replace gives a line a value.
+func (w *editor) replace(e Entry, l *line, key, value string) {
+	data := w.book.data
+	from, to := l.value(data)
+	if string(data[from:to]) == value {
 		return
 	}
-	w.splices = append(w.splices, splice{from, to, s.Value})
-	w.changes = append(w.changes, Change{Entry: e.Name(), Key: key, Old: decode(data[from:to]), New: s.Value, Line: w.counted.of(from)})
+	w.splices = append(w.splices, splice{from, to, value})
+	w.changes = append(w.changes, Change{Entry: e.Name(), Key: key, Old: decode(data[from:to]), New: value, Line: w.counted.of(from)})
 }
 
 // lookUp appends the lines that have a key to list. One in another case is a
@@ -447,6 +477,14 @@ func (w *editor) insertion(e Entry, at int, text ...string) splice {
 // list makes a setting that is a list: its counter, and right after it its lines.
 func (w *editor) list(e Entry, s Setting) {
 	data := w.book.data
+	want := s.List.Lines
+	if s.List.lines != nil {
+		var err error
+		if want, err = s.List.lines(e); err != nil {
+			w.fail(e, s.Key, "%w", err)
+			return
+		}
+	}
 	counters := w.lookUp(Main, s.List.Counter, nil)
 	have := find(data, w.lines, Main, s.Key, nil)
 	if len(counters) > 1 {
@@ -454,15 +492,15 @@ func (w *editor) list(e Entry, s Setting) {
 		return
 	}
 	count := strconv.Itoa(s.List.Count)
-	if len(counters) == 1 && w.sameList(counters[0], have, count, s.List.Lines) {
+	if len(counters) == 1 && w.sameList(counters[0], have, count, want) {
 		return
 	}
 	c := Change{Entry: e.Name(), Key: s.Key, New: s.List.Text, Added: len(counters) == 0}
 	for _, i := range have {
 		w.splices = append(w.splices, splice{w.lines[i].start, w.lines[i].end, ""})
 	}
-	text := make([]string, 0, 1+len(s.List.Lines))
-	for _, l := range s.List.Lines {
+	text := make([]string, 0, 1+len(want))
+	for _, l := range want {
 		text = append(text, s.Key+"="+l)
 	}
 	switch {
@@ -510,16 +548,13 @@ func (w *editor) oldList(e Entry, s Setting, count string) string {
 	return count + " of " + s.Key
 }
 
-// result returns the file with all splices made.
+// result returns the file with all splices made. Join writes it in one go, into
+// memory that wasn't cleared for it.
 func (w *editor) result() []byte {
-	size := len(w.book.data)
+	pieces, at := make([][]byte, 0, 2*len(w.splices)+1), 0
 	for _, s := range w.splices {
-		size += len(s.text) + s.from - s.to
-	}
-	out, at := make([]byte, 0, size), 0
-	for _, s := range w.splices {
-		out = append(append(out, w.book.data[at:s.from]...), s.text...)
+		pieces = append(pieces, w.book.data[at:s.from], []byte(s.text))
 		at = s.to
 	}
-	return append(out, w.book.data[at:]...)
+	return bytes.Join(append(pieces, w.book.data[at:]), nil)
 }

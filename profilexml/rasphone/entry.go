@@ -91,24 +91,31 @@ func (e Entry) lines(list []line) []line {
 	data, at, end := e.book.data, e.span().body, e.span().end
 	group := Main
 	for at < end {
-		l := line{start: at, eq: -1, end: end}
+		next := end
 		if i := bytes.IndexByte(data[at:end], '\n'); i >= 0 {
-			l.end = at + i + 1
+			next = at + i + 1
 		}
-		for l.stop = l.end; l.stop > at && (data[l.stop-1] == '\n' || data[l.stop-1] == '\r'); {
-			l.stop--
-		}
-		if i := bytes.IndexByte(data[at:l.stop], '='); i >= 0 {
-			l.eq = at + i
-			if c := data[at]; c == 'N' || c == 'M' || c == 'D' {
-				group = groupAfter(group, data[at:l.eq])
-			}
+		l := readLine(data, at, next)
+		if c := data[at]; l.eq >= 0 && (c == 'N' || c == 'M' || c == 'D') {
+			group = groupAfter(group, data[at:l.eq])
 		}
 		l.group = group
 		list = append(list, l)
 		at = l.end
 	}
 	return list
+}
+
+// readLine returns the line from start to end.
+func readLine(data []byte, start, end int) line {
+	l := line{start: start, eq: -1, stop: end, end: end}
+	for l.stop > start && (data[l.stop-1] == '\n' || data[l.stop-1] == '\r') {
+		l.stop--
+	}
+	if i := bytes.IndexByte(data[start:l.stop], '='); i >= 0 {
+		l.eq = start + i
+	}
+	return l
 }
 
 // groupAfter returns the group that a key is in or begins.
@@ -168,6 +175,48 @@ func findAlike(data []byte, lines []line, g Group, key string, but int) int {
 		}
 	}
 	return -1
+}
+
+// only returns the line that has a key, if it is the only one, in any case of its
+// letters: the same as find and findAlike say of all lines, without making a list
+// of them.
+func (e Entry) only(g Group, key string) (found line, ok bool) {
+	if g != Main && g != anyGroup || !isASCII(key) {
+		return line{}, false // rare enough
+	}
+	data, at, end := e.book.data, e.span().body, e.span().end
+	first := key[0] | 0x20 // in small letters
+	for next := at; at < end; at = next {
+		if i := bytes.IndexByte(data[at:end], '\n'); i >= 0 {
+			next = at + i + 1
+		} else {
+			next = end
+		}
+		c := data[at]
+		if g == Main && (c == 'N' || c == 'M' || c == 'D') && beginsGroup(data[at:next]) {
+			break // nothing comes back to the first group
+		}
+		if c|0x20 != first && c > ' ' {
+			continue
+		}
+		l := readLine(data, at, next)
+		if l.eq < 0 {
+			continue
+		}
+		if k := l.key(data); len(k) != len(key) || !strings.EqualFold(string(k), key) || isGroupKey(k) {
+			continue
+		} else if ok || string(k) != key {
+			return line{}, false // a second one, or one in another case
+		}
+		found, ok = l, true
+	}
+	return found, ok
+}
+
+// beginsGroup reports whether a line begins a group.
+func beginsGroup(text []byte) bool {
+	key, _, ok := bytes.Cut(text, []byte("="))
+	return ok && isGroupKey(key)
 }
 
 // isGroupKey reports whether a key begins a group, and so is no value of one.

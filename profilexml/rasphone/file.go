@@ -149,7 +149,7 @@ const maxRounds = 10
 
 // Edit makes an edit in the file. If nothing has to be changed, the file isn't
 // touched. The error may wrap ErrLocked, ErrBusy, and what [Phonebook.Apply]
-// returns; then nothing of the edit is in the file.
+// returns; then nothing of the edit is in the file, unless Result.Written says so.
 func (f *File) Edit(ctx context.Context, e Edit) (Result, error) {
 	if path, err := filepath.EvalSymlinks(f.Path); err == nil && path != f.Path {
 		g := *f
@@ -257,7 +257,11 @@ func (f *File) replaceWith(ctx context.Context, r *Result) ([]byte, error) {
 		replaced, err = sys.read(backup)
 		return err
 	})
-	return replaced, err
+	if err != nil {
+		r.Written = true
+		return nil, fmt.Errorf("%s was written, and nobody could see whether another program had written it just before, which would be in %s: %w", f.Path, backup, err)
+	}
+	return replaced, nil
 }
 
 // temp writes b to a file beside the phone book. Its name doesn't end in .pbk,

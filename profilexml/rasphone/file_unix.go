@@ -41,16 +41,6 @@ func replaceFile(path, with, backup string) error {
 	return nil
 }
 
-// writeNew writes a file that isn't there yet.
-func writeNew(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	return errors.Join(err, f.Close())
-}
-
 // inherit gives a file the mode of another, and its owner if that is allowed.
 func inherit(from, to string) error {
 	info, err := os.Stat(from)

@@ -9,12 +9,9 @@ import (
 
 // What Windows says when a file can't be used just now (winerror.h).
 const (
-	errSharingViolation       = syscall.Errno(32)   // ERROR_SHARING_VIOLATION
-	errLockViolation          = syscall.Errno(33)   // ERROR_LOCK_VIOLATION
-	errUnableToRemoveReplaced = syscall.Errno(1175) // ERROR_UNABLE_TO_REMOVE_REPLACED
-	errUnableToMove           = syscall.Errno(1176) // ERROR_UNABLE_TO_MOVE_REPLACEMENT
-	errUnableToMove2          = syscall.Errno(1177) // ERROR_UNABLE_TO_MOVE_REPLACEMENT_2
-	errUserMappedFile         = syscall.Errno(1224) // ERROR_USER_MAPPED_FILE
+	errSharingViolation = syscall.Errno(32)   // ERROR_SHARING_VIOLATION
+	errLockViolation    = syscall.Errno(33)   // ERROR_LOCK_VIOLATION
+	errUserMappedFile   = syscall.Errno(1224) // ERROR_USER_MAPPED_FILE
 )
 
 // isLocked reports whether another program has the file open in such a way that
@@ -29,9 +26,14 @@ func isLocked(err error) bool {
 }
 
 // replaceFile replaces path with another file, and keeps what was there as
-// backup. ReplaceFile gives the new file the access control list, attributes and
-// creation time of the old one, and fails if it can't.
+// backup.
 func replaceFile(path, with, backup string) error {
+	return (&replacer{replace: callReplaceFile, move: moveFile}).do(path, with, backup)
+}
+
+// callReplaceFile calls ReplaceFile, which gives the new file the access control
+// list, attributes and creation time of the old one, and fails if it can't.
+func callReplaceFile(path, with, backup string) error {
 	var names [3]*uint16
 	for i, s := range []string{path, with, backup} {
 		p, err := syscall.UTF16PtrFromString(s)
@@ -45,14 +47,21 @@ func replaceFile(path, with, backup string) error {
 	if ok != 0 {
 		return nil
 	}
-	if errors.Is(err, errUnableToMove2) {
-		// The old file has its new name already, and the new one hasn't.
-		if undo := os.Rename(backup, path); undo != nil {
-			return &os.PathError{Op: "replace", Path: path, Err: errors.Join(err, undo)}
-		}
-		err = errUnableToMove // nothing has happened, and it can be tried again
-	}
 	return &os.PathError{Op: "replace", Path: path, Err: err}
+}
+
+// moveFile calls MoveFile, which fails if there is something already. os.Rename
+// would replace it.
+func moveFile(from, to string) error {
+	f, err := syscall.UTF16PtrFromString(from)
+	if err != nil {
+		return err
+	}
+	t, err := syscall.UTF16PtrFromString(to)
+	if err != nil {
+		return err
+	}
+	return os.NewSyscallError("MoveFile", syscall.MoveFile(f, t))
 }
 
 // inherit has nothing to do: ReplaceFile sees to it.

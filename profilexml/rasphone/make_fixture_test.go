@@ -28,7 +28,7 @@ func TestMakeFixture(t *testing.T) {
 			"VpnStrategy": "6", "CustomAuthKey": "25", "NumCustomPolicy": "1", "CustomIPSecPolicies": lines(EncodePolicies([]Policy{{2, 5, 3, 6, 3, 4}})),
 			"NumServers": "2", "ServerListServerName": "vpn1.example.com vpn2.example.com", "ServerListFriendlyName": "One Two",
 			"NumRoutes": "3", "Routes": must(EncodeRoutes([]Route{{Prefix: p("10.0.0.0/8"), Metric: 1}, {Prefix: p("10.9.0.0/16"), Exclude: true, Metric: 1}, {Prefix: p("2001:db8::/32"), Metric: 5}})),
-			"NumNrptRules": "2", "NrptRules": must(EncodeNameRules([]NameRule{{2, ".corp.example.com", []netip.Addr{a("10.0.0.53"), a("2001:db8::53")}}, {2, ".cloud.example.com", nil}})),
+			"NumNrptRules": "2", "NrptRules": must(EncodeNameRules([]NameRule{{Type: SuffixRule, Name: ".corp.example.com", Servers: []netip.Addr{a("10.0.0.53"), a("2001:db8::53")}}, {Type: SuffixRule, Name: ".cloud.example.com"}})),
 			"NumTrustedNetworks": "1", "TrustedNetworks": must(EncodeNames([]string{"corp.example.com"})),
 			"NumDnsSearchSuffixes": "2", "DnsSuffixSearchList": must(EncodeNames([]string{"corp.example.com", "bücher.example"})),
 			"IpInterfaceMetric": "3", "NetworkOutageTime": "1800", "AlwaysOnCapable": "1", "Options": "2", "FlagsSet": "8419",

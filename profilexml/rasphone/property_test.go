@@ -276,7 +276,7 @@ func TestBinaryListsRoundTrip(t *testing.T) {
 		}), 0, 20).Draw(t, "routes")
 		roundTrip(t, routes, EncodeRoutes, DecodeRoutes)
 		rules := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) NameRule {
-			return NameRule{rapid.Uint32().Draw(t, "type"), name.Draw(t, "name"), rapid.SliceOfN(address, 0, 4).Draw(t, "servers")}
+			return NameRule{rapid.Uint32().Draw(t, "type"), name.Draw(t, "name"), rapid.SliceOfN(address, 0, 4).Draw(t, "servers"), [3]uint32{0, 0, rapid.Uint32().Draw(t, "unknown")}}
 		}), 0, 10).Draw(t, "rules")
 		roundTrip(t, rules, EncodeNameRules, DecodeNameRules)
 		roundTrip(t, rapid.SliceOfN(name, 0, 5).Draw(t, "names"), EncodeNames, DecodeNames)
@@ -349,7 +349,7 @@ func entryBytes(e Entry) string { return string(e.book.data[e.span().start:e.spa
 
 func FuzzBinary(f *testing.F) {
 	f.Add([]byte{2, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0})
-	for _, list := range [][]NameRule{{{2, ".a.example", []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}, {{2, ".", nil}, {2, ".b", nil}}} {
+	for _, list := range [][]NameRule{{{Type: 2, Name: ".a.example", Servers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}}}, {{Type: 2, Name: "."}, {Type: 2, Name: ".b", Unknown: [3]uint32{1, 2, 3}}}} {
 		if b, err := EncodeNameRules(list); err == nil {
 			f.Add(b)
 		}
@@ -393,6 +393,46 @@ func again[T any](t *testing.T, b []byte, decode func([]byte) ([]T, error), enco
 
 // The phone book that is measured with: entries as Windows 11 writes them.
 const crowdSize = 10_000
+
+// TestOnly: what finds a key by a look at each line agrees with what makes a list
+// of all lines first.
+func TestOnly(t *testing.T) {
+	keys := []string{"VpnStrategy", "Device", "Encoding", "NumRoutes", "Port", "MEDIA", "DEVICE", "Kſ", "_x", "x"}
+	text := rapid.Custom(func(t *rapid.T) string {
+		key := rapid.SampledFrom(append(keys, "NETCOMPONENTS", "vpnstrategy", "Media", "ſevice", "K")).Draw(t, "key")
+		space := rapid.SampledFrom([]string{"", "", "", " ", "\t", "\x01"})
+		return space.Draw(t, "before") + key + space.Draw(t, "behind") + rapid.SampledFrom([]string{"=", "=1", "", "=1=2", "= 1 "}).Draw(t, "value") + rapid.SampledFrom([]string{"\r\n", "\n", "\r\r\n", "\r\n\r\n"}).Draw(t, "end")
+	})
+	found := 0
+	rapid.Check(t, func(t *rapid.T) {
+		all := "[a]\r\n" + strings.Join(rapid.SliceOf(text).Draw(t, "lines"), "")
+		if rapid.Bool().Draw(t, "cut") {
+			all = strings.TrimRight(all, "\r\n")
+		}
+		p, err := Parse([]byte(all))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Len() == 0 {
+			return
+		}
+		g, key := Group(rapid.IntRange(0, int(anyGroup)).Draw(t, "group")), rapid.SampledFrom(keys).Draw(t, "wanted")
+		e := p.Entries()[0]
+		w := editor{book: p, lines: e.lines(nil)}
+		want := w.lookUp(g, key, nil)
+		l, ok := e.only(g, key)
+		if !ok {
+			return // it may always leave it to the other
+		}
+		found++
+		if len(want) != 1 || w.lines[want[0]].start != l.start || w.lines[want[0]].eq != l.eq || w.lines[want[0]].stop != l.stop || w.lines[want[0]].end != l.end {
+			t.Fatalf("%q in %v of %q is in the lines %v of %v, and was found at %v", key, g, all, want, w.lines, l)
+		}
+	})
+	if found == 0 {
+		t.Error("it never found anything")
+	}
+}
 
 func BenchmarkEditOne(b *testing.B) {
 	data := crowd(crowdSize)
