@@ -16,9 +16,12 @@ type TLS struct {
 	Mode TLSMode `json:"mode,omitempty"`
 	// Gateway says how TLS goes on to gateways.
 	Gateway GatewayTLS `json:"gateway,omitzero"`
-	// Web is the address and port of a web server, in plain HTTP, for what is
-	// neither SSTP nor IP-HTTPS. Without one it is answered by 404.
+	// Web is the address and port of a web server for what is neither SSTP nor
+	// IP-HTTPS. Without one it is answered by 404. It is spoken to in plain HTTP
+	// unless WebTLS is set.
 	Web netip.AddrPort `json:"web,omitzero"`
+	// WebTLS has TLS spoken to Web.
+	WebTLS WebTLS `json:"web_tls,omitzero"`
 	// IPHTTPS has clients of DirectAccess go to gateways too.
 	IPHTTPS bool `json:"ip_https,omitempty"`
 	// PassNull passes clients that want TLS without encryption to a gateway
@@ -37,6 +40,16 @@ type TLS struct {
 	// MaxHandshakes bounds the connections whose request isn't there yet; 0 means
 	// 4096.
 	MaxHandshakes int `json:"max_handshakes,omitempty"`
+}
+
+// WebTLS says how TLS is spoken to a web server, and which certificates of it are
+// accepted. The zero WebTLS speaks none.
+type WebTLS struct {
+	// ServerName has TLS spoken: it is the name that the web server's certificate
+	// must be for.
+	ServerName string `json:"server_name,omitempty"`
+	// CAFile is a file with the CAs, in PEM; empty means those of the system.
+	CAFile string `json:"ca_file,omitempty"`
 }
 
 // A TLSMode says who ends TLS.
@@ -131,6 +144,7 @@ func (v *validator) tls(at string, l *Listener, g *Group, s *Site) {
 	if w := t.Web; w.IsValid() && (w.Port() == 0 || w.Addr().IsUnspecified() || w.Addr().IsMulticast()) {
 		v.add(at+".web", "%v is not the address and port of a server", w)
 	}
+	v.webTLS(at+".web_tls", t)
 }
 
 func (v *validator) gatewayTLS(at string, t *TLS) {
@@ -151,6 +165,19 @@ func (v *validator) gatewayTLS(at string, t *TLS) {
 	}
 	if g.Insecure && (len(g.Pins) > 0 || g.CAFile != "") {
 		v.add(at+".insecure", "it accepts any certificate, so that ca_file and pins would mean nothing")
+	}
+}
+
+func (v *validator) webTLS(at string, t *TLS) {
+	w := &t.WebTLS
+	switch {
+	case *w == WebTLS{}:
+	case !t.Web.IsValid():
+		v.add(at, "there is no web server to speak TLS to: set web too")
+	case w.ServerName == "":
+		v.add(at+".server_name", "TLS to the web server needs the name that its certificate is for")
+	case strings.ContainsAny(w.ServerName, " /:\r\n\t"):
+		v.add(at+".server_name", "%q is not a host name", w.ServerName)
 	}
 }
 

@@ -25,6 +25,7 @@ type call struct {
 	nonce  [nonceLen]byte
 	asked  bool // there is a nonce
 	moved  [2]bool
+	ppp    pppFrame // the last one before the call was bound; no text is made of each
 	report func(*call) // tells of CALL_CONNECTED; nil for nobody
 }
 
@@ -260,7 +261,28 @@ func (c *call) frame(from Peer, b []byte) {
 		}
 		c.auth(name, code, b)
 	}
-	s.LastPPP = pppName(proto, b[0]) + " from " + from.String()
+	c.ppp = pppFrame{from, proto, b[0]}
+}
+
+// A pppFrame is what is kept of a frame of PPP.
+type pppFrame struct {
+	from  Peer
+	proto uint16
+	code  byte
+}
+
+func (f pppFrame) String() string {
+	if f.from == PeerNone {
+		return ""
+	}
+	return pppName(f.proto, f.code) + " from " + f.from.String()
+}
+
+// session returns what is known by now, under the lock.
+func (c *call) session() Session {
+	s := c.s
+	s.LastPPP = c.ppp.String()
+	return s
 }
 
 // pppProtocol returns the protocol of a frame, with its fields compressed or not

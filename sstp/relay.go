@@ -244,7 +244,7 @@ func (t *Terminator) end(c *call, carried lb.Carried, quiet time.Duration) {
 	c.s.End, c.s.Quiet = time.Now(), quiet
 	c.s.ended(carried)
 	c.s.Finding = c.s.judge()
-	s := c.s
+	s := c.session()
 	c.mu.Unlock()
 	if t.Sessions != nil {
 		s = t.Sessions.end(c)

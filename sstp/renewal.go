@@ -246,6 +246,20 @@ func (e *Evidence) Judge(want Fingerprint) error {
 	return errors.New("sstp: nothing says which hash the gateway is configured with")
 }
 
+// holds reports whether somebody has seen that the gateway holds the hash want,
+// whether it answers or not.
+func (e *Evidence) holds(want Fingerprint) bool {
+	switch {
+	case e == nil:
+		return false
+	case e.Bound:
+		return true
+	case !e.Configured.IsZero():
+		return e.Configured == want
+	}
+	return e.Shows == want
+}
+
 // String says what e is worth, in words.
 func (e *Evidence) String() string {
 	switch {

@@ -103,7 +103,8 @@ func (e *RenewalError) Unwrap() error { return e.Err }
 // Run carries r out, from where it stands. It returns nil when all is done, the
 // cause of ctx if that ends first, or a [*RenewalError] when something has failed
 // too often. Then the gateway stays drained, the others go on serving, and Run may
-// be called again with r, by another process too.
+// be called again with r, by another process too: a gateway that couldn't be
+// verified is then set again, unless it is known to hold the new hash.
 func (n *Renewer) Run(ctx context.Context, r *Renewal) error {
 	if err := r.validate(); err != nil {
 		return err
@@ -111,6 +112,7 @@ func (n *Renewer) Run(ctx context.Context, r *Renewal) error {
 	if n.Keyring.Certificate(r.To) == nil {
 		return fmt.Errorf("sstp: renewal: no certificate with the hash %s is held", r.To)
 	}
+	n.setAgain(r)
 	n.withhold(r)
 	if err := n.save(r); err != nil {
 		return err
@@ -191,13 +193,38 @@ func (n *Renewer) step(ctx context.Context, r *Renewal, g *GatewayRenewal) error
 			return err
 		}
 		if g.Tries >= cmp.Or(n.Tries, DefaultRenewTries) {
-			g.Tries = 0
-			return &RenewalError{Gateway: g.Gateway, Phase: g.Phase, Err: err}
+			return n.giveUp(r, g, err)
 		}
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
 		wait = min(2*wait, 5*time.Minute)
+	}
+}
+
+// giveUp leaves g where it is, so that somebody can put it right. What couldn't be
+// verified is set again when Run is called again: to look at a gateway that was
+// never told, or has lost what it was told, would be in vain forever.
+func (n *Renewer) giveUp(r *Renewal, g *GatewayRenewal, err error) error {
+	stands := &RenewalError{Gateway: g.Gateway, Phase: g.Phase, Err: err}
+	g.Tries = 0
+	if g.Phase == PhaseVerifying && !g.Evidence.holds(r.To) {
+		g.enter(PhaseSetting, time.Now())
+		g.Error = err.Error()
+	}
+	if err := n.save(r); err != nil {
+		return err
+	}
+	return stands
+}
+
+// setAgain has a gateway set again that an earlier call of Run left while it
+// couldn't be verified.
+func (n *Renewer) setAgain(r *Renewal) {
+	for i := range r.Gateways {
+		if g := &r.Gateways[i]; g.Phase == PhaseVerifying && g.Error != "" && !g.Evidence.holds(r.To) {
+			g.enter(PhaseSetting, time.Now())
+		}
 	}
 }
 

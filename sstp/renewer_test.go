@@ -34,6 +34,8 @@ type worldGateway struct {
 	drained, closed bool
 	clients         int
 	shy             int // how often it doesn't answer yet
+	deaf            int // how often a set is without effect
+	mute            int // how often it takes no call, whatever it holds
 }
 
 // crash is what a kill looks like: nothing of the process is left.
@@ -144,7 +146,12 @@ func (w *ringWorld) renewer() *Renewer {
 				if !g.closed {
 					w.t.Errorf("%s is changed while clients may come", t.Gateway)
 				}
-				g.expects, g.shy = t.Certificate.SHA256(), 2
+				g.shy = 2
+				if g.deaf > 0 {
+					g.deaf--
+					return nil
+				}
+				g.expects = t.Certificate.SHA256()
 				return nil
 			})
 		},
@@ -155,7 +162,8 @@ func (w *ringWorld) renewer() *Renewer {
 					g.shy--
 					return errors.New("it doesn't answer yet")
 				}
-				e = Evidence{Answers: true, Configured: g.expects}
+				e = Evidence{Answers: g.mute == 0, Configured: g.expects}
+				g.mute = max(g.mute-1, 0)
 				return nil
 			})
 			return e, err
@@ -339,6 +347,68 @@ func TestRenewerGivesUp(t *testing.T) {
 		}
 		w.finished()
 	})
+}
+
+// TestRenewerSetsAgain: where a gateway is found with the old hash after it was set,
+// and that has failed for good or was interrupted, the next call sets it again.
+func TestRenewerSetsAgain(t *testing.T) {
+	certs := twoCertificates(t)
+	for _, tc := range []struct {
+		name string
+		left func(t *testing.T, w *ringWorld) // how ras1's first set and verify went
+		sets int
+	}{
+		{"given up", func(t *testing.T, w *ringWorld) {
+			w.gateways["ras1"].deaf = 1
+			_, err := w.life(t.Context())
+			var stands *RenewalError
+			if !errors.As(err, &stands) || stands.Gateway != "ras1" || stands.Phase != PhaseVerifying || !strings.Contains(err.Error(), "registry holds the hash") {
+				t.Fatalf("got %v", err)
+			}
+		}, 2},
+		{"interrupted", func(t *testing.T, w *ringWorld) {
+			w.gateways["ras1"].deaf = 1
+			ctx, cancel := context.WithCancel(t.Context())
+			r := w.boot()
+			n := w.renewer()
+			n.Changed = func(r *Renewal) {
+				if r.Gateways[0].Phase == PhaseVerifying && r.Gateways[0].Tries > 2 {
+					cancel()
+				}
+			}
+			if err := n.Run(ctx, r); !errors.Is(err, context.Canceled) {
+				t.Fatalf("got %v", err)
+			}
+		}, 2},
+		{"given up, and found set by hand since", func(t *testing.T, w *ringWorld) {
+			// It holds the hash and doesn't answer: only what failed is done again.
+			w.gateways["ras1"].mute = DefaultRenewTries
+			var stands *RenewalError
+			if _, err := w.life(t.Context()); !errors.As(err, &stands) || stands.Phase != PhaseVerifying {
+				t.Fatalf("got %v", err)
+			}
+		}, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newRingWorld(t, certs, "ras1", "ras2")
+				tc.left(t, w)
+				if _, err := w.life(t.Context()); err != nil { // another process
+					t.Fatal(err)
+				}
+				w.finished()
+				sets := 0
+				for _, what := range w.trail {
+					if what == "set ras1" {
+						sets++
+					}
+				}
+				if sets != tc.sets {
+					t.Errorf("ras1 was set %d times, want %d", sets, tc.sets)
+				}
+			})
+		})
+	}
 }
 
 // TestRenewerDoubts: a gateway that holds another hash than it was told must not

@@ -155,7 +155,7 @@ func (s *Sessions) end(c *call) Session {
 	delete(s.live, c)
 	s.mu.Unlock()
 	c.mu.Lock()
-	x := c.s
+	x := c.session()
 	c.mu.Unlock()
 	s.look(&x)
 	s.record(&x)
@@ -238,7 +238,7 @@ func (s *Sessions) record(x *Session) {
 func (c *call) snapshot() Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := c.s
+	s := c.session()
 	if s.Aborted != nil {
 		s.Aborted = new(*s.Aborted)
 	}
