@@ -22,7 +22,7 @@ import (
 func (s *server) metrics(m Metrics) (net.Listener, http.Handler, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&radiusMetrics{s.driver}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	registry.MustRegister(certificateMetrics{s.driver}, sessionMetrics{s.driver})
+	registry.MustRegister(certificateMetrics{s.driver}, sessionMetrics{s.driver}, fastPathMetrics{s.driver.Stats})
 	if s.geo != nil {
 		registry.MustRegister(geoMetrics{s.geo})
 	}

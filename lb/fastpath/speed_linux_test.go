@@ -74,7 +74,8 @@ type speedLab struct {
 func (l *speedLab) ns(name string) string { return l.id + name }
 
 func newSpeedLab(t *testing.T) *speedLab {
-	l := &speedLab{t: t, id: fmt.Sprintf("fasts%d", os.Getpid())}
+	labs++
+	l := &speedLab{t: t, id: fmt.Sprintf("fasts%d.%d", os.Getpid(), labs)}
 	t.Cleanup(func() {
 		for _, n := range []string{"c", "l", "g"} {
 			_ = exec.Command("ip", "netns", "del", l.ns(n)).Run()
