@@ -43,7 +43,8 @@ var usual = map[string]string{"groups.listeners.tls.mode": `"passthrough"`, "gro
 // for other fields, and not all are names of something there; and to need any of one
 // check is to need all.
 func unseen(field string, d *plugins.Deployment) bool {
-	return field == "name" || strings.HasSuffix(field, ".name") || field == "pools.need" && len(d.Sites[0].Pools[0].Checks) < 2
+	checks := d.Sites[0].Pools[0].Checks
+	return field == "name" || strings.HasSuffix(field, ".name") || field == "pools.need" && (len(checks) < 2 || checks[0].Type == plugins.CheckIKEv2)
 }
 
 // TestNothingIsSilent: whatever is said in a field of the model, it shows in what is
@@ -55,15 +56,21 @@ func TestNothingIsSilent(t *testing.T) {
 	bases := basesOf(t, dir)
 	for _, product := range vendors.Renderers() {
 		t.Run(product, func(t *testing.T) {
-			tried := make(map[string]bool)
+			t.Parallel()
+			tried, refused := make(map[string]bool), make(map[string]bool)
 			for _, base := range bases {
 				before, list := shown(t, product, base.dep)
 				if plugins.HasError(list) {
 					continue // it can't be done at all
 				}
 				for _, field := range plugins.Fields() {
-					valid, said := silent(t, product, base, before, field)
-					tried[field] = tried[field] || valid
+					if refused[field] {
+						continue // everywhere
+					}
+					list := base.other[field]
+					tried[field] = tried[field] || len(list) > 0
+					var said string
+					refused[field], said = silent(t, product, before, field, list)
 					if said != "" && !unseen(field, base.dep) {
 						t.Errorf("%s: %s", base.name, said)
 					}
@@ -87,9 +94,9 @@ func TestNothingIsSilent(t *testing.T) {
 }
 
 type base struct {
-	name string
-	dep  *plugins.Deployment
-	dir  string
+	name  string
+	dep   *plugins.Deployment
+	other map[string][]meant // by field
 }
 
 // shown is all that a product makes of a deployment.
@@ -117,26 +124,53 @@ func shown(t *testing.T, product string, d *plugins.Deployment) (string, []plugi
 	return out, list
 }
 
-// silent gives a field other values. It says whether one of them is valid, and what if
-// none shows.
-func silent(t *testing.T, product string, b base, before, field string) (valid bool, said string) {
-	t.Helper()
-	for i := 0; ; i++ {
-		d := b.dep.Clone()
-		value, path, more := vary(d, field, i, b.dir)
+// A meant is a deployment that says something else in one field.
+type meant struct {
+	dep         *plugins.Deployment
+	value, path string
+}
+
+// meants gives a field of a deployment other values, and returns those that are valid.
+func meants(d *plugins.Deployment, field, dir string) []meant {
+	var out []meant
+	for i := 0; len(out) < 3 || takesWords(field); i++ {
+		x := d.Clone()
+		value, path, more := vary(x, field, i, dir)
 		if !more {
-			return valid, said
+			break
 		}
-		if value == "" || value == usual[field] || d.Validate() != nil || d.Revision() == b.dep.Revision() {
-			continue
+		if value != "" && value != usual[field] && x.Validate() == nil && x.Revision() != d.Revision() {
+			out = append(out, meant{x, value, path})
 		}
-		valid = true
-		now, list := shown(t, product, d)
-		if now != before || slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return judges(g.Path, path) }) {
-			return true, ""
-		}
-		said = fmt.Sprintf("%s: %s changes nothing, and nobody says so", field, value)
 	}
+	return out
+}
+
+// silent shows a product other values of a field. It says whether the field is refused
+// as such, and what if none shows.
+func silent(t *testing.T, product, before, field string, list []meant) (refused bool, said string) {
+	t.Helper()
+	for _, m := range list {
+		now, list := shown(t, product, m.dep)
+		if now != before || slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return judges(g.Path, m.path) }) {
+			return !takesWords(field) && slices.ContainsFunc(list, func(g plugins.Diagnostic) bool {
+				return g.Severity == plugins.SeverityError && judges(g.Path, m.path)
+			}), ""
+		}
+		said = fmt.Sprintf("%s: %s changes nothing, and nobody says so", field, m.value)
+	}
+	return false, said
+}
+
+// takesWords reports whether a field has a few words for values, of which some may be
+// refused and others not.
+func takesWords(field string) bool {
+	for _, name := range []string{"type", "protocol", "mode", "affinity", "picker", "failback", "need", "admin", "client_address", "min_version", "ask", "proxy_protocol"} {
+		if strings.HasSuffix(field, "."+name) {
+			return true
+		}
+	}
+	return false
 }
 
 // judges reports whether what is said of one field says all of another: of what it is
@@ -158,12 +192,13 @@ func vary(d *plugins.Deployment, field string, i int, dir string) (value, path s
 	if strings.HasPrefix(field, "geo") {
 		v, path = reflect.ValueOf(d).Elem(), ""
 	}
+	optional := false // whether its zero value isn't as if nothing were said
 	for name := range strings.SplitSeq(field, ".") {
 		f, ok := byTag(v, name)
 		if !ok {
 			return "", "", false
 		}
-		v, path = f, strings.TrimPrefix(path+"."+name, ".")
+		v, path, optional = f, strings.TrimPrefix(path+"."+name, "."), f.Kind() == reflect.Pointer
 		for v.Kind() == reflect.Pointer || v.Kind() == reflect.Slice {
 			switch {
 			case v.Kind() == reflect.Pointer && v.IsNil():
@@ -182,7 +217,7 @@ func vary(d *plugins.Deployment, field string, i int, dir string) (value, path s
 	if i >= len(list) {
 		return "", "", false
 	}
-	was := v.IsZero()
+	was := v.IsZero() && !optional
 	if err := json.Unmarshal([]byte(list[i]), v.Addr().Interface()); err != nil || was && v.IsZero() {
 		return "", path, true
 	}
@@ -262,7 +297,11 @@ func basesOf(t *testing.T, dir string) []base {
 		if err := d.Validate(); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		out = append(out, base{name, d, dir})
+		b := base{name, d, make(map[string][]meant)}
+		for _, field := range plugins.Fields() {
+			b.other[field] = meants(d, field, dir)
+		}
+		out = append(out, b)
 	}
 	sstp := func(g *plugins.Group) *plugins.Listener {
 		g.Listeners = g.Listeners[2:]
@@ -291,6 +330,10 @@ func basesOf(t *testing.T, dir string) []base {
 		x := ended(plugins.TLSReencrypt, s, g)
 		x.Clients.CAFile, x.Gateway.ServerName = "", "ras.example.com"
 	})
+	add("sstp with a certificate from a CA", func(s *plugins.Site, _ *plugins.Pool, g *plugins.Group) {
+		ended(plugins.TLSOffload, s, g).Clients.CAFile = ""
+		s.Certificates[0] = plugins.Certificate{Name: "vpn", Pool: "ras", ACME: &plugins.ACME{Host: "vpn.example.com"}}
+	})
 	add("sstp with revoked clients", func(s *plugins.Site, _ *plugins.Pool, g *plugins.Group) {
 		ended(plugins.TLSOffload, s, g).Clients.CRLFile = cert
 	})
@@ -306,6 +349,12 @@ func basesOf(t *testing.T, dir string) []base {
 			p.Checks = []plugins.Check{c, {Name: "besides", Type: plugins.CheckTCP, Port: 443}}
 		})
 	}
+	t.Setenv("RADIUS_SECRET", "s3cret")
+	t.Setenv("OTHER_SECRET", "other")
+	add("radius without accounting", func(_ *plugins.Site, p *plugins.Pool, g *plugins.Group) {
+		p.Checks = []plugins.Check{{Type: plugins.CheckRADIUS, SecretEnv: "RADIUS_SECRET"}}
+		g.Listeners = []plugins.Listener{{Name: "auth", Protocol: plugins.ProtocolRADIUS, Address: netip.AddrPortFrom(front, 1812)}}
+	})
 	add("radius", func(_ *plugins.Site, p *plugins.Pool, g *plugins.Group) {
 		g.Affinity = plugins.AffinityUser
 		p.Checks = []plugins.Check{
