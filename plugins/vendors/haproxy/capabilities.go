@@ -126,6 +126,12 @@ func advise(dep *plugins.Deployment, s *plugins.Site) []plugins.Diagnostic {
 				Severity: plugins.SeverityInfo, Path: path + ".backends", Summary: "weights are scaled to at most 256, HAProxy's greatest",
 			})
 		}
+		if list := checksOf(p); slices.ContainsFunc(list, func(c plugins.Check) bool { return rhythmOf(&c) != rhythmOf(&list[0]) }) {
+			out = append(out, plugins.Diagnostic{
+				Severity: plugins.SeverityInfo, Path: path + ".checks", Summary: "its checks ask at different times, and HAProxy makes them one after the other",
+				Detail: "with the shortest interval, the longest timeout, the most successes and the fewest failures of them all",
+			})
+		}
 		if ends := endless(s, p); ends != "" {
 			out = append(out, plugins.Diagnostic{
 				Severity: plugins.SeverityWarning, Path: path + ".checks", Summary: "its backends are checked by the opening of a connection only",
@@ -142,7 +148,46 @@ func advise(dep *plugins.Deployment, s *plugins.Site) []plugins.Diagnostic {
 			})
 		}
 	}
-	return append(out, missingCertificates(s, at)...)
+	return append(append(out, missingCertificates(s, at)...), adviseTLS(s, at)...)
+}
+
+// rhythmOf is when a check asks, and when it counts.
+func rhythmOf(c *plugins.Check) [4]int64 {
+	return [4]int64{int64(c.Interval), int64(c.Timeout), int64(c.Rise), int64(c.Fall)}
+}
+
+// adviseTLS says what HAProxy ties together in TLS.
+func adviseTLS(s *plugins.Site, at int) []plugins.Diagnostic {
+	var out []plugins.Diagnostic
+	for i := range s.Groups {
+		g := &s.Groups[i]
+		for k := range g.Listeners {
+			t, path := &g.Listeners[k].TLS, fmt.Sprintf("sites[%d].groups[%d].listeners[%d].tls", at, i, k)
+			if t.Clients.CRLFile != "" && !t.Clients.NeedCRL {
+				out = append(out, plugins.Diagnostic{
+					Severity: plugins.SeverityInfo, Path: path + ".clients.crl_file", Summary: "certificates whose issuer has no current list there are refused too",
+					Detail: "HAProxy has no other way, so that need_crl counts as set",
+				})
+			}
+			if t.Mode != plugins.TLSReencrypt {
+				continue
+			}
+			for _, c := range checksOf(s.Pool(g.Pool)) {
+				if c.Type != plugins.CheckSSTP || c.PlainHTTP || c.VerifyTLS == !t.Gateway.Insecure {
+					continue
+				}
+				x := plugins.Diagnostic{
+					Severity: plugins.SeverityInfo, Path: path + ".gateway", Summary: fmt.Sprintf("check %s verifies certificates, as connections to gateways do", c.Name),
+				}
+				if t.Gateway.Insecure {
+					x.Severity, x.Summary = plugins.SeverityWarning, fmt.Sprintf("check %s doesn't verify certificates, though verify_tls is set", c.Name)
+					x.Detail, x.Fix = "a server verifies for its checks and its connections, or for neither", "take insecure away"
+				}
+				out = append(out, x)
+			}
+		}
+	}
+	return out
 }
 
 // endless says why checks that can't be asked matter.

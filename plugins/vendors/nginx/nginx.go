@@ -130,6 +130,12 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 					Summary: "there is no certificate from a file for its pool to end TLS with", Fix: "add one to certificates, with cert_file",
 				})
 			}
+			if c := l.TLS.Clients; c.CRLFile != "" && !c.NeedCRL {
+				out = append(out, plugins.Diagnostic{
+					Severity: plugins.SeverityInfo, Path: path + ".tls.clients.crl_file",
+					Summary: "certificates whose issuer has no current list there are refused too", Detail: "nginx has no other way, so that need_crl counts as set",
+				})
+			}
 			for _, f := range []struct{ name, value string }{
 				{"clients.ca_file", l.TLS.Clients.CAFile},
 				{"clients.crl_file", l.TLS.Clients.CRLFile},
@@ -138,6 +144,12 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 			} {
 				out = append(out, unwritable(path+".tls."+f.name, f.value)...)
 			}
+		}
+		if g.Idle > 0 && !slices.ContainsFunc(g.Listeners, func(l plugins.Listener) bool { return l.Protocol.Network() == "udp" }) {
+			out = append(out, plugins.Diagnostic{
+				Severity: plugins.SeverityInfo, Path: fmt.Sprintf("%s.groups[%d].idle", at, i),
+				Summary: "clients are found by a hash of their addresses, which forgets nobody", Detail: "idle is the time of flows over UDP",
+			})
 		}
 		if p := s.Pool(g.Pool); g.ClientAddress == plugins.ClientAddressTransparent && mixed(g, p) {
 			out = append(out, plugins.Diagnostic{
