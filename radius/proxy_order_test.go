@@ -191,9 +191,11 @@ func TestProxyStoresInOrder(t *testing.T) {
 		n.send(record("s", 2))
 		n.send(record("third", 1))
 		time.Sleep(2 * time.Second)
+		spool.mu.Lock()
 		if want := []string{"other1", "s1", "s3", "s2"}; !slices.Equal(spool.stored, want) {
 			t.Errorf("stored %v, not %v", spool.stored, want)
 		}
+		spool.mu.Unlock()
 		if w.total() != 1 {
 			t.Errorf("%d records went to servers, and only that of the third session should", w.total())
 		}
@@ -215,10 +217,10 @@ func TestProxyOffersAgainAfterAWhile(t *testing.T) {
 		n := w.nas(40000)
 		n.send(w.request(AccountingRequest, text(AcctSessionID, "s"), attr{AcctStatusType, []byte{0, 0, 0, 1}}))
 		time.Sleep(20 * time.Second)
+		spool.mu.Lock()
 		if spool.calls < 5 || spool.calls > 12 {
 			t.Errorf("asked %d times in 20 seconds", spool.calls)
 		}
-		spool.mu.Lock()
 		spool.err = nil
 		spool.mu.Unlock()
 		if a := n.receive(3 * time.Second); a == nil {
