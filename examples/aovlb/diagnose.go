@@ -16,7 +16,7 @@ import (
 )
 
 var diagnoseCommand = command{
-	name: "diagnose", usage: "[--json] FILE|- | --live INTERFACE", short: "say what happened to IKEv2 clients in a capture, and what to do", run: runDiagnose,
+	name: "diagnose", usage: "[--json] [--findings] FILE|- | --live INTERFACE", short: "say what happened to IKEv2 clients in a capture, and what to do", run: runDiagnose,
 }
 
 // A diagnosed is what diagnose prints as JSON.

@@ -137,9 +137,17 @@ func parse(env *environment, fs *flag.FlagSet, args []string, n int) ([]string, 
 	switch {
 	case n == anyNumber:
 	case n >= 0 && len(rest) != n:
-		return nil, &usageError{fmt.Sprintf("it takes %d arguments, not %d", n, len(rest))}
+		return nil, &usageError{fmt.Sprintf("it takes %s, not %d", arguments(n), len(rest))}
 	case n < 0 && len(rest) < -n:
-		return nil, &usageError{fmt.Sprintf("it takes at least %d arguments, not %d", -n, len(rest))}
+		return nil, &usageError{fmt.Sprintf("it takes at least %s, not %d", arguments(-n), len(rest))}
 	}
 	return rest, nil
+}
+
+// arguments says how many.
+func arguments(n int) string {
+	if n == 1 {
+		return "1 argument"
+	}
+	return fmt.Sprintf("%d arguments", n)
 }

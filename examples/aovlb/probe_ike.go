@@ -209,7 +209,7 @@ func windowsSettings(s ikev2.Suite) string {
 }
 
 func (r *scanReport) print(w io.Writer, all bool) {
-	fmt.Fprintf(w, "%v: %d questions, %d datagrams, %.1f s\n", r.Target, r.Questions, r.Datagrams, r.Seconds)
+	fmt.Fprintf(w, "%v: questions %d, datagrams %d, %.1f s\n", r.Target, r.Questions, r.Datagrams, r.Seconds)
 	if r.Error != "" {
 		fmt.Fprintf(w, "  stopped: %s\n", r.Error)
 	}

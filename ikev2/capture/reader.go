@@ -28,7 +28,7 @@ func NewReader(r io.Reader) (*Reader, error) {
 	magic, err := b.Peek(len(magicNG))
 	if err != nil {
 		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+			err = fmt.Errorf("it has %d octets: %w", len(magic), io.ErrUnexpectedEOF)
 		}
 		return nil, fmt.Errorf("capture: no capture file: %w", err)
 	}
