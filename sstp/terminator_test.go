@@ -374,16 +374,16 @@ func TestWebServerInTLS(t *testing.T) {
 	eachMode(t, func(t *testing.T, mode sstp.Mode) {
 		for _, tc := range []struct {
 			name  string
-			tls   tls.Config
+			tls   *tls.Config
 			wants int
 		}{
-			{"verified", tls.Config{ServerName: "example.com", RootCAs: trusted}, 200},
-			{"another name", tls.Config{ServerName: "www.example.org", RootCAs: trusted}, 503},
-			{"another CA", tls.Config{ServerName: "example.com", RootCAs: x509.NewCertPool()}, 503},
+			{"verified", &tls.Config{ServerName: "example.com", RootCAs: trusted}, 200},
+			{"another name", &tls.Config{ServerName: "www.example.org", RootCAs: trusted}, 503},
+			{"another CA", &tls.Config{ServerName: "example.com", RootCAs: x509.NewCertPool()}, 503},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
 				w := newWorld(t, mode, 1, func(w *world) {
-					w.term.Web, w.term.WebTLS = netip.MustParseAddrPort(web.Listener.Addr().String()), &tc.tls
+					w.term.Web, w.term.WebTLS = netip.MustParseAddrPort(web.Listener.Addr().String()), tc.tls
 				})
 				browser := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots, ServerName: "vpn.example"}}}
 				defer browser.CloseIdleConnections()
