@@ -43,6 +43,16 @@ func TestValidateTLS(t *testing.T) {
 		{"insecure pins", func(_ *Site, l *TLS) { l.Mode, l.Gateway.Insecure, l.Gateway.CAFile = TLSReencrypt, true, "/ca.pem" }, "groups[0].listeners[2].tls.gateway.insecure", "any certificate"},
 		{"trust without TLS", func(_ *Site, l *TLS) { l.Gateway.Insecure = true }, "groups[0].listeners[2].tls.gateway", "no TLS goes on"},
 		{"a web site nowhere", func(_ *Site, l *TLS) { l.Web = netip.MustParseAddrPort("0.0.0.0:80") }, "groups[0].listeners[2].tls.web", "address and port"},
+		{"a web site over TLS", func(_ *Site, l *TLS) {
+			l.Web, l.WebTLS = netip.MustParseAddrPort("10.0.0.80:443"), WebTLS{ServerName: "www.example.com", CAFile: "/ca.pem"}
+		}, "", ""},
+		{"a web site of no name", func(_ *Site, l *TLS) {
+			l.Web, l.WebTLS.CAFile = netip.MustParseAddrPort("10.0.0.80:443"), "/ca.pem"
+		}, "groups[0].listeners[2].tls.web_tls.server_name", "needs the name"},
+		{"a web site of a bad name", func(_ *Site, l *TLS) {
+			l.Web, l.WebTLS.ServerName = netip.MustParseAddrPort("10.0.0.80:443"), "www.example.com:443"
+		}, "groups[0].listeners[2].tls.web_tls.server_name", "host name"},
+		{"TLS to no web site", func(_ *Site, l *TLS) { l.WebTLS.ServerName = "www.example.com" }, "groups[0].listeners[2].tls.web_tls", "set web too"},
 		{"optional for nobody", func(_ *Site, l *TLS) { l.Clients.Optional = true }, "groups[0].listeners[2].tls.clients.ca_file", "whose"},
 		{"no CRL", func(_ *Site, l *TLS) { l.Clients = ClientTLS{CAFile: "/ca.pem", NeedCRL: true} }, "groups[0].listeners[2].tls.clients.crl_file", "need_crl"},
 		{"rate", func(_ *Site, l *TLS) { l.HandshakeRate = -2 }, "groups[0].listeners[2].tls.handshake_rate", "-2"},

@@ -16,8 +16,8 @@ import (
 // An Auditor looks at a server from outside, as an administrator would before a
 // penetration tester does: which service it is, what clients would stumble over in
 // its certificate, which versions and suites of TLS it has, which other ports are
-// open. It tries no more than is told here: some two hundred connections, none of
-// which logs in. Ask only servers that are yours.
+// open. It tries no more than is told here: some two hundred connections and two
+// dozen datagrams, none of which logs in. Ask only servers that are yours.
 type Auditor struct {
 	// Name is the host that clients dial, for TLS and for the certificate; empty
 	// leaves out what depends on it.
@@ -33,8 +33,11 @@ type Auditor struct {
 	// NoCall leaves out the call: a port of the server isn't taken, even for a
 	// moment.
 	NoCall bool
-	// NoPorts leaves out the other ports.
+	// NoPorts leaves out the other ports, of TCP and UDP.
 	NoPorts bool
+	// AskIKE, if not nil, asks a port of UDP by IKE, and returns nil if somebody
+	// answers: 500 and 4500 are silent to anything else.
+	AskIKE func(ctx context.Context, target netip.AddrPort) error
 	// Dialer opens the connections; nil means a plain one.
 	Dialer *net.Dialer
 }
@@ -72,6 +75,9 @@ type AuditReport struct {
 	TLS []TLSVersion `json:"tls"`
 	// Ports are other ports of TCP that are open.
 	Ports []uint16 `json:"ports"`
+	// UDP are ports of UDP that were asked, open or not: of UDP not even an answer
+	// that doesn't come says which.
+	UDP []UDPPort `json:"udp"`
 	// Findings are what should be otherwise, worst first.
 	Findings []AuditFinding `json:"findings"`
 }
@@ -83,7 +89,7 @@ func (r *AuditReport) add(g Gravity, rule, reason, fix string) {
 // Audit looks at target. The error says that it can't be reached, or is the cause
 // of ctx; the report then holds what was found by then.
 func (a *Auditor) Audit(ctx context.Context, target netip.AddrPort) (*AuditReport, error) {
-	r := &AuditReport{Target: target, TLS: []TLSVersion{}, Ports: []uint16{}, Findings: []AuditFinding{}}
+	r := &AuditReport{Target: target, TLS: []TLSVersion{}, Ports: []uint16{}, UDP: []UDPPort{}, Findings: []AuditFinding{}}
 	if err := a.service(ctx, r); err != nil {
 		return r, err
 	}
@@ -98,6 +104,9 @@ func (a *Auditor) Audit(ctx context.Context, target netip.AddrPort) (*AuditRepor
 	}
 	if !a.NoPorts {
 		if err := a.ports(ctx, r); err != nil {
+			return r, err
+		}
+		if err := a.udpPorts(ctx, r); err != nil {
 			return r, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +67,77 @@ func TestAudit(t *testing.T) {
 	cancel()
 	if _, err = a.Audit(ctx, gateway); err == nil {
 		t.Error("an audit went on though it was ended")
+	}
+}
+
+// TestAuditUDP tells ports of UDP apart that answer, that are refused by ICMP, and
+// that say nothing.
+func TestAuditUDP(t *testing.T) {
+	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
+	gateway := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), w.port)
+	serve := func(port uint16, answer bool) chan []byte {
+		c, err := net.ListenPacket("udp", netip.AddrPortFrom(gateway.Addr(), port).String())
+		if err != nil {
+			t.Skip(err)
+		}
+		asked, done := make(chan []byte, 10), make(chan struct{})
+		go func() {
+			defer close(done)
+			for b := make([]byte, 2048); ; {
+				n, from, err := c.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				asked <- bytes.Clone(b[:n])
+				if answer {
+					c.WriteTo([]byte("an answer"), from)
+				}
+			}
+		}()
+		t.Cleanup(func() { c.Close(); <-done })
+		return asked
+	}
+	browser, desktop, radius := serve(1434, true), serve(3389, true), serve(1812, false)
+	var ike []uint16
+	var mu sync.Mutex
+	a := &sstp.Auditor{Name: "vpn.example", Roots: w.roots, Pause: -1, Timeout: 2 * time.Second, AskIKE: func(_ context.Context, target netip.AddrPort) error {
+		mu.Lock()
+		defer mu.Unlock()
+		ike = append(ike, target.Port())
+		if target.Port() == 500 {
+			return nil
+		}
+		return context.DeadlineExceeded
+	}}
+	r, err := a.Audit(t.Context(), gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[uint16]sstp.UDPState{}
+	for _, p := range r.UDP {
+		got[p.Port] = p.State
+	}
+	want := map[uint16]sstp.UDPState{500: sstp.UDPOpen, 4500: sstp.UDPSilent, 1434: sstp.UDPOpen, 3389: sstp.UDPOpen, 1812: sstp.UDPSilent, 1813: sstp.UDPClosed}
+	for port, state := range want {
+		if got[port] != state {
+			t.Errorf("UDP %d: %v, want %v", port, got[port], state)
+		}
+	}
+	if !has(r, "port", "UDP 1434 answers") || !has(r, "port", "UDP 3389 answers") || has(r, "port", "UDP 1812") || has(r, "port", "UDP 500") {
+		t.Errorf("findings %+v", r.Findings)
+	}
+	if slices.Sort(ike); !slices.Equal(ike, []uint16{500, 4500}) {
+		t.Errorf("IKE was asked at %v", ike)
+	}
+	if n := len(radius); n != 2 {
+		t.Errorf("a silent port was asked %d times, want twice", n)
+	}
+	if b := <-desktop; len(b) != 1232 || len(<-browser) != 1 {
+		t.Errorf("the question to Remote Desktop has %d bytes", len(b))
+	}
+	a.NoPorts = true
+	if r, err = a.Audit(t.Context(), gateway); err != nil || len(r.UDP) != 0 {
+		t.Errorf("%v, %+v though ports were to be left alone", err, r.UDP)
 	}
 }
 

@@ -25,7 +25,7 @@ type call struct {
 	nonce  [nonceLen]byte
 	asked  bool // there is a nonce
 	moved  [2]bool
-	ppp    pppFrame // the last one before the call was bound; no text is made of each
+	ppp    pppFrame    // the last one before the call was bound; no text is made of each
 	report func(*call) // tells of CALL_CONNECTED; nil for nobody
 }
 

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -359,6 +360,46 @@ func TestTheListenerIsShared(t *testing.T) {
 	if s := w.term.Stats(); s.Tunnels != 1 || s.IPHTTPS != 1 || s.Web == 0 || s.Probes != 1 || s.NotFound != 0 || s.Pending != 0 {
 		t.Errorf("stats %+v", s)
 	}
+}
+
+// TestWebServerInTLS has what isn't SSTP go on in TLS of its own to the web server,
+// whose certificate must be for the name that is set, from a CA that is trusted.
+func TestWebServerInTLS(t *testing.T) {
+	web := httptest.NewTLSServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		io.Copy(rw, r.Body)
+	}))
+	defer web.Close()
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	trusted := web.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+	eachMode(t, func(t *testing.T, mode sstp.Mode) {
+		for _, tc := range []struct {
+			name  string
+			tls   *tls.Config
+			wants int
+		}{
+			{"verified", &tls.Config{ServerName: "example.com", RootCAs: trusted}, 200},
+			{"another name", &tls.Config{ServerName: "www.example.org", RootCAs: trusted}, 503},
+			{"another CA", &tls.Config{ServerName: "example.com", RootCAs: x509.NewCertPool()}, 503},
+		} {
+			t.Run(tc.name, func(t *testing.T) {
+				w := newWorld(t, mode, 1, func(w *world) {
+					w.term.Web, w.term.WebTLS = netip.MustParseAddrPort(web.Listener.Addr().String()), tc.tls
+				})
+				browser := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots, ServerName: "vpn.example"}}}
+				defer browser.CloseIdleConnections()
+				sent := bytes.Repeat([]byte("both ways "), 100_000) // many records
+				r, err := browser.Post("https://"+w.addr.String()+"/", "text/plain", bytes.NewReader(sent))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Body.Close()
+				got, err := io.ReadAll(r.Body)
+				if r.StatusCode != tc.wants || err != nil || tc.wants == 200 && !bytes.Equal(got, sent) {
+					t.Errorf("status %d, %d bytes, %v", r.StatusCode, len(got), err)
+				}
+			})
+		}
+	})
 }
 
 func TestAnythingElseIsNotFound(t *testing.T) {

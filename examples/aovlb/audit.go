@@ -5,9 +5,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/sstp"
 )
 
@@ -41,6 +43,10 @@ func runAudit(ctx context.Context, env *environment, args []string) error {
 	}
 	if a.Name == "" {
 		a.Name = host.host
+	}
+	a.AskIKE = func(ctx context.Context, target netip.AddrPort) error {
+		_, err := ikev2.Prober{}.Ask(ctx, target)
+		return err
 	}
 	bad := false
 	var reports []audited
@@ -124,6 +130,9 @@ func printAudit(w io.Writer, x *audited) {
 			}
 			fmt.Fprintf(w, "  %v%s\n", s, note)
 		}
+	}
+	for _, p := range r.UDP {
+		fmt.Fprintf(w, "UDP %-5d  %v (%s)\n", p.Port, p.State, p.What)
 	}
 	if len(r.Findings) == 0 {
 		fmt.Fprintln(w, "nothing is wrong with it")

@@ -23,6 +23,7 @@ type terminated struct {
 	gatewayCAs *x509.CertPool
 	pins       []sstp.Fingerprint
 	clientCAs  *x509.CertPool
+	webCAs     *x509.CertPool
 	crls       []*x509.RevocationList
 
 	engine *sstp.Terminator // once it serves
@@ -67,6 +68,7 @@ func loadTLS(spec *plugins.Listener, at string) (*terminated, error) {
 	}{
 		{".gateway.ca_file", s.Gateway.CAFile, func(b []byte) (err error) { t.gatewayCAs, err = poolOf(b); return err }},
 		{".clients.ca_file", s.Clients.CAFile, func(b []byte) (err error) { t.clientCAs, err = poolOf(b); return err }},
+		{".web_tls.ca_file", s.WebTLS.CAFile, func(b []byte) (err error) { t.webCAs, err = poolOf(b); return err }},
 		{".clients.crl_file", s.Clients.CRLFile, func(b []byte) (err error) { t.crls, err = crlsOf(b); return err }},
 	} {
 		if f.file == "" {
@@ -149,6 +151,9 @@ func (d *Driver) terminate(l *listener, t *terminated) {
 		Clients:       sstp.ClientCertificates{CAs: t.clientCAs, Optional: s.Clients.Optional, CRLs: t.crls, NeedCRL: s.Clients.NeedCRL},
 		HandshakeRate: s.HandshakeRate, HandshakeBurst: s.HandshakeBurst, MaxHandshakes: s.MaxHandshakes,
 		Sessions: p.sessions, Logger: l.tcp.Logger,
+	}
+	if name := s.WebTLS.ServerName; name != "" {
+		t.engine.WebTLS = &tls.Config{ServerName: name, RootCAs: t.webCAs, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	}
 	if s.Mode == plugins.TLSReencrypt {
 		t.engine.Mode = sstp.ModeReencrypt

@@ -111,6 +111,8 @@ func tlsSupport() []plugins.Support {
 			plugins.None(at+".gateway.ca_file", cas, "set insecure, if the network between them is your own"),
 			plugins.None(at+".gateway.pins", cas, "set insecure, if the network between them is your own"),
 			plugins.None(at+".web", "what isn't SSTP isn't told apart while connections are passed on as they are", "give the web site another address"),
+			plugins.None(at+".web_tls.server_name", "there is no web server beside SSTP", "give the web site another address"),
+			plugins.None(at+".web_tls.ca_file", "there is no web server beside SSTP", "give the web site another address"),
 			plugins.None(at+".clients", "the CAs of clients are the LoadMaster's own, for all its services", "set Client Certificates of the virtual service there"),
 			plugins.Partial(at+".ip_https", "what clients ask for isn't looked at, so they go to gateways anyway"),
 			plugins.Partial(at+".pass_null", "clients without encryption are refused"),

@@ -104,6 +104,8 @@ func tlsSupport() []plugins.Support {
 		plugins.Partial(at+".gateway.port", "it is for what can't be offloaded; here all is"),
 		plugins.None(at+".gateway.pins", "NetScaler knows gateways by their CA", "name a ca_file that holds only their CA, or their certificate"),
 		plugins.None(at+".web", "what isn't SSTP isn't told apart: connections are passed on as they are", "give the web site another address"),
+		plugins.None(at+".web_tls.server_name", "there is no web server beside SSTP", "give the web site another address"),
+		plugins.None(at+".web_tls.ca_file", "there is no web server beside SSTP", "give the web site another address"),
 		plugins.Partial(at+".ip_https", "what clients ask for isn't looked at, so that they go to gateways anyway, in the way that those of SSTP do"),
 		plugins.Partial(at+".pass_null", "TLS without encryption is ended here too (cipher "+nullCipher+"), and goes on as that of other clients does"),
 		plugins.None(at+".clients.crl_file", "lists of revoked certificates are the appliance's own objects", "add it there: add ssl crl … -refresh ENABLED, then leave it out here"),

@@ -79,6 +79,8 @@ func tlsSupport() []plugins.Support {
 		plugins.Partial(at+".gateway.port", "it is for what can't be offloaded, which is refused"),
 		plugins.None(at+".gateway.pins", "nginx knows certificates by their CA", "name a ca_file that holds only these certificates' CA"),
 		plugins.None(at+".web", "what isn't SSTP can't be told apart while the connection is passed on as it is", "give the web site another address or name"),
+		plugins.None(at+".web_tls.server_name", "there is no web server beside SSTP", "give the web site another address or name"),
+		plugins.None(at+".web_tls.ca_file", "there is no web server beside SSTP", "give the web site another address or name"),
 		plugins.Partial(at+".ip_https", "what clients ask for isn't looked at, so they go to gateways anyway"),
 		plugins.Partial(at+".pass_null", "clients without encryption are refused"),
 		plugins.Partial(at+".handshake_rate", "handshakes are bounded by max_per_source only"),
