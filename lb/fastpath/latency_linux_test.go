@@ -125,12 +125,10 @@ func onProcessor(t *testing.T, cpu int, f func()) {
 // setup has flows be carried, and ended after a while, so many a second, from a
 // processor, until it is stopped.
 type setup struct {
-	tid  atomic.Int64
-	n    atomic.Int64
-	cpu  time.Duration
-	took time.Duration
-	stop chan struct{}
-	done chan struct{}
+	started    atomic.Bool
+	n          atomic.Int64
+	cpu, took  time.Duration
+	stop, done chan struct{}
 }
 
 // perSecond is how many flows a setup sets up.
@@ -141,16 +139,15 @@ func startSetup(t *testing.T, p *fastpath.Path, c *fastpath.Carrier, first, cpu 
 	go func() {
 		defer close(s.done)
 		onProcessor(t, cpu, func() {
-			tid := unix.Gettid()
-			s.tid.Store(int64(tid))
-			began, ranBefore := time.Now(), ran([]int{tid})
+			s.started.Store(true)
+			began, before := time.Now(), threadTime()
 			tick := time.NewTicker(2 * time.Millisecond)
 			defer tick.Stop()
 			var ids []uint64
 			for {
 				select {
 				case <-s.stop:
-					s.cpu, s.took = ran([]int{tid})-ranBefore, time.Since(began)
+					s.cpu, s.took = threadTime()-before, time.Since(began)
 					return
 				case <-tick.C:
 				}
@@ -164,10 +161,19 @@ func startSetup(t *testing.T, p *fastpath.Path, c *fastpath.Carrier, first, cpu 
 			}
 		})
 	}()
-	for s.tid.Load() == 0 {
+	for !s.started.Load() {
 		runtime.Gosched()
 	}
 	return s
+}
+
+// threadTime returns for how long the calling thread has run.
+func threadTime() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func (s *setup) end() string {
