@@ -319,8 +319,8 @@ func TestSetup(t *testing.T) {
 }
 
 // TestFloodLatency measures what a flood of first messages does to flows that are
-// carried: between two round trips comes one from somewhere, to the engine, which is
-// on processor 0.
+// carried: after each round trip, or after each eighth, comes one from somewhere, to
+// the engine, which is on processor 0.
 func TestFloodLatency(t *testing.T) {
 	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "taskset")
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
@@ -337,25 +337,33 @@ func TestFloodLatency(t *testing.T) {
 		pair := l.pair(netip.MustParseAddrPort("10.91.1.1:4500"))
 		establish(t, pair)
 		flood, sent := l.flood(), 0
-		var with, without latencies
+		each := []int{0, 1, 8} // 0: none
+		x, rate := make([]latencies, len(each)), make([]spread, len(each))
 		for range rounds {
-			for _, i := range rand.Perm(2) {
-				x, between := &without, func() {}
-				if i == 1 {
-					x, between = &with, func() { flood(sent); sent++ }
+			for _, i := range rand.Perm(len(each)) {
+				n, first, start := 0, sent, time.Now()
+				between := func() {
+					if n++; each[i] > 0 && n%each[i] == 0 {
+						flood(sent)
+						sent++
+					}
 				}
 				onProcessor(t, 1, func() {
 					took, lost := pair.rounds(speedESP(), 2500, between)
-					x.add(t, hook.String(), took, lost)
+					rate[i] = append(rate[i], float64(sent-first)/time.Since(start).Seconds())
+					x[i].add(t, hook.String(), took, lost)
 				})
 				time.Sleep(50 * time.Millisecond) // the engine may have more to do
 			}
 		}
 		r := c.tell(command{End: true})
-		if r.Engine.CarriedPackets < uint64(rounds*2*5000) {
+		if r.Engine.CarriedPackets < uint64(rounds*len(each)*5000) {
 			t.Errorf("%v: only %d packets were carried; left: %v", hook, r.Engine.CarriedPackets, r.Path.Passed)
 		}
-		t.Logf("%v: p50 %.2f µs, p99 %.2f µs; in a flood of %d messages (%d flows) %s and %s of that", hook, median(without.p50), median(without.p99), sent, r.Engine.Opened, against(with.p50, without.p50), against(with.p99, without.p99))
+		t.Logf("%v: p50 %.2f µs, p99 %.2f µs; %d messages in all (%d flows)", hook, median(x[0].p50), median(x[0].p99), sent, r.Engine.Opened)
+		for i := range each[1:] {
+			t.Logf("  in a flood of %v messages a second p50 %s and p99 %s of that", rate[i+1], against(x[i+1].p50, x[0].p50), against(x[i+1].p99, x[0].p99))
+		}
 	}
 }
 
