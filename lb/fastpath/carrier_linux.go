@@ -88,8 +88,11 @@ func (c *Carrier) Carry(f udp.FastFlow, b []byte, answer bool) (id uint64, ok bo
 		return 0, false
 	case known:
 		s := &p.slots[n]
-		if s.known[side].add(spi) || s.owner != c || !p.current(s) {
+		switch isNew := s.known[side].add(spi); {
+		case s.owner != c || !p.current(s):
 			return p.update(c, n)
+		case isNew:
+			return p.written(n, side)
 		}
 		return s.id(n), true
 	}
@@ -130,7 +133,7 @@ func (p *Path) add(c *Carrier, f udp.FastFlow, side int, spi uint32) (uint64, bo
 	p.backends[b].flows++
 	p.index[ends{f.Client, f.Listener}] = n
 	clear(p.usage(n))
-	if err := p.write(n, ebpf.UpdateNoExist); err != nil {
+	if err := p.write(n, ebpf.UpdateNoExist, fromBackend, fromClient); err != nil {
 		if errors.Is(err, ebpf.ErrKeyExist) {
 			// Two flows of a client's port to one backend, in transparent
 			// mode: nobody could tell the answers apart.
@@ -201,21 +204,26 @@ func (p *Path) update(c *Carrier, n uint32) (uint64, bool) {
 		s.owner, s.backend = c, b
 		s.serial++
 	}
-	if err := p.write(n, ebpf.UpdateAny); err != nil {
+	return p.written(n, fromBackend, fromClient)
+}
+
+// written writes entries of a slot anew; one that can't be written ends.
+func (p *Path) written(n uint32, sides ...int) (uint64, bool) {
+	if err := p.write(n, ebpf.UpdateAny, sides...); err != nil {
 		p.failed.Add(1)
 		p.remove(n)
 		return 0, false
 	}
-	return s.id(n), true
+	return p.slots[n].id(n), true
 }
 
-// write writes the entries of a slot: the answers' first, so that none has to be
-// asked for twice.
-func (p *Path) write(n uint32, how ebpf.MapUpdateFlags) error {
+// write writes entries of a slot: the answers' first, so that none has to be asked
+// for twice. It takes both if the generation or the owner has changed.
+func (p *Path) write(n uint32, how ebpf.MapUpdateFlags, sides ...int) error {
 	s := &p.slots[n]
 	s.written = uint32(atomic.LoadUint64(&p.gens[s.backend]))
 	dirs := paths(&s.flow)
-	for _, side := range [2]int{fromBackend, fromClient} {
+	for _, side := range sides {
 		r := rewrite{Slot: 2*n + uint32(side), Backend: s.backend, Generation: s.written, SPI: s.known[side].spi}
 		d := &dirs[side]
 		d.rewrite(&r)

@@ -42,7 +42,8 @@ type childConfig struct {
 	Lease       time.Duration
 	Restore     []udp.FlowState
 	Idle        time.Duration
-	Off         bool // no fast path
+	Off         bool   // no fast path
+	Log         string // a file for all that the fast path says
 }
 
 // report is what a child tells when asked.
@@ -177,10 +178,19 @@ func TestChild(t *testing.T) {
 		for _, l := range cfg.Listen {
 			at = append(at, l.Addr())
 		}
+		logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		var err error
+		if cfg.Log != "" {
+			f, err := os.Create(cfg.Log)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			logger = slog.New(slog.NewTextHandler(f, nil))
+		}
 		path, err = fastpath.Open(fastpath.Config{
 			Hook: cfg.Hook, Interfaces: cfg.Interfaces, At: at, Toward: cfg.Backends, MaxFlows: cfg.MaxFlows, Pin: cfg.Pin,
-			Lease: cfg.Lease, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			Lease: cfg.Lease, Logger: logger,
 		})
 		if err != nil {
 			fmt.Printf("refused: %v\n", err)

@@ -165,6 +165,73 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A process that is newer, or older, than one that left maps of another form in the
+// same place can't go on with them. It says so in one line and takes them away; its own
+// sockets serve the clients meanwhile, and no packet is lost.
+func TestOtherLayout(t *testing.T) {
+	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
+	pins := t.TempDir()
+	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
+		t.Skipf("no BPF file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	for name, change := range map[string]func(t *testing.T, dir string, cfg *childConfig) (line string){
+		// A later version: what it has is in a folder of its own.
+		"of another version": func(t *testing.T, dir string, _ *childConfig) string {
+			if err := os.Rename(filepath.Join(dir, "layout-1"), filepath.Join(dir, "layout-0")); err != nil {
+				t.Fatal(err)
+			}
+			return "what another version had pinned is removed"
+		},
+		// The same version with other sizes: the kernel refuses the maps.
+		"of another size": func(_ *testing.T, _ string, cfg *childConfig) string {
+			cfg.MaxFlows *= 2
+			return "what is pinned doesn't fit"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, false)
+			cfg := natCase.config(l)
+			cfg.Pin = filepath.Join(pins, fmt.Sprint(labs))
+			c := startChild(t, l.balancer, cfg)
+			n := natCase.tunnel(l)
+			n.establish()
+			n.flow(10)
+			r := c.tell(command{End: true, Keep: true})
+			n.flow(10) // there is no process now
+			line := change(t, cfg.Pin, &cfg)
+			cfg.Restore, cfg.Log = r.Flows, filepath.Join(t.TempDir(), "log")
+			c = startChild(t, l.balancer, cfg)
+			for c.report().Engine.Restored == 0 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			n.flow(1) // by the sockets
+			time.Sleep(150 * time.Millisecond)
+			n.carry()
+			sent := n.flow(20)
+			r = c.tell(command{End: true, Keep: true})
+			if r.Engine.CarriedPackets < uint64(sent) || r.Path.Flows != 1 {
+				t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
+			}
+			list, err := os.ReadDir(cfg.Pin)
+			if err != nil || len(list) != 1 || list[0].Name() != "layout-1" {
+				t.Errorf("left there: %v %v", list, err)
+			}
+			log, err := os.ReadFile(cfg.Log)
+			if err != nil || strings.Count(string(log), line) != 1 {
+				t.Errorf("the log has no line, or several, with %q: %v\n%s", line, err, log)
+			}
+			if err := fastpath.Clean(cfg.Pin); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // ICMP errors about what was carried come to whom they concern, about the packet
 // that that one sent; and the engine hears of them too.
 func TestICMP(t *testing.T) {

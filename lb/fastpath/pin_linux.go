@@ -68,8 +68,11 @@ func (p *Path) leaveOlder() {
 	if p.pins == "" {
 		return
 	}
-	if err := clean(filepath.Dir(p.pins), filepath.Base(p.pins)); err != nil {
-		p.log(slog.LevelWarn, "what an earlier version has pinned can't be removed", "error", err)
+	n, err := clean(filepath.Dir(p.pins), filepath.Base(p.pins))
+	if err != nil {
+		p.log(slog.LevelWarn, "what another version has pinned can't be removed", "error", err)
+	} else if n > 0 {
+		p.log(slog.LevelInfo, "what another version had pinned is removed; the clients that it carried come to the sockets, and are carried again from there")
 	}
 }
 
@@ -80,17 +83,17 @@ func Clean(dir string) error {
 	if dir == "" {
 		return nil
 	}
-	if err := clean(dir, ""); err != nil {
+	if _, err := clean(dir, ""); err != nil {
 		return fmt.Errorf("fastpath: removing what is pinned: %w", err)
 	}
 	return nil
 }
 
-// clean removes the layouts in dir, but not keep.
-func clean(dir, keep string) error {
+// clean removes the layouts in dir, but not keep, and returns how many there were.
+func clean(dir, keep string) (n int, err error) {
 	list, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return 0, err
 	}
 	var errs []error
 	for _, e := range list {
@@ -99,8 +102,9 @@ func clean(dir, keep string) error {
 		}
 		path := filepath.Join(dir, e.Name())
 		errs = append(errs, unpin(path), os.Remove(path))
+		n++
 	}
-	return errors.Join(errs...)
+	return n, errors.Join(errs...)
 }
 
 // entry is one of the kernel's: a direction of a flow.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -451,22 +452,42 @@ func TestUntil(t *testing.T) {
 	}
 }
 
-// A VLAN's tag is taken off, put on and changed by XDP, as the devices say.
+// A VLAN's tag is taken off, put on and changed by XDP, as the devices say. TC is at
+// the VLAN's own device, where there is none, so a frame that has one isn't its.
 func TestVLAN(t *testing.T) {
 	x := newBench(t)
 	x.enableXDP()
-	x.carry(natFlow4)
-	d := directions(natFlow4)[0]
-	tag := func(v uint16) {
-		binary.NativeEndian.PutUint16(x.p.devices[x.b*deviceSize+4:], v)
+	tag := func(device uint32, v uint16) {
+		binary.NativeEndian.PutUint16(x.p.devices[device*deviceSize+4:], v)
 	}
-	for _, c := range []struct{ in, out uint16 }{{0, 0}, {0, 6}, {5, 0}, {5, 6}, {0x6005, 0x6006}} {
-		tag(c.out & 0xfff)
-		in, out := d.in, d.out
-		in.vlan, out.vlan = c.in, c.out
-		ret, got := x.xdp(in.bytes(), x.a)
-		if diff := cmp.Diff(out.bytes(), got); ret != ranRedirect || diff != "" {
-			t.Errorf("tag %x to %x: returned %d (-want +got)\n%s", c.in, c.out, ret, diff)
+	for name, f := range map[string]udp.FastFlow{"NAT IPv4": natFlow4, "NAT IPv6": natFlow6, "transparent IPv4": ownFlow4, "transparent IPv6": ownFlow6} {
+		x.carry(f)
+		for _, d := range directions(f) {
+			in, out := d.in, d.out
+			to := x.b
+			if d.name == "down" {
+				to = x.a
+			}
+			for _, c := range []struct{ in, out uint16 }{{0, 0}, {0, 6}, {5, 0}, {5, 6}, {0x6005, 0x6006}} {
+				tag(to, c.out&0xfff)
+				in.vlan, out.vlan = c.in, c.out
+				ret, got := x.xdp(in.bytes(), d.device(x))
+				if diff := cmp.Diff(out.bytes(), got); ret != ranRedirect || diff != "" {
+					t.Errorf("%s, %s: tag %x to %x: returned %d (-want +got)\n%s", name, d.name, c.in, c.out, ret, diff)
+				}
+			}
+			tag(to, 0)
+			in.vlan = 5
+			if ret, got := x.tc(in.bytes(), d.device(x)); ret != ranNext || !bytes.Equal(got, in.bytes()) {
+				t.Errorf("%s, %s: TC returned %d for a frame with a tag, and made %x of %x", name, d.name, ret, got, in.bytes())
+			}
+			// Two tags are nobody's, and one that is cut off isn't either.
+			twice := slices.Insert(in.bytes(), 12, 0x81, 0, 0, 9)
+			for _, b := range [][]byte{twice, in.bytes()[:14+4+20]} {
+				if ret, got := x.xdp(b, d.device(x)); ret != ranPass || !bytes.Equal(got, b) {
+					t.Errorf("%s, %s: XDP returned %d for %x, and made %x of it", name, d.name, ret, b, got)
+				}
+			}
 		}
 	}
 }

@@ -186,7 +186,8 @@ func (l *speedLab) reset() {
 	}
 }
 
-// threads returns the kernel's threads of devices, and puts them on a processor.
+// threads returns the kernel's threads of devices, which it puts on a processor, and that
+// processor's for deferred work, which has what those leave.
 func (l *speedLab) threads(cpu int, devices ...string) (pids []int) {
 	dirs, err := filepath.Glob("/proc/[0-9]*/comm")
 	if err != nil {
@@ -198,6 +199,10 @@ func (l *speedLab) threads(cpu int, devices ...string) (pids []int) {
 			continue
 		}
 		name := strings.TrimSpace(string(b))
+		if name == fmt.Sprintf("ksoftirqd/%d", cpu) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(d)))
+			pids = append(pids, pid)
+		}
 		if slices.ContainsFunc(devices, func(dev string) bool { return strings.HasPrefix(name, "napi/"+dev+"-") }) {
 			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(d)))
 			var set unix.CPUSet
@@ -208,24 +213,40 @@ func (l *speedLab) threads(cpu int, devices ...string) (pids []int) {
 			pids = append(pids, pid)
 		}
 	}
-	if len(pids) < len(devices) {
+	if len(pids) <= len(devices) {
 		l.t.Fatalf("%d kernel threads of %v", len(pids), devices)
 	}
 	return pids
 }
 
-// ran returns how long threads and processes have run.
-func ran(pids []int) (d time.Duration) {
+// taskTimes are for how long a task has run, and for how long it would have, had not
+// others been running.
+type taskTimes struct{ ran, waited time.Duration }
+
+// taskTimesOf returns those of all tasks of processes.
+func taskTimesOf(pids []int) map[string]taskTimes {
+	all := make(map[string]taskTimes)
 	for _, pid := range pids {
 		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 		for _, f := range tasks {
 			b, _ := os.ReadFile(f)
-			ns, _, _ := strings.Cut(string(b), " ")
-			n, _ := strconv.ParseInt(ns, 10, 64)
-			d += time.Duration(n)
+			var t taskTimes
+			_, _ = fmt.Sscan(string(b), &t.ran, &t.waited)
+			all[f] = t
 		}
 	}
-	return d
+	return all
+}
+
+// since returns for how long the tasks have run in all, and how long at least one of
+// them had work.
+func since(before, now map[string]taskTimes) (ran, busy time.Duration) {
+	for f, t := range now {
+		d := t.ran - before[f].ran
+		ran += d
+		busy = max(busy, d+t.waited-before[f].waited)
+	}
+	return ran, max(ran, busy)
 }
 
 // balancer is something that carries packets from clients to a gateway.
@@ -361,7 +382,7 @@ type measured struct {
 	ns      float64 // of processor 1, for a packet that arrived
 	rate    float64 // packets a second that arrived
 	arrived float64 // of those that should have
-	busy    float64 // how much of the time there was work
+	busy    float64 // for what part of the time there was work
 }
 
 // flaw says why a measurement doesn't count; empty: it does.
@@ -372,7 +393,7 @@ func (m *measured) flaw() string {
 	case m.arrived < 0.99:
 		return fmt.Sprintf("%.1f %% of the packets arrived: losing them is work too", 100*m.arrived)
 	case m.busy < 0.9:
-		return fmt.Sprintf("the balancer's threads worked for %.0f %% of the time only: for the rest they were waiting or waking up", 100*m.busy)
+		return fmt.Sprintf("the balancer's threads had work for %.0f %% of the time only: for the rest they slept, or were waking up", 100*m.busy)
 	}
 	return ""
 }
@@ -410,11 +431,12 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 	l.generate(frame, max(1<<14, 4*c.flows)) // to learn, and to warm up
 	warm := l.tally()
 	l.reset()
-	cpu := ran(pids)
+	before := taskTimesOf(pids)
 	// All at once: between two calls the kernel needs some 30 ms.
 	l.generate(frame, 1<<12+int(d.Seconds()*float64(warm.sent)/warm.took.Seconds()))
 	time.Sleep(20 * time.Millisecond)
-	worked, all := ran(pids)-cpu, l.tally()
+	worked, busy := since(before, taskTimesOf(pids))
+	all := l.tally()
 	took := all.took
 	got := float64(all.arrived[atGateway] + all.arrived[atClient])
 	if got == 0 {
@@ -422,9 +444,9 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 		return m
 	}
 	if testing.Verbose() && os.Getenv("AOVLB_DETAIL") != "" {
-		l.t.Logf("    %-7s %.0f ns/packet, %.2f M/s, %.0f %% at work, sent %d, lost %d, arrived %v %s", b.name, float64(worked)/got, got/took.Seconds()/1e6, 100*worked.Seconds()/took.Seconds(), all.sent, all.lost, all.arrived, stats())
+		l.t.Logf("    %-7s %.0f ns/packet, %.2f M/s, %.0f %% at work, sent %d, lost %d, arrived %v %s", b.name, float64(worked)/got, got/took.Seconds()/1e6, 100*busy.Seconds()/took.Seconds(), all.sent, all.lost, all.arrived, stats())
 	}
-	return measured{ns: float64(worked) / got, rate: got / took.Seconds(), arrived: got / ways / float64(all.sent), busy: worked.Seconds() / took.Seconds()}
+	return measured{ns: float64(worked) / got, rate: got / took.Seconds(), arrived: got / ways / float64(all.sent), busy: busy.Seconds() / took.Seconds()}
 }
 
 func (l *speedLab) frame(dst netip.AddrPort, size int) []byte {
