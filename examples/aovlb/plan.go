@@ -39,12 +39,33 @@ func fileAndTarget(env *environment, fs *flag.FlagSet, args []string) (file, tar
 	return rest[0], target, nil
 }
 
-// wanted returns what is to be served.
-func (b *balancer) wanted(remove bool) *plugins.Deployment {
+// plan plans what is to be served; nothing if remove is true. DNS for all sites is
+// served by aovlb serve, unless the driver can, and then that is said.
+func (b *balancer) plan(ctx context.Context, remove bool) (*plugins.Plan, error) {
 	if remove {
+		return b.Plan(ctx, nil)
+	}
+	dep := b.src.config.Deployment
+	c, err := b.Capabilities(ctx)
+	if err != nil {
+		return nil, err
+	}
+	elsewhere := geoElsewhere(&dep, c)
+	p, err := b.Plan(ctx, &dep)
+	if err == nil {
+		p.Diagnostics = append(p.Diagnostics, elsewhere...)
+	}
+	return p, err
+}
+
+// geoElsewhere takes geo out of a deployment with sites for a balancer that can't
+// serve it, and says so.
+func geoElsewhere(dep *plugins.Deployment, c plugins.Capabilities) []plugins.Diagnostic {
+	if s, ok := c.Lookup("geo", ""); dep.Geo == nil || len(dep.Sites) == 0 || ok && s.Level != plugins.LevelNone {
 		return nil
 	}
-	return &b.src.config.Deployment
+	dep.Geo = nil
+	return []plugins.Diagnostic{{Severity: plugins.SeverityInfo, Path: "geo", Summary: "this balancer has no part in it", Detail: "aovlb serve serves it"}}
 }
 
 func runPlan(ctx context.Context, env *environment, args []string) (err error) {
@@ -60,7 +81,7 @@ func runPlan(ctx context.Context, env *environment, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	p, err := b.Plan(ctx, b.wanted(*remove))
+	p, err := b.plan(ctx, *remove)
 	if err != nil {
 		return err
 	}
@@ -120,7 +141,7 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	for try := 1; ; try++ {
-		p, err := b.Plan(ctx, b.wanted(*remove))
+		p, err := b.plan(ctx, *remove)
 		if err != nil {
 			return err
 		}
@@ -227,7 +248,7 @@ func runDrift(ctx context.Context, env *environment, args []string) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	p, err := b.Plan(ctx, b.wanted(false))
+	p, err := b.plan(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -136,12 +136,14 @@ func (r *rendering) files(ctx context.Context, env *environment) ([]plugins.File
 	dep := r.src.config.Deployment
 	at := slices.IndexFunc(dep.Sites, func(s plugins.Site) bool { return s.Name == r.site })
 	dep.Sites = dep.Sites[at : at+1]
+	// None of those that files are written for is a DNS server.
+	elsewhere := geoElsewhere(&dep, plugins.Capabilities{})
 	list, err := r.Validate(ctx, &dep)
 	if err != nil {
 		return nil, err
 	}
 	f := &Faults{File: r.src.file}
-	for _, g := range list {
+	for _, g := range append(list, elsewhere...) {
 		path := g.Path
 		if path == "" && g.Severity != plugins.SeverityError {
 			continue // it is about this machine, not about the deployment

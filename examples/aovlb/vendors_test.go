@@ -24,6 +24,7 @@ import (
 
 // A product is a balancer of somebody else's, as an administrator has it.
 type product struct {
+	driver   string
 	settings map[string]any
 	// listen is where SSTP is served, gateways where from: what is before the last
 	// number of their addresses, and their port. They are 192.0.2.10:443, 10.0.1.
@@ -88,7 +89,8 @@ func TestProducts(t *testing.T) {
 			dir := t.TempDir()
 			put(t, filepath.Join(dir, "secret"), plugintest.Canary+"\n")
 			w := &desk{t: t, dir: dir, product: open(t, dir)}
-			w.write(name)
+			w.driver = name
+			w.write()
 			w.day()
 		})
 	}
@@ -106,7 +108,7 @@ type desk struct {
 func (w *desk) file() string { return filepath.Join(w.dir, "a.yaml") }
 
 // write writes the file of a deployment onto the product.
-func (w *desk) write(driver string) {
+func (w *desk) write() {
 	w.t.Helper()
 	settings, err := json.Marshal(w.settings)
 	if err != nil {
@@ -137,9 +139,14 @@ func (w *desk) write(driver string) {
         affinity: source
         listeners:
           - {name: sstp, protocol: sstp, address: "%[5]s", backend_port: %[3]d%[6]s}%[7]s
+geo:
+  listen: ["192.0.2.53:53"]
+  zones: [{origin: vpn.example.com, file: /etc/aovlb/vpn.example.com.zone}]
+  sites: [{name: berlin, gateways: [{name: ras1, addresses: [198.51.100.1]}], checks: [{type: sstp}]}]
+  names: [{name: gw.vpn.example.com, sites: [berlin]}]
 targets:
   - {name: box, driver: %[8]s, settings: %[9]s}
-`, certificates, gateways, port, w.pools, listen, tls, w.more, driver, settings))
+`, certificates, gateways, port, w.pools, listen, tls, w.more, w.driver, settings))
 	put(w.t, w.file(), text)
 }
 
@@ -191,7 +198,8 @@ func (w *desk) day() {
 	file := w.file()
 	before := w.holds()
 	plan := w.run(0, "plan", file)
-	w.shows(plan, "+ ", "box: ", " changes")
+	w.shows(plan, "+ ", "box: ", " changes", "geo: info: this balancer has no part in it; aovlb serve serves it")
+	w.run(0, "render", "--to", w.driver, file)
 	if w.holds() != before {
 		w.t.Error("plan has changed something")
 	}
