@@ -100,7 +100,7 @@ func halves(a netip.Addr) (hi, lo uint64) {
 		b := a.As4()
 		return 0, 0xffff<<32 | uint64(binary.BigEndian.Uint32(b[:]))
 	}
-	var buf [32]byte // the name of a zone may follow
+	var buf [32]byte                // the name of a zone may follow
 	b, _ := a.AppendBinary(buf[:0]) // never fails
 	return binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
 }
