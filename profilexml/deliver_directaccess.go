@@ -58,6 +58,23 @@ type ClientExperience struct {
 	LocalNames bool
 	// ForceTunnel sends everything through the tunnel.
 	ForceTunnel bool
+	// ManualEntryPoint lets users choose the entry point of a multisite.
+	ManualEntryPoint bool
+	// GSLB is the name by which a global load balancer leads clients to an entry
+	// point.
+	GSLB string
+	// EntryPoints are those of a multisite.
+	EntryPoints []EntryPoint
+}
+
+// EntryPoint is an entry of a client's table of entry points
+// (New-DAEntryPointTableItem).
+type EntryPoint struct {
+	Name    string       // what users see
+	Site    string       // the site of Active Directory that its clients are in
+	Address netip.Addr   // where its clients find it
+	Range   netip.Prefix // the IPv6 network of its clients
+	GSLB    netip.Addr   // what the name GSLB resolves to for it; zero if there is none
 }
 
 // isatapTask is the task of the router, which loses its settings when it starts.
@@ -188,7 +205,41 @@ func (d *DirectAccess) experience(b *strings.Builder) error {
 	if e.ForceTunnel {
 		force = "Enabled"
 	}
-	b.WriteString(invokePS("Set-DAClientExperienceConfiguration", append(args, "-ForceTunneling "+force)...))
+	args = append(args, "-ForceTunneling "+force)
+	if e.ManualEntryPoint {
+		args = append(args, "-ManualEntryPointSelectionAllowed $true")
+	}
+	if e.GSLB != "" {
+		if !isHost(e.GSLB) {
+			return fmt.Errorf("%q is no name of a global load balancer", e.GSLB)
+		}
+		args = append(args, "-GslbFqdn "+quotePS(e.GSLB))
+	}
+	b.WriteString(invokePS("Set-DAClientExperienceConfiguration", args...))
+	for _, p := range e.EntryPoints {
+		if err := p.write(b, e.PolicyStore); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write makes the entry, unless there is one of its name.
+func (p *EntryPoint) write(b *strings.Builder, store string) error {
+	if strings.TrimSpace(p.Name) == "" || strings.TrimSpace(p.Site) == "" || !p.Address.IsValid() {
+		return fmt.Errorf("the entry point %q needs a name, the site of its clients, and its address", p.Name)
+	}
+	if !p.Range.IsValid() || !p.Range.Addr().Is6() || p.Range != p.Range.Masked() {
+		return fmt.Errorf("the entry point %q needs the IPv6 network of its clients, unlike %v", p.Name, p.Range)
+	}
+	args := []string{
+		"-PolicyStore " + quotePS(store), "-EntryPointName " + quotePS(p.Name), "-ADSite " + quotePS(p.Site),
+		"-EntryPointRange " + quotePS(p.Range.String()), "-EntryPointIPAddress " + quotePS(p.Address.String()),
+	}
+	if p.GSLB.IsValid() {
+		args = append(args, "-GslbIP "+quotePS(p.GSLB.String()))
+	}
+	fmt.Fprintf(b, "if (-not (Get-DAEntryPointTableItem -PolicyStore %s -EntryPointName %s -ErrorAction SilentlyContinue)) {\n%s}\n", quotePS(store), quotePS(p.Name), invokePS("New-DAEntryPointTableItem", args...))
 	return nil
 }
 

@@ -37,6 +37,13 @@ type ServerSetup struct {
 	// RADIUS are the servers that say who gets in. Their secrets are asked for
 	// when the script runs, unless they are there already.
 	RADIUS []string
+	// Balanced is for gateways behind a load balancer. Windows answers the first
+	// message of IKEv2 with a cookie as soon as it has more than a few connections
+	// (IkeNumEstablishedForInitialQuery), which costs a round trip for each client
+	// and confuses balancers whose clients come from few addresses; and it keeps
+	// connections whose clients have gone. So that number is raised to 50,000, and
+	// clients are let go after 5 minutes of silence, and 2 without a network.
+	Balanced bool
 	// NoRestart leaves out the restart, without which most of it isn't used. It
 	// ends all connections.
 	NoRestart bool
@@ -107,8 +114,9 @@ func isHost(s string) bool {
 }
 
 const (
-	ikev2Parameters = `HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2`
-	sstpParameters  = `HKLM:\SYSTEM\CurrentControlSet\Services\SstpSvc\Parameters`
+	ikev2Parameters  = `HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2`
+	ikeextParameters = `HKLM:\SYSTEM\CurrentControlSet\Services\IKEEXT\Parameters`
+	sstpParameters   = `HKLM:\SYSTEM\CurrentControlSet\Services\SstpSvc\Parameters`
 )
 
 // Script returns the PowerShell for an RRAS gateway, to be run there as an
@@ -126,11 +134,19 @@ func (s *ServerSetup) Script() (string, error) {
 	if s.CheckRevocation {
 		b.WriteString(setDWord(ikev2Parameters, "CertAuthFlags", 4))
 	}
+	if s.Balanced {
+		b.WriteString(setDWord(ikeextParameters, "IkeNumEstablishedForInitialQuery", 50000))
+		b.WriteString("$Netsh = Start-Process -FilePath 'netsh.exe' -ArgumentList 'ras set ikev2connection idletimeout=5 nwoutagetime=2' -NoNewWindow -Wait -PassThru\n" +
+			"if ($Netsh.ExitCode -ne 0) { throw 'netsh has not set the times of IKEv2' }\n")
+	}
 	s.protocol(&b)
 	s.ports(&b)
 	s.offload(&b)
 	if len(s.RADIUS) > 0 {
 		b.WriteString("$RadiusServers = " + quoteListPS(s.RADIUS) + scriptRADIUS)
+	}
+	if s.Balanced && !s.NoRestart {
+		b.WriteString("Restart-Service -Name 'IKEEXT' -Force\n")
 	}
 	if !s.NoRestart {
 		b.WriteString("# This ends all connections.\nRestart-Service -Name RemoteAccess -Force -PassThru\n")

@@ -121,12 +121,16 @@ func otherScripts() map[string]func() (string, error) {
 	server := &ServerSetup{
 		Suite: new(EnhancedSuite()), Fragmentation: true, Root: Thumbprint{1, 2, 3}, EKUs: []string{"1.3.6.1.5.5.7.3.2"}, UserMethods: []string{"EAP", "Certificate"},
 		CheckRevocation: true, Offload: &SSTPOffload{Enabled: true, Certificate: [32]byte{1, 2, 0xff}}, IKEv2Ports: 500, SSTPPorts: 500, RADIUS: []string{"nps1.corp.example.com", "10.0.0.5"},
+		Balanced: true,
 	}
 	access := &DirectAccess{
 		ISATAP: &ISATAP{Router: "isatap.corp.example.com", Prefix: netip.MustParsePrefix("2001:db8:0:1::/64")}, NetworkLocation: "https://nls.corp.example.com/",
-		Probes:     &CorporateProbes{WebsiteURL: "http://probe.corp.example.com/", DNSHost: "probe.corp.example.com", DNSAddress: netip.MustParseAddr("::1"), LocationURL: "https://nls.corp.example.com/", Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8::/48")}},
-		Experience: &ClientExperience{PolicyStore: `corp.example.com\DirectAccess Client Settings`, Resources: []string{"HTTP:https://inside.example.com/it's", "PING:10.0.0.1"}, Name: "Büro", Email: "help@example.com"},
-		RenewDays:  60,
+		Probes: &CorporateProbes{WebsiteURL: "http://probe.corp.example.com/", DNSHost: "probe.corp.example.com", DNSAddress: netip.MustParseAddr("::1"), LocationURL: "https://nls.corp.example.com/", Prefixes: []netip.Prefix{netip.MustParsePrefix("2001:db8::/48")}},
+		Experience: &ClientExperience{PolicyStore: `corp.example.com\DirectAccess Client Settings`, Resources: []string{"HTTP:https://inside.example.com/it's", "PING:10.0.0.1"}, Name: "Büro", Email: "help@example.com", GSLB: "da.example.com", ManualEntryPoint: true, EntryPoints: []EntryPoint{
+			{Name: "Köln", Site: "It's Köln", Address: netip.MustParseAddr("2001:db8::1"), Range: netip.MustParsePrefix("2001:db8:0:1::/64"), GSLB: netip.MustParseAddr("192.0.2.1")},
+			{Name: "Paris", Site: "Paris", Address: netip.MustParseAddr("2001:db8::2"), Range: netip.MustParsePrefix("2001:db8:0:2::/64")},
+		}},
+		RenewDays: 60,
 	}
 	strategy := &PhonebookSetting{Connection: "Büro VPN", Key: "VpnStrategy", Value: "14"}
 	return map[string]func() (string, error){
@@ -293,7 +297,8 @@ func TestInjection(t *testing.T) {
 		}
 		for name, f := range map[string]func() (string, error){
 			"router": (&DirectAccess{ISATAP: &ISATAP{Router: s}}).Script, "location": (&DirectAccess{NetworkLocation: "https://a/" + s}).Script,
-			"experience": (&DirectAccess{Experience: &ClientExperience{PolicyStore: s, Name: s, Email: s, Resources: []string{"FILE:" + s}}}).Script,
+			"experience": (&DirectAccess{Experience: &ClientExperience{PolicyStore: s, Name: s, Email: s, Resources: []string{"FILE:" + s}, EntryPoints: []EntryPoint{{Name: "a" + s, Site: "a" + s, Address: netip.MustParseAddr("::1"), Range: netip.MustParsePrefix("2001:db8::/64")}}}}).Script,
+			"gslb":       (&DirectAccess{Experience: &ClientExperience{PolicyStore: "a", GSLB: s}}).Script,
 			"radius":     (&ServerSetup{RADIUS: []string{s}}).Script, "task": func() (string, error) { return ScheduledTask("a"+s, "a"+s, s) },
 			"phonebook": (&PhonebookSetting{Connection: "a" + s, Key: "VpnStrategy", Value: s}).RemediateScript,
 		} {

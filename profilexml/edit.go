@@ -121,7 +121,7 @@ func (s *editSet) touches(e Edit, stacks bool) bool {
 			switch o := &list[i]; {
 			case stacks && o.stacks && e.Start == e.End && o.Start == e.Start && o.End == e.End:
 				return false // for what touches this place touches the other edit too
-			case e.Text == "" && o.Text == "" && (o.End == e.Start || e.End == o.Start):
+			case e.removes() && o.removes() && (o.End == e.Start || e.End == o.Start):
 			default:
 				return true
 			}
@@ -129,6 +129,9 @@ func (s *editSet) touches(e Edit, stacks bool) bool {
 	}
 	return false
 }
+
+// removes reports whether an edit takes something away and does nothing else.
+func (e *Edit) removes() bool { return e.Text == "" && e.Start < e.End }
 
 // sorted returns the edits in the order of the text; those that go to one place,
 // in the order in which they came.

@@ -215,12 +215,19 @@ func (p Position) String() string { return strconv.Itoa(p.Line) + ":" + strconv.
 
 // lineStarts are the offsets at which lines begin: after LF, CR LF and CR.
 func lineStarts(text string) []int {
-	starts := []int{0}
+	starts := make([]int, 1, 2+strings.Count(text, "\n"))
+	if strings.IndexByte(text, '\r') < 0 {
+		for at := 0; ; {
+			i := strings.IndexByte(text[at:], '\n')
+			if i < 0 {
+				return starts
+			}
+			at += i + 1
+			starts = append(starts, at)
+		}
+	}
 	for i := range len(text) {
-		switch {
-		case text[i] == '\n':
-			starts = append(starts, i+1)
-		case text[i] == '\r' && (i+1 == len(text) || text[i+1] != '\n'):
+		if text[i] == '\n' || text[i] == '\r' && (i+1 == len(text) || text[i+1] != '\n') {
 			starts = append(starts, i+1)
 		}
 	}

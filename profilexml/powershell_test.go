@@ -48,14 +48,15 @@ var psCommands = map[string]string{
 	"Get-Item": "Path ErrorAction", "Get-ChildItem": "Path Recurse ErrorAction", "New-Item": "Path Force", "Test-Path": "Path", "Join-Path": "Path ChildPath",
 	"Remove-Item": "Path Recurse Force", "Set-ItemProperty": "Path Name Value Type", "Remove-ItemProperty": "Path Name ErrorAction",
 	"New-ItemProperty": "Path Name PropertyType Value Force", "Where-Object": "", "ForEach-Object": "", "Sort-Object": "Unique", "Select-Object": "First", "Out-Null": "",
-	"Write-Output": "", "Write-Verbose": "", "Write-Warning": "", "Set-StrictMode": "Version", "Restart-Service": "Name Force PassThru", "Start-Sleep": "Milliseconds",
+	"Write-Output": "", "Write-Verbose": "", "Write-Warning": "", "Set-StrictMode": "Version", "Restart-Service": "Name Force PassThru", "Start-Sleep": "Milliseconds", "Start-Process": "FilePath ArgumentList NoNewWindow Wait PassThru",
 	"Read-Host": "AsSecureString Prompt", "New-ScheduledTaskAction": "Execute Argument", "New-ScheduledTaskTrigger": "AtStartup", "New-ScheduledTaskPrincipal": "UserId LogonType RunLevel",
 	"New-ScheduledTaskSettingsSet": "ExecutionTimeLimit RestartCount RestartInterval AllowStartIfOnBatteries DontStopIfGoingOnBatteries", "New-TimeSpan": "Minutes",
 	"Register-ScheduledTask": "TaskName Action Trigger Principal Settings Force", "Start-ScheduledTask": "TaskName",
 	"Set-NetIsatapConfiguration": "State Router", "Get-NetIPInterface": "AddressFamily", "Set-NetIPInterface": "InterfaceIndex AddressFamily Forwarding Advertising",
 	"Get-NetRoute": "AddressFamily DestinationPrefix InterfaceIndex ErrorAction", "New-NetRoute": "AddressFamily DestinationPrefix InterfaceIndex Publish",
 	"Set-DANetworkLocationServer": "Url CheckReachability NlsOnDAServer Certificate", "Get-RemoteAccess": "", "Set-RemoteAccess": "SslCertificate", "New-SelfSignedCertificate": "CloneCert CertStoreLocation", "Get-Date": "", "Set-NCSIPolicyConfiguration": "DomainLocationDeterminationURL CorporateWebsiteProbeURL CorporateDNSProbeHostName CorporateDNSProbeHostAddress CorporateSitePrefixList",
-	"Set-DAClientExperienceConfiguration": "PolicyStore CorporateResources FriendlyName SupportEmail PreferLocalNamesAllowed ForceTunneling",
+	"Set-DAClientExperienceConfiguration": "PolicyStore CorporateResources FriendlyName SupportEmail PreferLocalNamesAllowed ForceTunneling ManualEntryPointSelectionAllowed GslbFqdn",
+	"Get-DAEntryPointTableItem":           "PolicyStore EntryPointName ErrorAction", "New-DAEntryPointTableItem": "PolicyStore EntryPointName ADSite EntryPointRange EntryPointIPAddress GslbIP",
 	// Of the scripts themselves.
 	"Get-BridgeInstance": "", "Get-TextHash": "", "Get-Note": "", "Set-Note": "", "Test-Present": "", "Get-Fault": "", "Remove-NamedItems": "", "Remove-Tracked": "", "Remove-AutoTrigger": "", "Remove-Connection": "",
 	"Get-Facts": "", "Get-ChildText": "", "Add-Facts": "", "Find-Value": "", "Copy-Ending": "",
@@ -74,7 +75,7 @@ var psOperators = strings.Fields("-eq -ne -ceq -cne -gt -lt -and -or -not -conta
 
 var psVariables = strings.Fields(`ErrorActionPreference ProfileName InstanceId ProfileHash AllUsers DeviceTunnel KeepStrategy ProfileXml Namespace ClassName ParentId SystemSid OwnSid Sid Sids
 	NoteKey Session Options Instance Text Sha Bytes Key Expected Path Value Tail Root Name Count Disabled Rest Xml Facts Node Child Inner Excluded Fault Escaped Property There Missing
-	true false null _ Action Trigger Principal Settings Eap Isatap KeyName Wanted Folder Latin Headers Found Start End Lines Group Try Temp At New RadiusServers Known Secret RenewDays Old Source Copy Access`)
+	true false null _ Action Trigger Principal Settings Eap Isatap KeyName Wanted Folder Latin Headers Found Start End Lines Group Try Temp At New RadiusServers Known Secret RenewDays Old Source Copy Access Netsh`)
 
 var psTypes = strings.Fields(`string char byte[] string[] regex guid Security.Principal.WindowsIdentity Security.Cryptography.SHA256 Text.Encoding Convert BitConverter StringComparison
 	Xml.XmlNodeType Microsoft.Management.Infrastructure.CimProperty TimeSpan IO.File IO.IOException IO.FileNotFoundException IO.DirectoryNotFoundException`)

@@ -156,10 +156,9 @@ type routeEntry struct {
 
 // readRoutes understands the routes.
 func (k *check) readRoutes() {
-	for _, n := range k.root.Children {
-		if n.Kind != ElementNode || n.Local != "Route" {
-			continue
-		}
+	nodes := k.root.all("Route")
+	k.routes = make([]routeEntry, 0, len(nodes))
+	for _, n := range nodes {
 		r := routeEntry{Node: n}
 		for _, c := range n.Children {
 			if c.Kind != ElementNode {
@@ -230,6 +229,9 @@ func checkHostBits(k *check) {
 
 func checkPrefixSize(k *check) {
 	for _, r := range k.routes {
+		if r.valid {
+			continue
+		}
 		n := r.size
 		a, err := netip.ParseAddr(k.text(r.address))
 		bits, err2 := strconv.Atoi(k.text(n))
@@ -275,7 +277,7 @@ func checkDefaultRoute(k *check) {
 }
 
 func checkExclusion(k *check) {
-	if k.forces() || k.inclusions == 0 {
+	if k.forces() || k.inclusions == 0 || k.inclusions == len(k.routes) {
 		return
 	}
 	var inside []netip.Prefix
@@ -315,16 +317,14 @@ func overlapsAny(list []netip.Prefix, p netip.Prefix) bool {
 }
 
 func checkGatewayRoute(k *check) {
-	routes := make(map[netip.Prefix]routeEntry, len(k.routes))
-	for _, r := range k.routes {
-		if r.valid {
-			routes[r.network.Masked()] = r
-		}
-	}
+	var routes map[netip.Prefix]routeEntry // which few profiles need
 	k.servers(func(_ *Node, address, _ string, _ bool) {
 		a, err := netip.ParseAddr(address)
 		if err != nil || a.Zone() != "" {
 			return
+		}
+		if routes == nil {
+			routes = k.routesByNetwork()
 		}
 		// The longest route wins, as in Windows.
 		for bits := a.BitLen(); bits >= 0; bits-- {
@@ -337,6 +337,17 @@ func checkGatewayRoute(k *check) {
 			}
 		}
 	})
+}
+
+// routesByNetwork finds routes by where they lead.
+func (k *check) routesByNetwork() map[netip.Prefix]routeEntry {
+	routes := make(map[netip.Prefix]routeEntry, len(k.routes))
+	for _, r := range k.routes {
+		if r.valid {
+			routes[r.network.Masked()] = r
+		}
+	}
+	return routes
 }
 
 func checkRoutingMissing(k *check) {

@@ -208,7 +208,7 @@ func slowChooseFixes(list []Finding) (edits []Edit, done []Finding) {
 		touches := func(e Edit) bool {
 			return slices.ContainsFunc(chosen, func(o chosenEdit) bool {
 				onePlace := f.stacks && o.stacks && e.Start == e.End && e.Start == o.Start && e.End == o.End
-				sideBySide := e.Text == "" && o.Text == "" && (e.End == o.Start || o.End == e.Start)
+				sideBySide := e.Text == "" && o.Text == "" && e.Start < e.End && o.Start < o.End && (e.End == o.Start || o.End == e.Start)
 				return e.Start <= o.End && o.Start <= e.End && !onePlace && !sideBySide
 			})
 		}

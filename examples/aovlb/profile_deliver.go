@@ -183,6 +183,7 @@ func (o *profileDelivery) write(env *environment, text string, err error) error 
 type serverOptions struct {
 	methods, ekus, radius list
 	revocation, noRestart bool
+	balanced              bool
 	ports                 int
 	root, offload         string
 }
@@ -194,6 +195,7 @@ func (s *serverOptions) flags(fs *flag.FlagSet) {
 	fs.Var(&s.radius, "server-radius", "server: a RADIUS server (`name`); may be repeated")
 	fs.BoolVar(&s.revocation, "server-crl", false, "server: refuse revoked certificates with IKEv2")
 	fs.BoolVar(&s.noRestart, "server-no-restart", false, "server: don't restart RRAS")
+	fs.BoolVar(&s.balanced, "server-balanced", false, "server: set what gateways behind a load balancer need: no cookies of IKEv2 at few connections, and short times for clients that are gone")
 	fs.IntVar(&s.ports, "server-ports", 0, "server: how `many` clients each protocol takes")
 	fs.StringVar(&s.offload, "server-sstp-offload", "", "server: TLS of SSTP ends at the load balancer, whose certificate has this SHA-256 `hash`; off ends that")
 }
@@ -206,7 +208,7 @@ func (s *serverOptions) script(doc *profilexml.Document) (string, error) {
 	}
 	setup := profilexml.ServerSetup{
 		Fragmentation: true, EKUs: s.ekus, UserMethods: s.methods, CheckRevocation: s.revocation, NoRestart: s.noRestart, RADIUS: s.radius,
-		IKEv2Ports: s.ports, SSTPPorts: s.ports,
+		IKEv2Ports: s.ports, SSTPPorts: s.ports, Balanced: s.balanced,
 	}
 	if n := p.NativeProfile; n != nil {
 		setup.Suite = n.CryptographySuite
@@ -238,6 +240,9 @@ type accessOptions struct {
 	probe, lookUp                              string
 	inside                                     list
 	resources                                  verbatim
+	gslb                                       string
+	manual                                     bool
+	entryPoints                                verbatim
 	renewDays                                  int
 }
 
@@ -251,6 +256,9 @@ func (a *accessOptions) flags(fs *flag.FlagSet) {
 	fs.StringVar(&a.probe, "client-probe", "", "directaccess: the `URL` of a page that is inside only, by which clients know that they are connected")
 	fs.StringVar(&a.lookUp, "client-dns", "", "directaccess: a `name` that is inside only, and its address, such as probe.corp.example.com=10.0.0.1")
 	fs.Var(&a.inside, "client-prefix", "directaccess: a `network` that is inside; may be repeated")
+	fs.StringVar(&a.gslb, "client-gslb", "", "directaccess: the `name` by which a global load balancer leads clients to an entry point of a multisite")
+	fs.BoolVar(&a.manual, "client-manual-entry", false, "directaccess: users may choose the entry point of a multisite")
+	fs.Var(&a.entryPoints, "client-entry", "directaccess: an `entry` point of a multisite, as NAME,SITE,ADDRESS,PREFIX and perhaps the address that the global load balancer gives; may be repeated")
 	fs.IntVar(&a.renewDays, "renew-days", 0, "directaccess: renew the server's own certificates that end in so `many` days")
 	fs.StringVar(&a.email, "client-email", "", "directaccess: the `address` of the help desk")
 }
@@ -268,9 +276,19 @@ func (a *accessOptions) script() (string, error) {
 		}
 	}
 	if a.gpo != "" {
-		d.Experience = &profilexml.ClientExperience{PolicyStore: a.gpo, Resources: a.resources, Name: a.name, Email: a.email}
+		d.Experience = &profilexml.ClientExperience{PolicyStore: a.gpo, Resources: a.resources, Name: a.name, Email: a.email, GSLB: a.gslb, ManualEntryPoint: a.manual}
 	}
 	var err error
+	for _, s := range a.entryPoints {
+		if d.Experience == nil {
+			return "", &usageError{"--client-entry needs --client-gpo: entry points are in the policy of clients"}
+		}
+		p, err := parseEntryPoint(s)
+		if err != nil {
+			return "", err
+		}
+		d.Experience.EntryPoints = append(d.Experience.EntryPoints, p)
+	}
 	if d.Probes, err = a.probes(); err != nil {
 		return "", err
 	}
@@ -278,6 +296,28 @@ func (a *accessOptions) script() (string, error) {
 		return "", &usageError{"--to directaccess needs --isatap-router, --network-location, --renew-days, --client-probe, --client-dns, --client-prefix or --client-gpo"}
 	}
 	return d.Script()
+}
+
+// parseEntryPoint reads what --client-entry says.
+func parseEntryPoint(s string) (p profilexml.EntryPoint, err error) {
+	bad := &usageError{fmt.Sprintf("--client-entry %s: write NAME,SITE,ADDRESS,PREFIX, such as Paris,Paris-Site,2001:db8::1,2001:db8:0:1::/64", s)}
+	fields := strings.Split(s, ",")
+	if len(fields) != 4 && len(fields) != 5 {
+		return p, bad
+	}
+	p.Name, p.Site = fields[0], fields[1]
+	if p.Address, err = netip.ParseAddr(fields[2]); err != nil {
+		return p, bad
+	}
+	if p.Range, err = netip.ParsePrefix(fields[3]); err != nil {
+		return p, bad
+	}
+	if len(fields) == 5 {
+		if p.GSLB, err = netip.ParseAddr(fields[4]); err != nil {
+			return p, bad
+		}
+	}
+	return p, nil
 }
 
 // probes are what clients take for signs of the internal network, or nil.

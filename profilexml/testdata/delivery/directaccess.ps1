@@ -21,7 +21,26 @@ Set-DAClientExperienceConfiguration `
     -FriendlyName ('B' + [char]0x00FC + 'ro') `
     -SupportEmail 'help@example.com' `
     -PreferLocalNamesAllowed $false `
-    -ForceTunneling Disabled
+    -ForceTunneling Disabled `
+    -ManualEntryPointSelectionAllowed $true `
+    -GslbFqdn 'da.example.com'
+if (-not (Get-DAEntryPointTableItem -PolicyStore 'corp.example.com\DirectAccess Client Settings' -EntryPointName ('K' + [char]0x00F6 + 'ln') -ErrorAction SilentlyContinue)) {
+New-DAEntryPointTableItem `
+    -PolicyStore 'corp.example.com\DirectAccess Client Settings' `
+    -EntryPointName ('K' + [char]0x00F6 + 'ln') `
+    -ADSite ('It''s K' + [char]0x00F6 + 'ln') `
+    -EntryPointRange '2001:db8:0:1::/64' `
+    -EntryPointIPAddress '2001:db8::1' `
+    -GslbIP '192.0.2.1'
+}
+if (-not (Get-DAEntryPointTableItem -PolicyStore 'corp.example.com\DirectAccess Client Settings' -EntryPointName 'Paris' -ErrorAction SilentlyContinue)) {
+New-DAEntryPointTableItem `
+    -PolicyStore 'corp.example.com\DirectAccess Client Settings' `
+    -EntryPointName 'Paris' `
+    -ADSite 'Paris' `
+    -EntryPointRange '2001:db8:0:2::/64' `
+    -EntryPointIPAddress '2001:db8::2'
+}
 $RenewDays = 60
 
 # Copies a certificate that signs itself and ends soon. Others come from an

@@ -16,6 +16,10 @@ if (-not (Test-Path -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\
 New-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2' -Name 'EnableServerFragmentation' -PropertyType DWord -Value 1 -Force | Out-Null
 if (-not (Test-Path -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2')) { New-Item -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2' -Force | Out-Null }
 New-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\RemoteAccess\Parameters\Ikev2' -Name 'CertAuthFlags' -PropertyType DWord -Value 4 -Force | Out-Null
+if (-not (Test-Path -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\IKEEXT\Parameters')) { New-Item -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\IKEEXT\Parameters' -Force | Out-Null }
+New-ItemProperty -Path 'HKLM:\SYSTEM\CurrentControlSet\Services\IKEEXT\Parameters' -Name 'IkeNumEstablishedForInitialQuery' -PropertyType DWord -Value 50000 -Force | Out-Null
+$Netsh = Start-Process -FilePath 'netsh.exe' -ArgumentList 'ras set ikev2connection idletimeout=5 nwoutagetime=2' -NoNewWindow -Wait -PassThru
+if ($Netsh.ExitCode -ne 0) { throw 'netsh has not set the times of IKEv2' }
 Set-VpnAuthProtocol `
     -UserAuthProtocolAccepted EAP, Certificate `
     -RootCertificateNameToAccept (Get-Item -Path 'Cert:\LocalMachine\Root\0102030000000000000000000000000000000000') `
@@ -39,5 +43,6 @@ foreach ($Name in $RadiusServers) {
         Add-RemoteAccessRadius -Purpose Authentication -ServerName $Name -SharedSecret $Secret -Port 1812 -MsgAuthenticator Enabled
     }
 }
+Restart-Service -Name 'IKEEXT' -Force
 # This ends all connections.
 Restart-Service -Name RemoteAccess -Force -PassThru
