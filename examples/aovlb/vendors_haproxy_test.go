@@ -47,11 +47,10 @@ func certificate(t *testing.T, name string) pair {
 // A farm is an HAProxy, and gateways on addresses of loopback that only this process
 // uses.
 type farm struct {
-	t    *testing.T
-	dir  string
-	port int // of gateways
-	wg   sync.WaitGroup
-	ctx  context.Context
+	t   *testing.T
+	dir string
+	wg  sync.WaitGroup
+	ctx context.Context
 }
 
 // haproxyPort is where listeners begin, gatewayPort where gateways do.
