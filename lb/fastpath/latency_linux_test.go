@@ -247,7 +247,7 @@ func TestLatency(t *testing.T) {
 			if w.up != nil {
 				_, _, down = w.up(l, load{})
 			} else {
-				var p, c, d = l.open(w.hook, 2*perSecond)
+				p, c, d := l.open(w.hook, 2*perSecond)
 				down = d
 				carry(t, p, c, 1)
 				if w.beside {
