@@ -369,7 +369,7 @@ func (d *diagnosis) authAnswered(x *round) {
 	case x.response.refuses:
 		d.fail(d.authRefused(x))
 	case !settled || x.kind != ExchangeAuth:
-	case x.response.octets < minFinalAuth:
+	case x.response.octets < minFinalAuth && !d.asksFirst(x):
 		d.fail(d.authRefused(x))
 	case x.response.inside == PayloadEAP:
 		if after != x || d.blind || d.end.Sub(x.response.last) >= idleTunnel || c.restarted {
@@ -395,13 +395,46 @@ func (d *diagnosis) authAnswered(x *round) {
 	}
 }
 
+// asksFirst reports whether the answer in x is EAP's first question: the gateway knows
+// no more of the client than its name, so what is longer than a Failure asks for
+// something. Later ones can't be told from refusals, as EAP-MSCHAPv2 has its own.
+func (d *diagnosis) asksFirst(x *round) bool {
+	return x.response.inside == PayloadEAP && d.stepsOfEAP() == 1 && x.response.octets > d.longestVerdict()
+}
+
+func (d *diagnosis) stepsOfEAP() int {
+	return d.c.count(func(x *round) bool { return x.kind == ExchangeAuth && x.response.inside == PayloadEAP })
+}
+
+// longestVerdict returns how many octets an IKE_AUTH response has at the most that
+// holds nothing but EAP's Success or Failure, which are of four octets (RFC 3748
+// §4.2).
+func (d *diagnosis) longestVerdict() int {
+	const marker, vector, padded = 4, 16, 16 // the longest that there are
+	check := 16                              // of ciphers that have their own, and of SHA2-256
+	for _, t := range d.c.suite.Transforms {
+		if t.Type != TransformInteg {
+			continue
+		}
+		switch t.ID {
+		case IntegNone, IntegHMACSHA256:
+		case IntegHMACSHA1:
+			check = 12
+		case IntegHMACSHA384:
+			check = 24
+		default:
+			check = 32
+		}
+	}
+	return marker + HeaderLen + payloadHeaderLen + vector + padded + check
+}
+
 // eapStopped explains a handshake that ends with a step of EAP. That step can't
 // have made a tunnel: after the last one client and gateway still exchange AUTH
 // (RFC 7296 §2.16), and what an encrypted message begins with can be read.
 func (d *diagnosis) eapStopped(x, after *round) *Finding {
-	steps := d.c.count(func(x *round) bool { return x.kind == ExchangeAuth && x.response.inside == PayloadEAP })
 	f := d.finding(FindingEAPStopped, SeverityError, "the client broke off during EAP",
-		"The gateway's last answer was step %d of EAP, of %d octets, and the client made nothing of it. With PEAP and EAP-TLS a client does so when it doesn't trust the certificate of NPS: its root is unknown, or it isn't for one of the names in the profile. It also does when its user closes the window that asks for a password or a second factor.", steps, x.response.size())
+		"The gateway's last answer was step %d of EAP, of %d octets, and the client made nothing of it. With PEAP and EAP-TLS a client does so when it doesn't trust the certificate of NPS: its root is unknown, or it isn't for one of the names in the profile. It also does when its user closes the window that asks for a password or a second factor.", d.stepsOfEAP(), x.response.size())
 	d.showResponse(f, x)
 	if after != x {
 		d.show(f, after.request.first, after.request.packet, "%s", d.describe(after, &after.request, false))

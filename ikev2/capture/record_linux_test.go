@@ -456,6 +456,14 @@ var plays = map[string]func(l *lab){
 		l.tap("bad-password", l.client, "eth0")
 		l.fails(c, "user", 10*time.Second)
 	},
+	"eap-stopped": func(l *lab) {
+		l.gateway(peers.Gateway{})
+		u := user()
+		u.Forgetful = true
+		c := l.client.Client(l.pki, u)
+		l.tap("eap-stopped", l.client, "eth0")
+		l.fails(c, "user", 10*time.Second)
+	},
 	"certificate-refused": func(l *lab) {
 		l.gateway(peers.Gateway{})
 		c := l.client.Client(l.strangers(), machine())

@@ -75,6 +75,7 @@ var scenarios = []scenario{
 		{from: "client", want: []string{"auth-unanswered"}}, {from: "balancer", want: []string{"split-gateways"}},
 	}},
 	{name: "bad-password", how: "EAP with a user the gateway doesn't know", views: faulty("auth-refused")},
+	{name: "eap-stopped", how: "EAP with a client that has no password, and breaks off when it is asked for one", views: faulty("eap-stopped")},
 	{name: "certificate-refused", how: "a client whose certificate is of a root that the gateway doesn't trust", views: faulty("auth-refused")},
 	{name: "gateway-untrusted", how: "EAP with a client that doesn't trust the root of the gateway's certificate", views: faulty("client-stopped")},
 	{name: "never-used", how: "a client by certificate whose algorithms for ESP the gateway doesn't take, so that it gets an IKE SA without a tunnel and ends it", views: faulty("never-used")},

@@ -89,6 +89,9 @@ type Tunnel struct {
 	// Rekey and ChildRekey are how long until the client renews an IKE or a
 	// child SA by itself; 0 means it doesn't.
 	Rekey, ChildRekey time.Duration
+	// Forgetful is a user whose client has no password, so that it breaks off
+	// when EAP asks for one.
+	Forgetful bool
 	// Device asks for the network 172.30.0.0/16 instead of 172.31.0.0/16, as
 	// a device tunnel that reaches only the domain controllers does, so that
 	// it can stand beside a user tunnel.
@@ -199,6 +202,9 @@ func (h *Host) Client(p *PKI, tunnels ...Tunnel) *Swan {
 	var conns, secrets strings.Builder
 	for _, tun := range tunnels {
 		conns.WriteString(tun.swanctl())
+		if tun.Forgetful {
+			continue
+		}
 		if tun.User != "" {
 			fmt.Fprintf(&secrets, "\teap-%[1]s {\n\t\tid = %[2]s\n\t\tsecret = \"%[3]s\"\n\t}\n", tun.Name, tun.User, Password)
 			continue
