@@ -99,15 +99,15 @@ func (t *Table) check() error {
 		if (seen[c] == 1) != (r.streams == 0) {
 			return fmt.Errorf("client %d is %d times in the lists with %d streams", c, seen[c], r.streams)
 		}
-		n := 0
-		for e := r.first; e != 0; e = t.names.items[e].next {
+		n, newer := 0, uint32(0)
+		for e := r.first; e != 0; e, newer = t.names.items[e].link^newer, e {
 			if t.names.items[e].owner != c || t.find(t.names.items[e].key) != e {
 				return fmt.Errorf("name %v of client %d can't be found", t.names.items[e].key, c)
 			}
 			n++
 		}
-		if n != int(r.names) {
-			return fmt.Errorf("client %d has %d names, says %d", c, n, r.names)
+		if n != int(r.names) || newer != r.last {
+			return fmt.Errorf("client %d has %d names and %d is the oldest, says %d and %d", c, n, newer, r.names, r.last)
 		}
 		entries += n
 		s := counts[r.source]

@@ -118,7 +118,11 @@ const tickLen = 100 * time.Millisecond
 type name struct {
 	key   Key
 	owner uint32 // of clients, or of sources
-	next  uint32 // the client's next name, older
+	// link is the client's next newer name exclusive-or its next older one: a
+	// list that can be walked from either end, in the room of one direction. A
+	// client that has as many names as it may loses its oldest for each new one,
+	// and to walk there is a cache miss for each name on the way.
+	link uint32
 }
 
 // source returns the name of the entry for source address k. It is in no Space,
@@ -130,6 +134,7 @@ func (k Key) source() Key {
 
 type client struct {
 	first      uint32 // its latest name
+	last       uint32 // its oldest name
 	prev, next uint32 // in its list
 	source     uint32
 	backend    ID
@@ -481,44 +486,62 @@ func (t *Table) addName(c uint32, k Key, now tick) {
 		}
 	}
 	if int(r.names) >= min(positive(t.MaxNames, DefaultMaxNames), 255) {
-		oldest := r.first
-		for t.names.items[oldest].next != 0 {
-			oldest = t.names.items[oldest].next
-		}
-		t.dropName(oldest)
-		r = &t.clients.items[c]
+		t.dropName(r.last)
 	}
 	n := t.names.alloc()
-	t.names.items[n] = name{key: k, owner: c, next: r.first}
-	r.first = n
+	t.names.items[n] = name{key: k, owner: c}
+	t.linkName(r, n)
 	r.names++
 	t.index.insert(n, t.names.items)
+}
+
+// linkName makes n the latest of the names of r.
+func (t *Table) linkName(r *client, n uint32) {
+	t.names.items[n].link = r.first
+	if r.first != 0 {
+		t.names.items[r.first].link ^= n
+	} else {
+		r.last = n
+	}
+	r.first = n
+}
+
+// unlinkName takes n out of the names of r.
+func (t *Table) unlinkName(r *client, n uint32) {
+	items := t.names.items
+	newer := items[n].link // if it is the oldest
+	if n != r.last {
+		newer = 0
+		for at := r.first; at != n; {
+			newer, at = at, items[at].link^newer
+		}
+	}
+	older := items[n].link ^ newer
+	if newer != 0 {
+		items[newer].link ^= n ^ older
+	} else {
+		r.first = older
+	}
+	if older != 0 {
+		items[older].link ^= n ^ newer
+	} else {
+		r.last = newer
+	}
 }
 
 // nameFirst makes n, a name of client c, its latest: a name in use isn't the one
 // to be forgotten.
 func (t *Table) nameFirst(c, n uint32) {
-	r := &t.clients.items[c]
-	for p := &r.first; *p != n; p = &t.names.items[*p].next {
-		if t.names.items[*p].next == n {
-			t.names.items[*p].next = t.names.items[n].next
-			t.names.items[n].next = r.first
-			r.first = n
-			return
-		}
+	if r := &t.clients.items[c]; r.first != n {
+		t.unlinkName(r, n)
+		t.linkName(r, n)
 	}
 }
 
 // dropName takes a name from its client.
 func (t *Table) dropName(n uint32) {
-	e := &t.names.items[n]
-	r := &t.clients.items[e.owner]
-	for p := &r.first; *p != 0; p = &t.names.items[*p].next {
-		if *p == n {
-			*p = e.next
-			break
-		}
-	}
+	r := &t.clients.items[t.names.items[n].owner]
+	t.unlinkName(r, n)
 	r.names--
 	t.index.remove(n, t.names.items)
 	t.names.release(n)
@@ -527,11 +550,11 @@ func (t *Table) dropName(n uint32) {
 // remove forgets client c and its names.
 func (t *Table) remove(c uint32) {
 	r := &t.clients.items[c]
-	for n := r.first; n != 0; {
-		next := t.names.items[n].next
+	for n, newer := r.first, uint32(0); n != 0; {
+		older := t.names.items[n].link ^ newer
 		t.index.remove(n, t.names.items)
 		t.names.release(n)
-		n = next
+		n, newer = older, n
 	}
 	if l := t.list(r); l != nil {
 		t.unlink(l, c)
@@ -752,8 +775,10 @@ func (t *Table) export(c uint32) Client {
 		Since: t.time(r.since), Seen: t.time(r.seen), Streams: int(r.streams),
 		Names: make([]Key, 0, r.names),
 	}
-	for n := r.first; n != 0; n = t.names.items[n].next {
-		out.Names = append(out.Names, t.names.items[n].key)
+	for n, newer := r.first, uint32(0); n != 0; {
+		e := &t.names.items[n]
+		out.Names = append(out.Names, e.key)
+		n, newer = e.link^newer, n
 	}
 	return out
 }

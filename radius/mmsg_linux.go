@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -15,6 +16,11 @@ import (
 // On Linux a UDP socket is read and written by recvmmsg(2) and sendmmsg(2): many
 // packets with one call. The calls don't block, so they are made without telling
 // the scheduler; where there is nothing to read, Go's poller waits.
+//
+// Packets of one length that go the same way one after the other are handed over as
+// one, a train, and cut up again at the end of the kernel's way (UDP GSO): requests
+// differ in length as names do, but most accepts of a policy are equally long. It is
+// the way through the kernel that a packet costs.
 
 // mmsghdr is struct mmsghdr of recvmmsg(2), on 64-bit machines.
 type mmsghdr struct {
@@ -28,6 +34,8 @@ type batch struct {
 	conn *net.UDPConn
 	raw  syscall.RawConn
 	v6   bool // its addresses are IPv6 ones, IPv4 mapped into them
+
+	noTrains atomic.Bool // they can't be sent here
 }
 
 func newBatch(c *net.UDPConn) *batch {
@@ -160,10 +168,20 @@ type post struct {
 	iovs    [frontBatch]syscall.Iovec
 	names   [frontBatch]syscall.RawSockaddrInet6
 	control [frontBatch][64]byte
+	count   [frontBatch]int // packets of each message
 	try     func(fd uintptr) bool
-	n, sent int
+	n, sent int // messages
 	errno   syscall.Errno
 }
+
+const (
+	udpSegment = 103 // UDP_SEGMENT
+	// trainPacket is how long a packet of a train may be. Trains are never cut
+	// into fragments, so what may be too long for the way isn't in any.
+	trainPacket = 1200
+	// trainLen is how long a train may be.
+	trainLen = 65000
+)
 
 // sendBatch sends packets, and returns how many could be.
 func (s *post) sendBatch(b *batch, bufs [][]byte, to []dest) (int, error) {
@@ -174,38 +192,97 @@ func (s *post) sendBatch(b *batch, bufs [][]byte, to []dest) (int, error) {
 				if e == syscall.EINTR {
 					continue
 				}
-				s.sent, s.errno = int(n), e
+				if s.sent, s.errno = int(n), e; e != 0 {
+					s.sent = 0
+				}
 				return e != syscall.EAGAIN
 			}
 		}
 	}
 	done := 0
 	for done < len(bufs) {
-		s.n = min(len(bufs)-done, len(s.hdrs))
-		for i := range s.n {
-			s.put(i, b, bufs[done+i])
-			if to != nil {
-				s.address(i, b, to[done+i])
-			}
+		if to == nil {
+			s.load(b, bufs[done:], nil)
+		} else {
+			s.load(b, bufs[done:], to[done:])
 		}
 		s.sent, s.errno = 0, 0
 		if err := b.raw.Write(s.try); err != nil {
 			return done, err
 		}
-		if s.errno != 0 {
+		switch {
+		case s.errno == 0:
+		case s.count[0] > 1 && trainError(s.errno):
+			b.noTrains.Store(true) // it is a matter of speed only
+		default:
 			return done, os.NewSyscallError("sendmmsg", s.errno)
 		}
-		done += s.sent
+		for _, n := range s.count[:s.sent] {
+			done += n
+		}
 	}
 	return done, nil
 }
 
-func (s *post) put(i int, _ *batch, buf []byte) {
+// trainError reports whether e may be because of a train: the device can't make
+// checksums or the way is encrypted (EIO), or its packets are too long for the way.
+func trainError(e syscall.Errno) bool {
+	return e == syscall.EIO || e == syscall.EINVAL || e == syscall.EMSGSIZE
+}
+
+// load makes messages of as many packets as there is room for.
+func (s *post) load(b *batch, bufs [][]byte, to []dest) {
+	s.n = 0
+	single := b.noTrains.Load()
+	first := 0 // packet of the message in hand
+	for i, buf := range bufs[:min(len(bufs), len(s.iovs))] {
+		if s.n > 0 && !single && s.joins(bufs[first:i], buf) && (to == nil || to[i] == to[first]) {
+			m := s.n - 1
+			s.iovs[i].Base = unsafe.SliceData(buf)
+			s.iovs[i].SetLen(len(buf))
+			if s.count[m] == 1 {
+				s.segment(m, len(bufs[first]))
+			}
+			s.count[m]++
+			s.hdrs[m].Iovlen++
+			continue
+		}
+		first = i
+		s.put(s.n, i, buf)
+		if to != nil {
+			s.address(s.n, b, to[i])
+		}
+		s.n++
+	}
+}
+
+// joins reports whether buf may follow the packets of a train: all are of one length.
+func (s *post) joins(train [][]byte, buf []byte) bool {
+	n := len(buf)
+	return n == len(train[0]) && n <= trainPacket && (len(train)+1)*n <= trainLen
+}
+
+// put makes buf the first packet of the mth message, as the ith of all.
+func (s *post) put(m, i int, buf []byte) {
 	s.iovs[i].Base = unsafe.SliceData(buf)
 	s.iovs[i].SetLen(len(buf))
-	h := &s.hdrs[i]
+	h := &s.hdrs[m]
 	h.Iov, h.Iovlen = &s.iovs[i], 1
 	h.Name, h.Namelen, h.Control, h.Controllen = nil, 0, nil, 0
+	s.count[m] = 1
+}
+
+// segment makes the mth message, whose address is set, a train of packets of size
+// bytes.
+func (s *post) segment(m, size int) {
+	h, buf := &s.hdrs[m], &s.control[m]
+	at := int(h.Controllen)
+	c := (*syscall.Cmsghdr)(unsafe.Pointer(&buf[at]))
+	c.Level, c.Type = syscall.IPPROTO_UDP, udpSegment
+	c.SetLen(syscall.CmsgLen(2))
+	binary.NativeEndian.PutUint16(buf[at+syscall.CmsgLen(0):], uint16(size))
+	h.Control = &buf[0]
+	h.SetControllen(at + syscall.CmsgSpace(2))
 }
 
 // address says where the ith packet goes, and from where.

@@ -116,33 +116,23 @@ func newShore(t *testing.T, port string, hosts ...string) *shore {
 // trains are messages of several packets of one size, which the kernel cuts up
 // after most of its work.
 type trains struct {
-	out     post
-	n       int
-	control [frontBatch][24]byte
+	out post
+	n   int
 }
 
-const (
-	udpSegment = 103
-	trainMax   = 32
-)
+const trainMax = 32
 
 // add adds a train of packets of size bytes.
 func (t *trains) add(k *shoreSocket, b []byte, size int, to *dest) {
-	if t.n == len(t.control) {
+	if t.n == len(t.out.hdrs) {
 		t.send(k)
 	}
-	t.out.put(t.n, k.batch, b)
+	t.out.put(t.n, t.n, b)
 	if to != nil {
 		t.out.address(t.n, k.batch, *to)
 	}
 	if len(b) > size {
-		c := (*syscall.Cmsghdr)(unsafe.Pointer(&t.control[t.n]))
-		c.Level, c.Type = syscall.IPPROTO_UDP, udpSegment
-		c.SetLen(syscall.CmsgLen(2))
-		binary.NativeEndian.PutUint16(t.control[t.n][syscall.CmsgLen(0):], uint16(size))
-		h := &t.out.hdrs[t.n]
-		h.Control = &t.control[t.n][0]
-		h.SetControllen(syscall.CmsgSpace(2))
+		t.out.segment(t.n, size)
 	}
 	t.n++
 }
