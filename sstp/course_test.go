@@ -235,6 +235,12 @@ func TestCourses(t *testing.T) {
 			wait(4 * time.Second)
 			c.gateway.Close()
 		}, sstp.FindingIdle, "ended by the gateway 4s after"},
+		{"a load balancer that resets what it has forgotten", func(c *course) {
+			c.connect()
+			wait(4 * time.Minute)
+			close(c.in.reset)
+			c.in.client.Close()
+		}, sstp.FindingIdle, "ended by the client 4m0s after the last byte"},
 		{"hello keeps it up, and the client leaves at an odd moment", func(c *course) {
 			c.connect()
 			for range 10 {

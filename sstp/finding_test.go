@@ -77,6 +77,7 @@ func TestFindings(t *testing.T) {
 		}, sstp.FindingAuthStalled, "CHAP Response from client"},
 		{"there is no port", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 503}) }, sstp.FindingHTTP, "503"},
 		{"there is no SSTP", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 404}) }, sstp.FindingHTTP, "RemoteAccess"},
+		{"it wants a web login", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 401}) }, sstp.FindingHTTP, "401"},
 		{"the gateway sends nonsense", func(s scene) { s.g.SetFault(standin.SSTPFault{Garbage: true}) }, sstp.FindingMalformed, "the gateway sent what isn't SSTP"},
 		{"there is no gateway", func(s scene) { _ = s.w.pool.Set() }, sstp.FindingNoBackend, "no gateway"},
 		{"nobody is at the gateway's address", func(s scene) {
