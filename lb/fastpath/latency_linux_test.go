@@ -227,9 +227,12 @@ func TestLatency(t *testing.T) {
 		beside bool
 	}
 	ways := []way{
-		{"routed", "10.91.2.2:4500", routed, 0, false}, {"nft", "10.91.1.1:4502", nft, 0, false},
-		{"tc", "10.91.1.1:4500", nil, fastpath.HookTC, false}, {"tc, flows set up", "10.91.1.1:4500", nil, fastpath.HookTC, true},
-		{"xdp", "10.91.1.1:4500", nil, fastpath.HookXDP, false}, {"xdp, flows set up", "10.91.1.1:4500", nil, fastpath.HookXDP, true},
+		{"routed", "10.91.2.2:4500", routed, 0, false},
+		{"nft", "10.91.1.1:4502", nft, 0, false},
+		{"tc", "10.91.1.1:4500", nil, fastpath.HookTC, false},
+		{"tc, flows set up", "10.91.1.1:4500", nil, fastpath.HookTC, true},
+		{"xdp", "10.91.1.1:4500", nil, fastpath.HookXDP, false},
+		{"xdp, flows set up", "10.91.1.1:4500", nil, fastpath.HookXDP, true},
 	}
 	got := make(map[string]*latencies)
 	told := make(map[string]string)
@@ -239,11 +242,12 @@ func TestLatency(t *testing.T) {
 			if got[w.name] == nil {
 				got[w.name] = new(latencies)
 			}
-			down, stop := func() {}, func() {}
+			var down func()
+			stop := func() {}
 			if w.up != nil {
 				_, _, down = w.up(l, load{})
 			} else {
-				var p, c, d = l.open(w.hook, 2*perSecond)
+				p, c, d := l.open(w.hook, 2*perSecond)
 				down = d
 				carry(t, p, c, 1)
 				if w.beside {

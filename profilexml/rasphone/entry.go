@@ -186,11 +186,9 @@ func (e Entry) only(g Group, key string) (found line, ok bool) {
 	}
 	data, at, end := e.book.data, e.span().body, e.span().end
 	first := key[0] | 0x20 // in small letters
-	for next := at; at < end; at = next {
+	for next := end; at < end; at, next = next, end {
 		if i := bytes.IndexByte(data[at:end], '\n'); i >= 0 {
 			next = at + i + 1
-		} else {
-			next = end
 		}
 		c := data[at]
 		if g == Main && (c == 'N' || c == 'M' || c == 'D') && beginsGroup(data[at:next]) {

@@ -46,7 +46,8 @@ func TestSetNameRules(t *testing.T) {
 	a := netip.MustParseAddr
 	old := []NameRule{
 		{Type: 7, Name: "www.example.com", Servers: []netip.Addr{a("10.0.0.1")}, Unknown: [3]uint32{1, 2, 3}},
-		{Type: 5, Name: "."}, {Type: SuffixRule, Name: ".gone.example.com", Servers: []netip.Addr{a("10.0.0.1")}},
+		{Type: 5, Name: "."},
+		{Type: SuffixRule, Name: ".gone.example.com", Servers: []netip.Addr{a("10.0.0.1")}},
 	}
 	was, err := NameRulesSetting(old)
 	if err != nil {
@@ -63,7 +64,8 @@ func TestSetNameRules(t *testing.T) {
 	}
 	want := []NameRule{
 		{Type: SuffixRule, Name: ".corp.example.com", Servers: []netip.Addr{a("10.0.0.53"), a("2001:db8::53")}},
-		{Type: 7, Name: "WWW.example.com", Servers: []netip.Addr{a("10.0.0.2")}, Unknown: [3]uint32{1, 2, 3}}, {Type: 5, Name: "."},
+		{Type: 7, Name: "WWW.example.com", Servers: []netip.Addr{a("10.0.0.2")}, Unknown: [3]uint32{1, 2, 3}},
+		{Type: 5, Name: "."},
 	}
 	if diff := cmp.Diff(want, rulesOf(t, q, "a"), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
