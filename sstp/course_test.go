@@ -98,6 +98,7 @@ func (p *pipeIncoming) Carry(client, backend net.Conn, first []byte) lb.Carried 
 type course struct {
 	t               *testing.T
 	client, gateway net.Conn // as both see them
+	line            net.Conn // below the client's TLS: as something on the way sees it
 	in              *pipeIncoming
 	leaf            []byte
 }
@@ -160,7 +161,7 @@ func (c *course) run(script func(c *course)) sstp.Session {
 	}
 	front, us := net.Pipe()
 	gateway, them := net.Pipe()
-	c.leaf, c.gateway = cert.Certificate[0], gateway
+	c.leaf, c.gateway, c.line = cert.Certificate[0], gateway, front
 	c.in = &pipeIncoming{client: us, gateway: them, reset: make(chan struct{})}
 	s := new(sstp.Sessions)
 	term := &sstp.Terminator{Leaves: &sstp.OneLeaf{Certificate: cert}, Sessions: s, Linger: time.Second}
@@ -205,13 +206,41 @@ func TestCourses(t *testing.T) {
 		{"a load balancer's idle timeout of 4 minutes, and no hello", func(c *course) {
 			c.connect()
 			wait(4 * time.Minute)
-			c.client.Close()
+			c.line.Close()
 		}, sstp.FindingIdle, "ended by the client 4m0s after the last byte"},
+		{"an idle timeout of 5 s before the client", func(c *course) {
+			c.connect()
+			wait(5 * time.Second)
+			c.line.Close()
+		}, sstp.FindingIdle, "ended by the client 5s after the last byte"},
+		{"the client itself closes after 5 s of silence", func(c *course) {
+			c.connect()
+			wait(5 * time.Second)
+			c.client.Close()
+		}, sstp.FindingNone, "the client ended it"},
+		{"the client itself closes after 4 minutes, and no hello", func(c *course) {
+			c.connect()
+			wait(4 * time.Minute)
+			c.client.Close()
+		}, sstp.FindingNone, "the client ended it"},
+		{"the client's farewell is only an answer", func(c *course) {
+			c.connect()
+			wait(10 * time.Second)
+			c.gateway.Close()
+			synctest.Wait()
+			c.client.Close()
+		}, sstp.FindingIdle, "ended by the gateway 10s after"},
 		{"an idle timeout of 4 s", func(c *course) {
 			c.connect()
 			wait(4 * time.Second)
 			c.gateway.Close()
 		}, sstp.FindingIdle, "ended by the gateway 4s after"},
+		{"a load balancer that resets what it has forgotten", func(c *course) {
+			c.connect()
+			wait(4 * time.Minute)
+			close(c.in.reset)
+			c.in.client.Close()
+		}, sstp.FindingIdle, "ended by the client 4m0s after the last byte"},
 		{"hello keeps it up, and the client leaves at an odd moment", func(c *course) {
 			c.connect()
 			for range 10 {

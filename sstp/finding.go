@@ -182,6 +182,8 @@ func (s *Session) judgeEnd() Finding {
 		return FindingBalancer
 	case s.Unanswered != PeerNone && s.Quiet >= HelloTimeout-soon:
 		return FindingPeerLost
+	case s.First == PeerClient && s.Farewell == PeerClient:
+		return FindingNone // it left in order, if not by the rules of SSTP
 	case looksLikeTimeout(s.Quiet):
 		return FindingIdle
 	case s.How == "reset" && s.Stage >= StageBound && s.Mode != ModePassthrough:

@@ -77,6 +77,7 @@ func TestFindings(t *testing.T) {
 		}, sstp.FindingAuthStalled, "CHAP Response from client"},
 		{"there is no port", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 503}) }, sstp.FindingHTTP, "503"},
 		{"there is no SSTP", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 404}) }, sstp.FindingHTTP, "RemoteAccess"},
+		{"it wants a web login", func(s scene) { s.g.SetFault(standin.SSTPFault{Status: 401}) }, sstp.FindingHTTP, "401"},
 		{"the gateway sends nonsense", func(s scene) { s.g.SetFault(standin.SSTPFault{Garbage: true}) }, sstp.FindingMalformed, "the gateway sent what isn't SSTP"},
 		{"there is no gateway", func(s scene) { _ = s.w.pool.Set() }, sstp.FindingNoBackend, "no gateway"},
 		{"nobody is at the gateway's address", func(s scene) {
@@ -210,6 +211,73 @@ func TestFindingNoBinding(t *testing.T) {
 	c.Close()
 	if s := w.ended(1); s.Finding != sstp.FindingNoBinding {
 		t.Errorf("session %+v", s)
+	}
+}
+
+// TestFarewell: over real sockets too it is seen whether TLS ended before the
+// connection did, and on whose side.
+func TestFarewell(t *testing.T) {
+	type ending struct {
+		name string
+		by   sstp.Peer // who ends it
+		says bool      // with a farewell
+	}
+	for _, e := range []ending{
+		{"the client says it", sstp.PeerClient, true},
+		{"the client's network ends it", sstp.PeerClient, false},
+		{"the gateway says it", sstp.PeerGateway, true},
+		{"the gateway's network ends it", sstp.PeerGateway, false},
+	} {
+		t.Run(e.name, func(t *testing.T) {
+			end := func(c *tls.Conn) {
+				if e.says {
+					c.Close()
+				} else {
+					c.NetConn().Close()
+				}
+			}
+			w := newWorld(t, sstp.ModeReencrypt, 1, nil)
+			leaf, _ := w.leaves.Leaf("", nil)
+			rawGateway(t, w, func(raw net.Conn) {
+				c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{*leaf}})
+				b := make([]byte, 4096)
+				if _, err := c.Read(b); err != nil {
+					return
+				}
+				r := sstp.Response{Status: 200, Length: sstp.ContentLength}
+				c.Write(r.Append(nil))
+				if e.by == sstp.PeerGateway {
+					end(c)
+					return
+				}
+				for _, err := c.Read(b); err == nil; _, err = c.Read(b) {
+				}
+			})
+			c, err := w.dial(&tls.Config{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			q := sstp.TunnelRequest("vpn.example", "{1}")
+			c.Write(q.Append(nil))
+			b := make([]byte, 4096)
+			if _, err := c.Read(b); err != nil {
+				t.Fatal(err)
+			}
+			if e.by == sstp.PeerClient {
+				end(c)
+			} else {
+				c.Read(b)
+				c.Close() // with a farewell, which is an answer
+			}
+			want := sstp.PeerNone
+			if e.says {
+				want = e.by
+			}
+			if s := w.ended(1); s.First != e.by || s.Farewell != want && (e.says || e.by == sstp.PeerClient || s.Farewell == e.by) {
+				t.Errorf("ended by %q, farewell of %q; session %+v", s.First, s.Farewell, s)
+			}
+		})
 	}
 }
 

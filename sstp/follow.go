@@ -33,6 +33,20 @@ type call struct {
 // an error of MS-CHAPv2 needs.
 const keep = 128
 
+// farewell takes note of who says farewell in TLS: TLS has ended, and the connection
+// below it hasn't yet.
+func (c *call) farewell(client bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.s.Farewell != PeerNone {
+		return
+	}
+	c.s.Farewell = PeerGateway
+	if client {
+		c.s.Farewell = PeerClient
+	}
+}
+
 // A follower follows one direction.
 type follower struct {
 	from   Peer

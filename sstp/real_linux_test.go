@@ -280,7 +280,7 @@ func TestRealClient(t *testing.T) {
 			}
 			s := w.ended(1)
 			what, _ := s.Explain()
-			t.Logf("session of %s: %v, %v: %s", s.Correlation, s.Stage, s.Auth, what)
+			t.Logf("session of %s: %v, %v: %s; farewell of %q, silent for %v", s.Correlation, s.Stage, s.Auth, what, s.Farewell, s.Quiet)
 			if mode != sstp.ModePassthrough && (s.Stage != sstp.StageConnected || s.Auth.Result != sstp.AuthSucceeded) {
 				t.Errorf("session %+v", s)
 			}

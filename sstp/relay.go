@@ -78,6 +78,9 @@ func (s *side) Read(b []byte) (int, error) {
 		}
 		s.call.feed(f, b[:n])
 	}
+	if err == io.EOF && s.tls && !s.wire.ended && s.call != nil {
+		s.call.farewell(s.client)
+	}
 	return n, s.ended(err)
 }
 

@@ -224,6 +224,9 @@ type Session struct {
 	// backend_down or closing.
 	First Peer   `json:"ended_by,omitempty"`
 	How   string `json:"how,omitempty"`
+	// Farewell is who was the first to say farewell in TLS (close_notify), as
+	// nothing between the ends of TLS can; none if a connection ended without.
+	Farewell Peer `json:"farewell,omitempty"`
 	// Quiet is for how long nothing had moved when it ended.
 	Quiet time.Duration `json:"quiet_ns,omitempty"`
 	// Sent and Received are bytes to the gateway and to the client.

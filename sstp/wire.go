@@ -43,6 +43,7 @@ type wire struct {
 	has         bool // wait has read a byte
 	one         [1]byte
 	later       error // of what comes after it
+	ended       bool  // Read has returned an error that is an end
 	records     records
 	take, awake func(fd uintptr) bool
 
@@ -69,6 +70,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	if !w.has && !w.dries && w.later == nil {
 		n, err := w.Conn.Read(b)
 		w.records.count(b[:n])
+		w.ended = w.ended || err != nil
 		return n, err
 	}
 	if len(b) == 0 {
@@ -87,6 +89,7 @@ func (w *wire) Read(b []byte) (int, error) {
 		}
 		err = nil
 	}
+	w.ended = w.ended || err != nil && !isDry(err)
 	return n + m, err
 }
 
@@ -117,10 +120,12 @@ func (w *wire) wait() error {
 		return nil
 	}
 	w.short, w.waited, w.err = false, false, nil
-	if err := w.raw.Read(w.awake); err != nil {
-		return err
+	err := w.raw.Read(w.awake)
+	if err == nil {
+		err = w.err
 	}
-	return w.err
+	w.ended = w.ended || err != nil
+	return err
 }
 
 // A records counts records of TLS as they go by, by their headers.

@@ -20,9 +20,17 @@ var ErrPassword = errors.New("pfx: the password is wrong")
 // Parse reads a PFX, protected in any of the ways that Windows and OpenSSL have:
 // 3DES and RC2 with SHA-1, or AES with SHA-256. An empty password is right for
 // files that have none. No error holds any of the password or the key.
-func Parse(b []byte, password string) (*sstp.Bundle, error) {
+//
+// A file that wants its password hashed more than 5,000,000 times in all is refused,
+// as far as that can be read before it is decrypted.
+func Parse(b []byte, password string) (*sstp.Bundle, error) { return parse(b, password, maxWork) }
+
+func parse(b []byte, password string, most int64) (*sstp.Bundle, error) {
 	if len(b) > sstp.MaxBundle {
 		return nil, fmt.Errorf("pfx: a file has at most %d bytes, not %d", sstp.MaxBundle, len(b))
+	}
+	if err := checkWork(b, most); err != nil {
+		return nil, err
 	}
 	key, leaf, chain, err := pkcs12.DecodeChain(b, password)
 	switch {

@@ -1,10 +1,14 @@
 package pfx
 
 import (
+	"bytes"
+	"encoding/asn1"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/aovlb/aovlb/sstp"
@@ -49,12 +53,65 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// TestParseBoundsWork: a file can't keep a processor busy by the number of times it
+// wants its password hashed, in whichever of its parts it says so.
+func TestParseBoundsWork(t *testing.T) {
+	for _, file := range []string{"new.pfx", "old.pfx", "empty.pfx"} {
+		whole := read(t, file)
+		n := work(whole, maxWork, 0)
+		if n < 3*1000 || n > 3*10000 {
+			t.Errorf("%s: %d iterations in all", file, n)
+		}
+		// Each of its numbers, one after the other, is made the largest of its size.
+		found := 0
+		for at := range whole {
+			bad := bytes.Clone(whole)
+			if !bytes.HasPrefix(bad[at:], []byte{2, 2, 8, 0}) { // INTEGER 2048
+				continue
+			}
+			found++
+			bad[at+2], bad[at+3] = 0x7f, 0xff
+			if got := work(bad, maxWork, 0); got != n-2048+0x7fff {
+				t.Errorf("%s: at %d %d iterations are counted, want %d", file, at, got, n-2048+0x7fff)
+			}
+			if _, err := parse(bad, "hush", 20000); err == nil || !strings.Contains(err.Error(), "20000 times") {
+				t.Errorf("%s: at %d: %v", file, at, err)
+			}
+		}
+		if found < 3 {
+			t.Errorf("%s has %d numbers of iterations", file, found)
+		}
+	}
+	for name, n := range map[string]*big.Int{"much": big.NewInt(maxWork + 1), "beyond 64 bits": new(big.Int).Lsh(big.NewInt(1), 100)} {
+		b, err := asn1.Marshal(struct {
+			Salt       []byte
+			Iterations *big.Int
+		}{[]byte("salt"), n})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for depth := range 20 {
+			if work(b, maxWork, 0) <= maxWork {
+				t.Errorf("%s isn't noticed %d deep", name, depth)
+			}
+			if b, err = asn1.Marshal(asn1.RawValue{Tag: 4 + 12*(depth%2), IsCompound: depth%2 == 1, Bytes: b}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// Nor by its depth.
+	deep := bytes.Repeat([]byte{0x30, 0x80}, sstp.MaxBundle/2)
+	if _, err := Parse(deep, ""); err == nil {
+		t.Error("nonsense is taken")
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(read(f, "empty.pfx"))
 	f.Add(read(f, "leaf.cer"))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		if len(b) < 4096 {
-			_, _ = Parse(b, "")
+			_, _ = parse(b, "", 10_000) // fewer than usual, to be quick
 		}
 	})
 }
