@@ -2,7 +2,9 @@ package geodns_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -31,6 +33,8 @@ import (
 // answer, as the generator nearly needs its CPU whole. Run it with
 //
 //	AOVLB_BENCH=1 AOVLB_TESTDATA=... go test -run TestSpeed -v -timeout 10m ./geo/geodns
+//
+// Latency is taken by an asker of our own; see speedLatency.
 
 const (
 	childEnv   = "AOVLB_GEODNS_CHILD"
@@ -153,7 +157,7 @@ func TestSpeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("throughput", func(t *testing.T) { speedThroughput(t, queries) })
-	t.Run("latency", func(t *testing.T) { speedLatency(t, queries) })
+	t.Run("latency", func(t *testing.T) { speedLatency(t) })
 }
 
 // speedRounds is how often all take their turn.
@@ -211,35 +215,116 @@ func speedThroughput(t *testing.T, queries string) {
 	}
 }
 
-// speedLatency has each server asked at 70 % of what it can answer. Where gdnsd is
-// slow too, the machine is what is measured.
-func speedLatency(t *testing.T, queries string) {
+// speedLatency has each server asked at 70 % of what it can answer, by an asker
+// whose queries come when they are due, whatever the answers do. Each server has
+// CPU 0, and the asker CPU 1, and nobody takes it from them: else it is the time
+// slices of others, milliseconds each, that are measured.
+func speedLatency(t *testing.T) {
 	dir := t.TempDir()
 	peers := append([]speedPeer{child(t, "geodns", "127.0.0.1:5301")}, gdnsd(t, dir)...)
-	load := make(map[string]int)
+	load := make(map[string]float64)
+	judge := true
 	for _, p := range peers {
-		perf(t, p, queries, 1) // warm
-		qps, _ := perf(t, p, queries, 4)
-		load[p.name] = int(0.7 * qps)
+		judge = first(t, p.pid) && judge
+		all := alone(peers, p)
+		askAt(t, askerWork{Addr: p.addr, Window: 200, For: time.Second}) // warm
+		load[p.name] = 0.7 * askAt(t, askerWork{Addr: p.addr, Window: 200, For: 3 * time.Second}).QPS
+		all()
 	}
-	took50, took99 := make(map[string][]float64), make(map[string][]float64)
+	took := make(map[string][]askerReport)
 	for range speedRounds() {
 		for _, i := range rand.Perm(len(peers)) {
 			p := peers[i]
-			p50, p99 := latency(t, p, queries, load[p.name])
-			took50[p.name] = append(took50[p.name], float64(p50.Microseconds()))
-			took99[p.name] = append(took99[p.name], float64(p99.Microseconds()))
+			all := alone(peers, p)
+			_, before := schedule(p.pid)
+			r := askAt(t, askerWork{Addr: p.addr, Rate: load[p.name], For: 3 * time.Second})
+			_, waited := schedule(p.pid)
+			all()
+			t.Logf("%-8s waited %v for its CPU; %+v", p.name, waited-before, r)
+			took[p.name] = append(took[p.name], r)
 		}
 	}
 	for _, p := range peers {
-		t.Logf("%-8s at %d queries a second: p50 %s µs, p99 %s µs", p.name, load[p.name], spread(took50[p.name]), spread(took99[p.name]))
+		of := func(v func(r *askerReport) float64) (list []float64) {
+			for i := range took[p.name] {
+				list = append(list, v(&took[p.name][i]))
+			}
+			return list
+		}
+		p99 := of(func(r *askerReport) float64 { return r.Whole99 })
+		t.Logf("%-8s at %.0f queries a second: p50 %s µs, p99 %s µs; until the kernel has the answer, p50 %s µs, p99 %s µs, p99.9 %s µs", p.name, load[p.name],
+			spread(of(func(r *askerReport) float64 { return r.Whole50 })), spread(p99),
+			spread(of(func(r *askerReport) float64 { return r.Server50 })), spread(of(func(r *askerReport) float64 { return r.Server99 })), spread(of(func(r *askerReport) float64 { return r.Server999 })))
+		if p.name == "gdnsd" || !judge {
+			continue
+		}
+		if median(p99) > 1000 {
+			t.Errorf("%s: p99 is %s µs, want 1000 at most", p.name, spread(p99))
+		}
+		if lost := median(of(func(r *askerReport) float64 { return float64(r.Lost+r.Wrong) / r.QPS / 3 })); lost > 0.001 {
+			t.Errorf("%s: %.2f %% of the queries got no answer, or a wrong one", p.name, 100*lost)
+		}
 	}
-	switch {
-	case len(took99["gdnsd"]) > 0 && median(took99["gdnsd"]) > 1000:
-		t.Log("the machine is too busy to judge latency: gdnsd is slow, too")
-	case median(took99["geodns"]) > 1000:
-		t.Errorf("p99 is %s µs", spread(took99["geodns"]))
+}
+
+// first has the threads of a process go before all that the machine does
+// besides (SCHED_FIFO), as on a processor of their own. It takes root; it reports
+// whether it could.
+func first(t *testing.T, pid int) bool {
+	t.Helper()
+	out, err := exec.Command("chrt", "-a", "-f", "-p", "1", strconv.Itoa(pid)).CombinedOutput()
+	if err != nil {
+		t.Logf("whatever else runs on the processor is measured, too, so nothing is judged: %v %s", err, out)
 	}
+	return err == nil
+}
+
+// alone stops all peers but one, and returns what has them go on.
+func alone(peers []speedPeer, but speedPeer) (all func()) {
+	signal := func(s syscall.Signal) {
+		for _, p := range peers {
+			if p.pid != but.pid {
+				_ = syscall.Kill(p.pid, s)
+			}
+		}
+	}
+	signal(syscall.SIGSTOP)
+	return func() { signal(syscall.SIGCONT) }
+}
+
+// askAt has an asker do its work on CPU 1.
+func askAt(t *testing.T, w askerWork) (r askerReport) {
+	t.Helper()
+	text, err := json.Marshal(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), w.For+10*time.Second)
+	defer cancel()
+	c := exec.CommandContext(ctx, "taskset", "-c", "1", os.Args[0], "-test.run=^TestAsker$")
+	c.Env = append(os.Environ(), askerEnv+"="+string(text))
+	c.ExtraFiles = []*os.File{in}
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var said bytes.Buffer
+	c.Stdout, c.Stderr = &said, &said
+	err = c.Start()
+	_ = in.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first(t, c.Process.Pid)
+	if err := c.Wait(); err != nil {
+		t.Fatalf("asker: %v\n%s", err, &said)
+	}
+	if err := json.NewDecoder(out).Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func median(v []float64) float64 {
@@ -400,41 +485,6 @@ var (
 	perfDone = regexp.MustCompile(`Queries completed: +([0-9]+)`)
 )
 
-// latency asks at a rate for some seconds, and returns how long answers took.
-func latency(t *testing.T, p speedPeer, queries string, rate int) (p50, p99 time.Duration) {
-	t.Helper()
-	host, port, _ := strings.Cut(p.addr, ":")
-	// What it says goes to a file: who read it from a pipe meanwhile, hundreds of
-	// thousands of lines a second, would take the server's CPU from it.
-	file, err := os.Create(filepath.Join(t.TempDir(), "answers"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	c := exec.Command("taskset", "-c", "1", "dnsperf", "-v", "-s", host, "-p", port, "-d", queries, "-l", "3", "-c", "8", "-q", "400", "-T", "1", "-e", "-E", subnetHex, "-Q", strconv.Itoa(rate))
-	c.Stdout = file
-	if err := c.Run(); err != nil {
-		t.Fatalf("dnsperf: %v", err)
-	}
-	out, err := os.ReadFile(file.Name())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var took []time.Duration
-	for line := range strings.Lines(string(out)) { // > NOERROR vpn.example.com A 0.000123
-		if f := strings.Fields(line); len(f) == 5 && f[0] == ">" {
-			if s, err := strconv.ParseFloat(f[4], 64); err == nil {
-				took = append(took, time.Duration(s*float64(time.Second)))
-			}
-		}
-	}
-	if len(took) < rate {
-		t.Fatalf("%d answers in 3 s", len(took))
-	}
-	slices.Sort(took)
-	return took[len(took)/2], took[len(took)*99/100]
-}
-
 // perf asks as fast as it can, for some seconds.
 func perf(t *testing.T, p speedPeer, queries string, secs int) (qps, answers float64) {
 	t.Helper()
@@ -459,14 +509,21 @@ func perf(t *testing.T, p speedPeer, queries string, secs int) (qps, answers flo
 }
 
 // cpuTime returns what a process, with all its threads, has used.
-func cpuTime(t *testing.T, pid int) (d time.Duration) {
+func cpuTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
+	used, _ := schedule(pid)
+	return used
+}
+
+// schedule returns for how long the threads of a process have run, and for how long
+// they would have run, had the processor not had something else to do.
+func schedule(pid int) (ran, waited time.Duration) {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	for _, f := range files {
+		var r, w int64
 		b, _ := os.ReadFile(f)
-		ns, _, _ := strings.Cut(string(b), " ")
-		n, _ := strconv.ParseInt(ns, 10, 64)
-		d += time.Duration(n)
+		_, _ = fmt.Sscan(string(b), &r, &w)
+		ran, waited = ran+time.Duration(r), waited+time.Duration(w)
 	}
-	return d
+	return ran, waited
 }
