@@ -89,6 +89,13 @@ func TestDeliveryGolden(t *testing.T) {
 		}
 		files[name+".ps1"] = s
 	}
+	for name, r := range requests() {
+		s, err := r.INF()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		files["request-"+name+".inf"] = s
+	}
 	for name, got := range files {
 		t.Run(name, func(t *testing.T) {
 			if strings.HasSuffix(name, ".ps1") {
@@ -134,7 +141,7 @@ func otherScripts() map[string]func() (string, error) {
 	}
 	strategy := &PhonebookSetting{Connection: "Büro VPN", Key: "VpnStrategy", Value: "14"}
 	return map[string]func() (string, error){
-		"server": server.Script, "server-tls": (&ServerSetup{Offload: &SSTPOffload{}, NoRestart: true}).Script, "directaccess": access.Script,
+		"server": server.Script, "nps": (&NPSSetup{MessageAuthenticator: true, IgnoreNoRevocation: true}).Script, "server-tls": (&ServerSetup{Offload: &SSTPOffload{}, NoRestart: true}).Script, "directaccess": access.Script,
 		"phonebook-detect": strategy.DetectScript, "phonebook-remediate": strategy.RemediateScript,
 		"task": func() (string, error) {
 			return ScheduledTask("Keep VPN", `C:\Program Files\aovlb\aovlb.exe`, `rasphone watch --all VpnStrategy=14`)
@@ -232,7 +239,7 @@ func TestSetupRefuses(t *testing.T) {
 	for name, f := range map[string]func() (string, error){
 		"method": (&ServerSetup{UserMethods: []string{"EAP; Stop-Computer"}}).Script, "eku": (&ServerSetup{EKUs: []string{"1.2'"}}).Script, "ports": (&ServerSetup{IKEv2Ports: 40000}).Script,
 		"radius": (&ServerSetup{RADIUS: []string{"a b"}}).Script, "offload without a hash": (&ServerSetup{Offload: &SSTPOffload{Enabled: true}}).Script, "suite": (&ServerSetup{Suite: &Suite{DHGroup: "Group14; Stop-Computer"}}).Script, "half a suite": (&ServerSetup{Suite: &Suite{DHGroup: "Group14"}}).Script,
-		"router": (&DirectAccess{ISATAP: &ISATAP{Router: "a'b"}}).Script, "prefix": (&DirectAccess{ISATAP: &ISATAP{Router: "a", Prefix: netip.MustParsePrefix("10.0.0.0/8")}}).Script,
+		"nps": new(NPSSetup).Script, "router": (&DirectAccess{ISATAP: &ISATAP{Router: "a'b"}}).Script, "prefix": (&DirectAccess{ISATAP: &ISATAP{Router: "a", Prefix: netip.MustParsePrefix("10.0.0.0/8")}}).Script,
 		"location": (&DirectAccess{NetworkLocation: "http://a"}).Script, "probes": (&DirectAccess{Probes: &CorporateProbes{}}).Script, "dns": (&DirectAccess{Probes: &CorporateProbes{DNSHost: "a"}}).Script,
 		"renewal": (&DirectAccess{RenewDays: -1}).Script, "no gpo": (&DirectAccess{Experience: &ClientExperience{}}).Script, "resource": (&DirectAccess{Experience: &ClientExperience{PolicyStore: "a", Resources: []string{"PING:a b"}}}).Script,
 		"key": (&PhonebookSetting{Connection: "a", Key: "a=b"}).DetectScript, "value": (&PhonebookSetting{Connection: "a", Key: "a", Value: "\r\n[b]"}).RemediateScript,

@@ -38,6 +38,7 @@ type Document struct {
 	Root *Node
 
 	places locator
+	asides []*Node // comments and instructions, in order
 }
 
 // A SyntaxError says why a file is no XML that can be used, and where.

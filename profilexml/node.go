@@ -46,6 +46,17 @@ func (a *Attr) declares() bool { return a.Prefix == "xmlns" || a.Prefix == "" &&
 type Node struct {
 	// Kind says which of the other fields mean something.
 	Kind NodeKind
+	// Tag is what an element has beyond its place, and never nil. That of text,
+	// of which there is much, is empty, and all text has the same.
+	*Tag
+	// Parent is the element that it is in, nil outside the root.
+	Parent *Node
+	// Start and End are the whole node, tags included.
+	Start, End int
+}
+
+// A Tag is what an element says of itself, and what it holds.
+type Tag struct {
 	// Prefix and Local are the name of an element as written. Of an
 	// instruction, Local is the target.
 	Prefix, Local string
@@ -53,12 +64,8 @@ type Node struct {
 	Space string
 	// Attrs are the attributes of an element.
 	Attrs []Attr
-	// Parent is the element that it is in, nil outside the root.
-	Parent *Node
 	// Children are what is in an element, in order.
 	Children []*Node
-	// Start and End are the whole node, tags included.
-	Start, End int
 	// OpenEnd is where the start tag of an element ends, and CloseStart where
 	// its end tag begins. Both are End if it is written <like-this/>.
 	OpenEnd, CloseStart int

@@ -40,6 +40,8 @@ type parser struct {
 	marks []int
 
 	nodes    []Node    // where the next nodes come from
+	tags     []Tag     // where the next tags come from
+	untagged *Tag      // that of nodes which have none of their own
 	lists    []*Node   // where the next lists of children come from
 	bindings []nsBound // the prefixes in scope, innermost last
 	failed   *SyntaxError
@@ -52,7 +54,7 @@ type nsBound struct {
 }
 
 func (r *Reader) parse(text string, encoding Encoding) (*Document, error) {
-	p := &parser{doc: &Document{Encoding: encoding, Text: text, places: newLocator(text)}, text: text, maxDepth: r.maxDepth()}
+	p := &parser{doc: &Document{Encoding: encoding, Text: text, places: newLocator(text)}, text: text, maxDepth: r.maxDepth(), untagged: new(Tag)}
 	if i := illegalCharacter(text); i >= 0 {
 		c, _ := utf8.DecodeRuneInString(text[i:])
 		p.fail(i, "illegal character U+%04X: XML can't hold it", c)
@@ -136,10 +138,26 @@ func (p *parser) add(kind NodeKind, end int) *Node {
 	}
 	n := &p.nodes[0]
 	p.nodes = p.nodes[1:]
-	n.Kind, n.Parent = kind, p.open
-	n.Start, n.End, n.OpenEnd, n.CloseStart = p.at, end, end, end
+	n.Kind, n.Tag, n.Parent = kind, p.untagged, p.open
+	n.Start, n.End = p.at, end
 	p.at = end
+	if kind == ElementNode || kind == InstructionNode {
+		n.Tag = p.tag()
+	}
+	if kind == CommentNode || kind == InstructionNode {
+		p.doc.asides = append(p.doc.asides, n)
+	}
 	return n
+}
+
+// tag returns an empty Tag.
+func (p *parser) tag() *Tag {
+	if len(p.tags) == 0 {
+		p.tags = make([]Tag, 128)
+	}
+	t := &p.tags[0]
+	p.tags = p.tags[1:]
+	return t
 }
 
 // list returns a list of its own with the nodes that are done since mark.

@@ -2,7 +2,6 @@ package profilexml
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -80,14 +79,108 @@ var psVariables = strings.Fields(`ErrorActionPreference ProfileName InstanceId P
 var psTypes = strings.Fields(`string char byte[] string[] regex guid Security.Principal.WindowsIdentity Security.Cryptography.SHA256 Text.Encoding Convert BitConverter StringComparison
 	Xml.XmlNodeType Microsoft.Management.Infrastructure.CimProperty TimeSpan IO.File IO.IOException IO.FileNotFoundException IO.DirectoryNotFoundException`)
 
-var (
-	psName   = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9]*(?:[-.][A-Za-z0-9]+)*(?:\[string\])?`)
-	psDash   = regexp.MustCompile(`^-[A-Za-z][A-Za-z0-9]*`)
-	psVar    = regexp.MustCompile(`^\$(?:env:[A-Za-z]+|\{[A-Za-z]+\}|[A-Za-z_][A-Za-z0-9]*)`)
-	psNumber = regexp.MustCompile(`^(?:0x[0-9A-Fa-f]+|[0-9]+(?:\.[0-9]+)?)`)
-	psMember = regexp.MustCompile(`^(?:\.|::)[A-Za-z][A-Za-z0-9]*`)
-	psType   = regexp.MustCompile(`^\[([A-Za-z][A-Za-z0-9.]*(?:\[\])?)\]`)
-)
+// The patterns are read by hand: regular expressions borrow memory from pools, so
+// that a fuzzer takes each run of them for a new way through the code, and spends
+// its time on making such cases small.
+
+// A psPattern returns how much of the beginning of a text it takes.
+type psPattern func(s string) int
+
+func isPSLetter(c byte) bool { return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' }
+func isPSDigit(c byte) bool  { return c >= '0' && c <= '9' }
+func isPSWord(c byte) bool   { return isPSLetter(c) || isPSDigit(c) }
+func isPSHex(c byte) bool {
+	return isPSDigit(c) || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// run returns the offset behind the bytes from at on that f is true of.
+func run(s string, at int, f func(byte) bool) int {
+	for at < len(s) && f(s[at]) {
+		at++
+	}
+	return at
+}
+
+// plainName takes a name: a letter, and letters and digits; 0 if there is none.
+func plainName(s string, at int) int {
+	if at >= len(s) || !isPSLetter(s[at]) {
+		return 0
+	}
+	return run(s, at, isPSWord)
+}
+
+func psName(s string) int {
+	at := plainName(s, 0)
+	for at > 0 && at+1 < len(s) && (s[at] == '-' || s[at] == '.') && isPSWord(s[at+1]) {
+		at = run(s, at+1, isPSWord)
+	}
+	if at > 0 && strings.HasPrefix(s[at:], "[string]") {
+		at += len("[string]")
+	}
+	return at
+}
+
+func psDash(s string) int {
+	if s[0] != '-' {
+		return 0
+	}
+	return plainName(s, 1)
+}
+
+func psVar(s string) int {
+	switch {
+	case s[0] != '$':
+		return 0
+	case strings.HasPrefix(s, "$env:"):
+		if end := run(s, len("$env:"), isPSLetter); end > len("$env:") {
+			return end
+		}
+	case strings.HasPrefix(s, "${"):
+		if end := run(s, len("${"), isPSLetter); end > len("${") && end < len(s) && s[end] == '}' {
+			return end + 1
+		}
+		return 0
+	}
+	if len(s) > 1 && s[1] == '_' {
+		return run(s, 2, isPSWord)
+	}
+	return plainName(s, 1)
+}
+
+func psNumber(s string) int {
+	if strings.HasPrefix(s, "0x") && len(s) > 2 && isPSHex(s[2]) {
+		return run(s, 2, isPSHex)
+	}
+	at := run(s, 0, isPSDigit)
+	if at > 0 && at+1 < len(s) && s[at] == '.' && isPSDigit(s[at+1]) {
+		at = run(s, at+1, isPSDigit)
+	}
+	return at
+}
+
+func psMember(s string) int {
+	switch {
+	case s[0] == '.':
+		return plainName(s, 1)
+	case strings.HasPrefix(s, "::"):
+		return plainName(s, 2)
+	}
+	return 0
+}
+
+func psType(s string) int {
+	if len(s) < 2 || s[0] != '[' || !isPSLetter(s[1]) {
+		return 0
+	}
+	at := run(s, 1, func(c byte) bool { return isPSWord(c) || c == '.' })
+	if strings.HasPrefix(s[at:], "[]") {
+		at += 2
+	}
+	if at == len(s) || s[at] != ']' {
+		return 0
+	}
+	return at + 1
+}
 
 func (r *psReader) fail(format string, args ...any) {
 	if r.err == nil {
@@ -97,8 +190,12 @@ func (r *psReader) fail(format string, args ...any) {
 	}
 }
 
-func (r *psReader) take(re *regexp.Regexp) string {
-	s := re.FindString(r.text[r.at:])
+func (r *psReader) take(p psPattern) string {
+	if r.at == len(r.text) {
+		return ""
+	}
+	s := r.text[r.at:]
+	s = s[:p(s)]
 	r.at += len(s)
 	return s
 }
@@ -253,12 +350,10 @@ func (r *psReader) dash() {
 
 // bracket reads a type, or an index.
 func (r *psReader) bracket() {
-	if m := psType.FindStringSubmatch(r.text[r.at:]); m != nil {
-		if slices.Contains(psTypes, m[1]) {
-			r.at += len(m[0])
-			return
+	if m := r.take(psType); m != "" {
+		if !slices.Contains(psTypes, m[1:len(m)-1]) {
+			r.fail("the type %q isn't known", m)
 		}
-		r.fail("the type %q isn't known", m[1])
 		return
 	}
 	r.at++
@@ -296,8 +391,7 @@ func (r *psReader) word() {
 }
 
 func (r *psReader) punctuation(c byte) {
-	if m := psMember.FindString(r.text[r.at:]); m != "" && r.at > 0 && r.text[r.at-1] != ' ' {
-		r.at += len(m)
+	if r.at > 0 && r.text[r.at-1] != ' ' && r.take(psMember) != "" {
 		return
 	}
 	switch {

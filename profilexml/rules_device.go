@@ -188,7 +188,7 @@ func besideRules() []Rule {
 }
 
 func checkMoreSpecific(k *check) {
-	if k.isDevice() {
+	if len(k.Beside) == 0 || k.isDevice() {
 		return
 	}
 	mine := make(map[netip.Prefix]*Node, len(k.routes))

@@ -140,11 +140,11 @@ func checkInstructions(k *check) {
 	if k.Channel == WMI {
 		severity = Info
 	}
-	eachNode(k.doc.Nodes, func(n *Node) {
+	for _, n := range k.doc.asides {
 		if n.Kind == InstructionNode {
 			k.add(n.Start, nil, severity, k.remove(n), "<?%s …?> is not part of a profile", n.Local)
 		}
-	})
+	}
 }
 
 func checkComments(k *check) {
@@ -152,16 +152,15 @@ func checkComments(k *check) {
 	if !only {
 		severity = Info
 	}
-	eachNode(k.doc.Nodes, func(n *Node) {
-		if n.Kind != CommentNode {
-			return
-		}
-		if only {
+	for _, n := range k.doc.asides {
+		switch {
+		case n.Kind != CommentNode:
+		case only:
 			k.add(n.Start, nil, severity, k.remove(n), "a comment isn't kept, and Intune sees a difference")
-			return
+		default:
+			k.add(n.Start, nil, severity, nil, "a comment isn't kept")
 		}
-		k.add(n.Start, nil, severity, nil, "a comment isn't kept")
-	})
+	}
 }
 
 // eachNode calls f for nodes and all in them.
@@ -173,7 +172,8 @@ func eachNode(list []*Node, f func(*Node)) {
 }
 
 func checkStrayText(k *check, n *Node) {
-	if n.spec == nil || n.spec.Type != Group || n.spec.Name == "Configuration" && !n.hasElements() {
+	mixed := n.hasElements()
+	if n.spec == nil || n.spec.Type != Group || n.spec.Name == "Configuration" && !mixed {
 		return
 	}
 	for _, c := range n.Children {
@@ -181,17 +181,27 @@ func checkStrayText(k *check, n *Node) {
 			continue
 		}
 		raw := k.doc.Text[c.Start:c.End]
-		trimmed := strings.Trim(raw, " \t\r\n")
-		if trimmed == "" {
+		if isBlank(raw) {
 			continue
 		}
+		trimmed := strings.Trim(raw, " \t\r\n")
 		at := c.Start + strings.Index(raw, trimmed)
 		var fix []Edit
-		if n.hasElements() && len(trimmed) <= 2 {
+		if mixed && len(trimmed) <= 2 {
 			fix = []Edit{{at, at + len(trimmed), ""}}
 		}
 		k.add(at, n, Error, fix, "%.30q is text between elements", trimmed)
 	}
+}
+
+// isBlank reports whether there is nothing but white space.
+func isBlank(s string) bool {
+	for i := range len(s) {
+		if !isSpace(s[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func checkRoot(k *check) {

@@ -79,7 +79,7 @@ func nameRules() []Rule {
 
 // checkDNSRoute looks each server up as Windows does: the longest route wins.
 func checkDNSRoute(k *check) {
-	if k.forces() || k.inclusions == 0 || !k.isTrue(k.native.child("DisableClassBasedDefaultRoute")) || k.isTrue(k.native.child("PlumbIKEv2TSAsRoutes")) {
+	if len(k.names) == 0 || k.forces() || k.inclusions == 0 || !k.isTrue(k.native.child("DisableClassBasedDefaultRoute")) || k.isTrue(k.native.child("PlumbIKEv2TSAsRoutes")) {
 		return
 	}
 	inside := make(map[netip.Prefix]bool, len(k.routes))

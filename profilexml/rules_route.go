@@ -209,7 +209,7 @@ func checkClassBased(k *check) {
 func checkRouteAddress(k *check) {
 	for _, r := range k.routes {
 		n := r.address
-		if n == nil || k.text(n) == "" {
+		if r.valid || n == nil || k.text(n) == "" {
 			continue
 		}
 		if a, err := netip.ParseAddr(k.text(n)); err != nil || a.Zone() != "" {

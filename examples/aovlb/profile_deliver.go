@@ -14,7 +14,7 @@ import (
 )
 
 var profileDeliverCommand = command{
-	name: "deliver", usage: "--to intune|graph|syncml|wmi|detect|remove|cmdlets|all|server|directaccess --name NAME FILE", short: "make what carries a profile to clients", run: runProfileDeliver,
+	name: "deliver", usage: "--to intune|graph|syncml|wmi|detect|remove|cmdlets|all|server|directaccess|nps|request --name NAME FILE", short: "make what carries a profile to clients", run: runProfileDeliver,
 }
 
 // profileDelivery are the options of profile deliver.
@@ -29,7 +29,9 @@ func runProfileDeliver(_ context.Context, env *environment, args []string) error
 	var o profileDelivery
 	var server serverOptions
 	var access accessOptions
-	fs.StringVar(&o.to, "to", "intune", "the `way`: intune (the XML and its OMA-URI), graph (JSON for Microsoft Graph), syncml, wmi (a script that installs), detect and remove (scripts), cmdlets (Add-VpnConnection), all (a folder of these), server (the gateways), directaccess")
+	var nps npsOptions
+	var request requestOptions
+	fs.StringVar(&o.to, "to", "intune", "the `way`: intune (the XML and its OMA-URI), graph (JSON for Microsoft Graph), syncml, wmi (a script that installs), detect and remove (scripts), cmdlets (Add-VpnConnection), all (a folder of these), server (the gateways), directaccess, nps (NPS servers), request (an INF file for certreq)")
 	fs.StringVar(&o.delivery.Name, "name", "", "what the connection is called (`name`)")
 	fs.StringVar(&o.scope, "scope", "any", "whose it is: user, device (a device tunnel, or all users), or any, which takes it from the profile (`scope`)")
 	fs.BoolVar(&o.delivery.KeepStrategy, "keep-strategy", false, "have scripts keep Windows from rewriting VpnStrategy (device only)")
@@ -38,13 +40,18 @@ func runProfileDeliver(_ context.Context, env *environment, args []string) error
 	fs.StringVar(&o.out, "out", "", "write to this `file`, or with --to all to this folder")
 	server.flags(fs)
 	access.flags(fs)
+	nps.flags(fs)
+	request.flags(fs)
 	args, err := parse(env, fs, args, anyNumber)
 	if err != nil {
 		return err
 	}
-	if o.to == "directaccess" {
-		script, err := access.script()
-		return o.write(env, script, err)
+	if script, ok := map[string]func() (string, error){"directaccess": access.script, "nps": nps.script, "request": request.inf}[o.to]; ok {
+		if len(args) > 0 {
+			return &usageError{"--to " + o.to + " takes no profile"}
+		}
+		text, err := script()
+		return o.write(env, text, err)
 	}
 	if len(args) != 1 {
 		return &usageError{"name one profile"}
@@ -125,7 +132,7 @@ func (o *profileDelivery) deliver(env *environment) error {
 	}
 	w, ok := o.ways()[o.to]
 	if !ok {
-		return &usageError{fmt.Sprintf("--to can't be %q: it can be intune, graph, syncml, wmi, detect, remove, cmdlets, all, server or directaccess", o.to)}
+		return &usageError{fmt.Sprintf("--to can't be %q: it can be intune, graph, syncml, wmi, detect, remove, cmdlets, all, server, directaccess, nps or request", o.to)}
 	}
 	text, err := w.make()
 	if err := o.write(env, text, err); err != nil {
