@@ -378,7 +378,7 @@ func TestRefusalHoldsNoSecret(t *testing.T) {
 	password := secretFile(t, "correct horse/battery")
 	d := configured(t, box, logs, func(s *Settings) { s.RADIUSPassword = plugins.Secret{File: password} })
 	dep := deployments(t)["radius"]
-	tls := deployments(t)["offload"]
+	tls := offloading(t, plugins.TLSOffload)
 	key, err := os.ReadFile(tls.Sites[0].Certificates[0].KeyFile)
 	if err != nil {
 		t.Fatal(err)
