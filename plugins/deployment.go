@@ -396,6 +396,20 @@ func (d *Deployment) Site(name string) *Site {
 	return nil
 }
 
+// Of returns what of d concerns the site of that name: all but the other sites. It
+// shares that with d, and is d itself where there is nothing to leave out. It is what a
+// driver compares, remembers and identifies, so that a change of one site is none of
+// another's balancers.
+func (d *Deployment) Of(site string) *Deployment {
+	s := d.Site(site)
+	if s == nil || len(d.Sites) == 1 {
+		return d
+	}
+	out := *d
+	out.Sites = []Site{*s}
+	return &out
+}
+
 // Pool returns the pool of that name, or nil.
 func (s *Site) Pool(name string) *Pool {
 	for i := range s.Pools {

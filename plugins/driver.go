@@ -304,12 +304,12 @@ type State struct {
 	// Revision identifies what is there, as Plan.Base does. It changes with
 	// anything that a Plan would look at.
 	Revision string `json:"revision,omitempty"`
-	// Deployment is what is served, if the driver can tell; nil if it can't,
-	// or if nothing is.
+	// Deployment is what is served, of the driver's site, if the driver can
+	// tell; nil if it can't, or if nothing is.
 	Deployment *Deployment `json:"deployment,omitempty"`
-	// Applied is the Revision of the Deployment that was applied last, if the
-	// balancer keeps it. With it, a difference that a person made there can be
-	// told from one in the file.
+	// Applied is the Revision of what was applied last of the driver's site, see
+	// [Deployment.Of], if the balancer keeps it. With it, a difference that a person
+	// made there can be told from one in the file.
 	Applied string `json:"applied,omitempty"`
 	// Objects are the balancer's own objects, in its own words.
 	Objects []Object `json:"objects,omitempty"`

@@ -140,6 +140,7 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
+	var made tally
 	for try := 1; ; try++ {
 		p, err := b.plan(ctx, *remove)
 		if err != nil {
@@ -160,9 +161,11 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 			if *remove {
 				done = "has nothing of it any more"
 			}
-			fmt.Fprintf(env.stdout, "%s %s, %d %s\n", b.target.Name, done, len(p.Changes), plural(len(p.Changes), "change", "changes"))
+			n := made.add(p.Changes)
+			fmt.Fprintf(env.stdout, "%s %s, %d %s\n", b.target.Name, done, n, plural(n, "change", "changes"))
 			return nil
 		case try < applyTries && errors.As(err, &lost):
+			made.add(p.Changes) // those that the next plan hasn't are done
 			fmt.Fprintf(env.stdout, "the driver died; what is left is planned anew\n")
 		case try < applyTries && errors.Is(err, plugins.ErrStale):
 			fmt.Fprintf(env.stdout, "%s was changed meanwhile; it is planned anew\n", b.target.Name)
@@ -172,6 +175,29 @@ func runApply(ctx context.Context, env *environment, args []string) (err error) 
 			return b.placed(err)
 		}
 	}
+}
+
+// A tally counts the changes of plans of which each does what the one before left: by
+// object, for what is half done is in both.
+type tally map[string]int
+
+// add counts those of one more plan, and returns how many there are.
+func (t *tally) add(list []plugins.Change) int {
+	if *t == nil {
+		*t = make(tally)
+	}
+	here := make(tally)
+	for _, c := range list {
+		here[c.Kind+" "+c.Name]++
+	}
+	for name, n := range here {
+		(*t)[name] = max((*t)[name], n)
+	}
+	total := 0
+	for _, n := range *t {
+		total += n
+	}
+	return total
 }
 
 // placed says where in the file the fields are that err is about.
@@ -263,7 +289,7 @@ func runDrift(ctx context.Context, env *environment, args []string) (err error) 
 	d := drifted{Target: b.target.Name, Drift: len(p.Changes) > 0, Changes: p.Changes}
 	switch {
 	case !d.Drift || state.Applied == "":
-	case state.Applied == p.Deployment.Revision():
+	case state.Applied == p.Deployment.Of(b.site).Revision():
 		d.Where = "balancer"
 	default:
 		d.Where = "file"
@@ -309,11 +335,11 @@ func drainTarget(ctx context.Context, env *environment, file, target, name strin
 	if deadline > 0 {
 		r.Deadline = time.Now().Add(deadline)
 	}
+	c, err := b.Capabilities(ctx)
+	if err != nil {
+		return err
+	}
 	if !wait {
-		c, err := b.Capabilities(ctx)
-		if err != nil {
-			return err
-		}
 		if deadline > 0 && !c.DrainDeadline {
 			return fmt.Errorf("%s has no deadlines of its own: without --no-wait this command keeps it", b.target.Name)
 		}
@@ -349,9 +375,21 @@ func drainTarget(ctx context.Context, env *environment, file, target, name strin
 		return fmt.Errorf("%s goes on draining, and %s doesn't say how many clients it has, so that this can't wait for the last: give a --deadline, or --no-wait",
 			name, b.target.Name)
 	case ctx.Err() != nil:
-		return fmt.Errorf("called off: %s goes on draining, and nobody ends it; aovlb undrain does", name)
+		return calledOff(name, b.target.Name, c, r)
 	}
 	return err
+}
+
+// calledOff says what becomes of a drain that nobody waits for any more.
+func calledOff(name, target string, c plugins.Capabilities, r plugins.DrainRequest) error {
+	switch {
+	case r.Deadline.IsZero():
+		return fmt.Errorf("called off: %s goes on draining, without an end; aovlb undrain ends it", name)
+	case c.DrainDeadline:
+		return fmt.Errorf("called off: %s goes on draining, and %s cuts off the clients that are left at %s; aovlb undrain ends it",
+			name, target, r.Deadline.Local().Format(time.DateTime))
+	}
+	return fmt.Errorf("called off: %s goes on draining, and nobody keeps its deadline: it keeps the clients that are left; aovlb undrain ends it", name)
 }
 
 // drainInterval is the time between two looks at how many clients are left.

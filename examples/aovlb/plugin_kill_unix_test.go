@@ -139,6 +139,11 @@ func TestApplyOutlivesItsDriver(t *testing.T) {
 	if err := a.cmd.Wait(); err != nil || !strings.HasPrefix(a.said[len(a.said)-1], "box serves it, ") {
 		t.Errorf("%v: %q", err, a.said)
 	}
+	// All changes are counted, and not only those of the last plan.
+	var done, total int
+	if _, err := fmt.Sscanf(a.said[0], "%d/%d ", &done, &total); err != nil || !strings.HasSuffix(a.said[len(a.said)-1], fmt.Sprintf(", %d changes", total)) {
+		t.Errorf("of %d changes it tells %q", total, a.said[len(a.said)-1])
+	}
 	out, err := exec.CommandContext(t.Context(), "aovlb", "plan", file).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "box: nothing to change") {
 		t.Errorf("%v: %s", err, out)

@@ -106,6 +106,7 @@ type balancer struct {
 	*host.Plugin
 	src    *source
 	target *Target
+	site   string // that it serves
 }
 
 // openTarget reads a file and starts the driver of one of its targets. The caller
@@ -144,7 +145,7 @@ func openTarget(ctx context.Context, env *environment, file, name string) (*bala
 	if err != nil {
 		return nil, errors.Join(src.targetFault(at, err), p.Close())
 	}
-	return &balancer{Plugin: p, src: src, target: t}, nil
+	return &balancer{Plugin: p, src: src, target: t, site: site}, nil
 }
 
 // configOf returns what the driver of a target is told.

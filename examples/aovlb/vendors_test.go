@@ -38,6 +38,8 @@ type product struct {
 	certificate bool
 	// occupy has ras1 have some clients; nil where nobody can tell.
 	occupy func(t *testing.T)
+	// keepsDeadlines says that it ends drains itself.
+	keepsDeadlines bool
 	// tamper alters something by hand.
 	tamper func(t *testing.T)
 	// holds is something that must not be on the balancer after a removal.
@@ -301,7 +303,10 @@ func (w *desk) interrupts(args ...string) {
 	if err := cmd.Wait(); err == nil {
 		w.t.Error("it ended as if nothing had happened")
 	}
-	w.shows(said.String(), "ras1 goes on draining", "aovlb undrain does")
+	w.shows(said.String(), "ras1 goes on draining", "aovlb undrain ends it")
+	if keeps := strings.Contains(said.String(), "box cuts off the clients that are left at "); keeps != w.keepsDeadlines {
+		w.t.Errorf("does the balancer keep deadlines itself: %v, and yet %q", w.keepsDeadlines, &said)
+	}
 }
 
 func newF5(t *testing.T, dir string) *product {
@@ -368,7 +373,7 @@ func newNetScaler(t *testing.T, dir string) *product {
 			"url": server.URL, "user": "nsroot", "password": map[string]any{"file": filepath.Join(dir, "secret")},
 			"ca_file": filepath.Join(dir, "ca.pem"), "server_name": "example.com", "rate": 1000,
 		},
-		pools: npsPool, more: ikeGroup + npsGroup, certificate: true,
+		pools: npsPool, more: ikeGroup + npsGroup, certificate: true, keepsDeadlines: true,
 		occupy: func(*testing.T) {
 			box.Count("servicegroupmember", "aovlb_hq_vpn_sstp_to?10.0.1.11?443", map[string]any{"cursrvrconnections": "3"})
 		},

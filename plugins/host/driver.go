@@ -121,13 +121,23 @@ func (p *Plugin) Render(ctx context.Context, dep *plugins.Deployment) (list []pl
 	return list, err
 }
 
-// StreamStats calls f with statistics each interval, until ctx is done.
+// StreamStats calls f with statistics each interval, until ctx is done. If the plugin
+// dies, it goes on with the next process.
 func (p *Plugin) StreamStats(ctx context.Context, every time.Duration, f func(*plugins.Stats)) error {
-	return p.once(ctx, func(d plugins.Driver) error {
-		s, ok := d.(wire.StatsStreamer)
-		if !ok {
-			return plugins.ErrUnsupported
+	for {
+		err := p.once(ctx, func(d plugins.Driver) error {
+			s, ok := d.(wire.StatsStreamer)
+			if !ok {
+				return plugins.ErrUnsupported
+			}
+			return s.StreamStats(ctx, every, f)
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		return s.StreamStats(ctx, every, f)
-	})
+		var lost *wire.UnavailableError
+		if !errors.As(err, &lost) {
+			return err
+		}
+	}
 }

@@ -74,6 +74,20 @@ func calls() []struct {
 		}},
 		{"Read", func(ctx context.Context, d plugins.Driver) error { _, err := d.Read(ctx); return err }},
 		{"Stats", func(ctx context.Context, d plugins.Driver) error { _, err := d.Stats(ctx); return err }},
+		{"StreamStats", func(ctx context.Context, d plugins.Driver) error {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			n := 0
+			err := d.(wire.StatsStreamer).StreamStats(ctx, time.Millisecond, func(*plugins.Stats) {
+				if n++; n == 2 {
+					cancel()
+				}
+			})
+			if n == 2 && errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		}},
 		{"Drain", func(ctx context.Context, d plugins.Driver) error {
 			return d.Drain(ctx, plugins.DrainRequest{BackendRef: ref})
 		}},

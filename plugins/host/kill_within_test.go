@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -29,7 +30,8 @@ import (
 type holding struct {
 	filebox.Driver
 
-	file string
+	file  string
+	stats atomic.Int64
 }
 
 func (d *holding) hold(name, when string) {
@@ -95,6 +97,9 @@ func (d *holding) Read(ctx context.Context) (*plugins.State, error) {
 }
 
 func (d *holding) Stats(ctx context.Context) (*plugins.Stats, error) {
+	if d.stats.Add(1) == 2 {
+		d.hold("StreamStats", "under way")
+	}
 	return held(d, "Stats", func() (*plugins.Stats, error) { return d.Driver.Stats(ctx) })
 }
 
@@ -131,6 +136,10 @@ func (d *holding) Render(ctx context.Context, dep *plugins.Deployment) ([]plugin
 // they have done something that nobody knows of yet.
 func moments() (out [][2]string) {
 	for _, c := range append(calls(), named("Configure", nil), named("Watch", nil)) {
+		if c.name == "StreamStats" {
+			out = append(out, [2]string{c.name, "under way"}) // its second ones; the first are as Stats
+			continue
+		}
 		out = append(out, [2]string{c.name, "before"})
 		switch c.name {
 		case "Apply", "Drain", "Undrain", "Configure":

@@ -122,6 +122,7 @@ func (s Suite) Run(t *testing.T) {
 		{"one after the other", (*run).sequence},
 		{"a plan grows old", (*run).stale},
 		{"another's hand", (*run).drift},
+		{"another site", (*run).otherSite},
 		{"broken off and made good", (*run).broken},
 		{"drain", (*run).drain},
 		{"statistics", (*run).stats},

@@ -49,6 +49,52 @@ func (r *run) drift(intents []Intent) {
 	r.unchanged("after putting it right", in.Deployment)
 }
 
+// otherSite has a change of another site be none of the driver's, whose balancer serves
+// one of several.
+func (r *run) otherSite(intents []Intent) {
+	if r.site == "" {
+		r.Skip("the driver isn't configured for a site")
+	}
+	dep := r.can(intents, 1)[0].Deployment.Clone()
+	other := dep.Clone().Sites[0]
+	other.Name = "elsewhere"
+	both := func(change func(*plugins.Site)) *plugins.Deployment {
+		d := dep.Clone()
+		d.Sites = append([]plugins.Site{other}, d.Sites...)
+		d = d.Clone()
+		for i := range d.Sites[0].Groups {
+			for k := range d.Sites[0].Groups[i].Listeners {
+				at := &d.Sites[0].Groups[i].Listeners[k].Address
+				*at = netip.AddrPortFrom(at.Addr().Next(), at.Port())
+			}
+		}
+		if change != nil {
+			change(&d.Sites[0])
+		}
+		return d
+	}
+	r.apply(r.plan(both(nil)))
+	before, w := r.read(), r.writes()
+	for name, d := range map[string]*plugins.Deployment{
+		"a backend of another site moved": both(func(s *plugins.Site) {
+			b := s.Pools[0].Backends
+			b[0].Address = b[len(b)-1].Address.Next()
+		}),
+		"another site got a name": both(func(s *plugins.Site) { s.Name = "somewhere" }),
+		"another site went":       dep,
+	} {
+		r.unchanged("when "+name, d)
+		r.apply(r.plan(d))
+		after := r.read()
+		if after.Revision != before.Revision || after.Applied != before.Applied || r.writes() != w {
+			r.Errorf("when %s, %d writes were made, revision %s → %s, applied %s → %s", name, r.writes()-w, before.Revision, after.Revision, before.Applied, after.Applied)
+		}
+		if after.Applied != "" && after.Applied != d.Of(r.site).Revision() {
+			r.Errorf("when %s, what is applied isn't the revision of the site", name)
+		}
+	}
+}
+
 // broken has an Apply end after each of its writes in turn, and the next program
 // make it good. What was there before must be whole again in the end, as must what
 // is not the driver's.

@@ -28,6 +28,8 @@ type Box struct {
 	account  bool // it has an ACME account
 	writes   int
 	left     int // negative: any number
+	breaks   int
+	unheard  bool // the write that breaks is done, and its answer lost
 	commands []string
 	lost     map[string]bool // addresses that don't answer
 }
@@ -103,11 +105,14 @@ func (b *Box) Writes() int {
 }
 
 // BreakAfter has it hang up on whoever writes, after n further writes; a negative n
-// heals it.
+// heals it. Each second time the write that breaks is done, and only its answer is lost.
 func (b *Box) BreakAfter(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.left = n
+	if b.left = n; n >= 0 {
+		b.breaks++
+		b.unheard = b.breaks%4 > 1 // for both of two directions
+	}
 }
 
 // Lose has an address not answer checks, or answer them again.

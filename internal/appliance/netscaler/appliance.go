@@ -42,6 +42,8 @@ type Appliance struct {
 	each     int // requests that a session lasts, 0: any
 	writes   int
 	left     int // writes that are left, less than 0: any
+	breaks   int
+	unheard  bool // the write that breaks is done, and its answer lost
 	saves    int
 	unsaved  bool
 	refuse   func(method, kind, name string) (code int)
@@ -193,6 +195,10 @@ func (a *Appliance) route(r *http.Request, area, kind, name string, body []byte)
 		return a.get(kind, name, args)
 	}
 	if a.left == 0 {
+		if a.unheard {
+			a.unheard = false
+			_ = a.written(r.Method, kind, name, query.Get("action"), args, body) // nobody hears of it
+		}
 		panic(http.ErrAbortHandler) // as if the cable had been pulled
 	}
 	if a.refuse != nil {
@@ -201,12 +207,17 @@ func (a *Appliance) route(r *http.Request, area, kind, name string, body []byte)
 		}
 	}
 	a.left--
+	return nil, a.written(r.Method, kind, name, query.Get("action"), args, body)
+}
+
+// written counts a write, and does it.
+func (a *Appliance) written(method, kind, name, action string, args map[string]string, body []byte) *problem {
 	a.writes++
-	p = a.write(r.Method, kind, name, query.Get("action"), args, body)
+	p := a.write(method, kind, name, action, args, body)
 	if p == nil && kind != "nsconfig" && kind != "systemfile" { // files are on the disk at once
 		a.unsaved = true
 	}
-	return nil, p
+	return p
 }
 
 func cookie(r *http.Request) string {
@@ -315,11 +326,14 @@ func (a *Appliance) Logins() int {
 }
 
 // BreakAfter has connections break from the nth further write on; a negative n
-// heals it.
+// heals it. Each second time the write that breaks is done, and only its answer is lost.
 func (a *Appliance) BreakAfter(n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.left = n
+	if a.left = n; n >= 0 {
+		a.breaks++
+		a.unheard = a.breaks%4 > 1 // for both of two directions
+	}
 }
 
 // SessionsLast has sessions end after so many requests; 0 means never. Those that

@@ -50,6 +50,6 @@ func ExampleDriver() {
 	fmt.Println(plan.Changes[0])
 	fmt.Println(d.Apply(ctx, plan, nil))
 	// Output:
-	// + pool aovlb_hq_ras: picker none → round-robin
+	// + pool aovlb_hq_ras: picker round-robin
 	// <nil>
 }

@@ -46,7 +46,7 @@ func render(c plugins.Config, dep *plugins.Deployment) []plugins.Object {
 		}
 	}
 	// It comes last: with it, all is there.
-	add("site", []string{"site"}, field("revision", dep.Revision()))
+	add("site", []string{"site"}, field("revision", dep.Of(s.Name).Revision()))
 	return out
 }
 

@@ -66,13 +66,7 @@ func (c *client) fetch(ctx context.Context, tenant string) (*stored, error) {
 
 // declare has AS3 make a tenant what it is to be, or only say whether it would.
 func (c *client) declare(ctx context.Context, w *wanted, key string, dry bool, waits func(string)) error {
-	err := c.post(ctx, w.name, w.tenant, key, dry, waits)
-	if e, ok := errors.AsType[*statusError](err); ok {
-		for _, secret := range w.hide {
-			e.text = strings.ReplaceAll(e.text, secret, "(a secret)")
-		}
-	}
-	return err
+	return hide(c.post(ctx, w.name, w.tenant, key, dry, waits), w.hide...)
 }
 
 func (c *client) post(ctx context.Context, name string, tenant map[string]any, key string, dry bool, waits func(string)) error {
@@ -100,7 +94,7 @@ func (c *client) post(ctx context.Context, name string, tenant map[string]any, k
 	var errs []error
 	for _, r := range t.Results {
 		if r.Code < 200 || r.Code > 299 {
-			errs = append(errs, lockError(&statusError{r.Code, "tenant " + r.Tenant, strings.Join(strings.Fields(r.said()), " ")}))
+			errs = append(errs, lockError(&statusError{r.Code, "tenant " + r.Tenant, rest.Hide(r.said())}))
 		}
 	}
 	return errors.Join(errs...)

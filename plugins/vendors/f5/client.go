@@ -56,7 +56,25 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("%s: the BIG-IP answers %d: %s", e.what, e.status, e.text)
+	return fmt.Sprintf("%s: the BIG-IP answers %d: %s", e.what, e.status, rest.Cut(e.text, maxText))
+}
+
+// maxText bounds what is repeated of what the BIG-IP says, in bytes.
+const maxText = 1000
+
+// hide removes secrets from all that the BIG-IP said in err.
+func hide(err error, secrets ...string) error {
+	switch e := err.(type) {
+	case *statusError:
+		e.text = rest.Hide(e.text, secrets...)
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			_ = hide(inner, secrets...) // in place
+		}
+	case interface{ Unwrap() error }:
+		_ = hide(e.Unwrap(), secrets...)
+	}
+	return err
 }
 
 // errUnreachable says that nobody knows whether a request was done.
@@ -132,12 +150,13 @@ func (c *client) authorized(ctx context.Context, q call, body []byte, out any) (
 	}
 	status, err := c.once(ctx, q, body, token, out)
 	if statusOf(err) != http.StatusUnauthorized {
-		return status, err
+		return status, hide(err, token)
 	}
 	if token, err = c.login(ctx, token); err != nil {
 		return 0, err
 	}
-	return c.once(ctx, q, body, token, out)
+	status, err = c.once(ctx, q, body, token, out)
+	return status, hide(err, token)
 }
 
 // login returns a token other than stale.
@@ -165,6 +184,7 @@ func (c *client) login(ctx context.Context, stale string) (string, error) {
 	}
 	q := call{method: http.MethodPost, path: "/mgmt/shared/authn/login"}
 	if _, err := c.once(ctx, q, body, "", &out); err != nil {
+		err = hide(err, string(password))
 		if statusOf(err) == http.StatusUnauthorized {
 			return "", fmt.Errorf("log in as %s: the BIG-IP refuses the name or the password in %v", c.settings.Username, c.settings.Password)
 		}
@@ -243,13 +263,9 @@ func said(b []byte) string {
 		words = append(words, r.said())
 	}
 	words = append(words, x.Errors...)
-	text := strings.Join(strings.Fields(strings.Join(words, " ")), " ")
+	text := strings.TrimSpace(strings.Join(words, " "))
 	if text == "" {
 		return "nothing more"
 	}
-	const most = 1000
-	if len(text) > most {
-		text = text[:most] + "…"
-	}
-	return text
+	return rest.Hide(text)
 }

@@ -168,7 +168,7 @@ func (s *setup) read(ctx context.Context, dep *plugins.Deployment) (*found, erro
 
 // want renders dep, with the drains that are in effect or without them.
 func (s *setup) want(dep *plugins.Deployment, f *found, drained map[plugins.BackendRef]state) (*wanted, error) {
-	r := &renderer{dep: dep, owner: s.config.Owner, settings: s.settings, files: disk{}, drained: drained}
+	r := &renderer{dep: dep.Of(f.site), owner: s.config.Owner, settings: s.settings, files: disk{}, drained: drained}
 	if dep != nil {
 		r.site = dep.Site(f.site)
 	}
@@ -263,7 +263,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 		return err
 	}
 	list := changes(f, plain)
-	if same := p.Deployment == nil && f.tenant == nil || p.Deployment != nil && f.tenant != nil && f.applied == p.Deployment.Revision(); same && len(list) == 0 {
+	if same := p.Deployment == nil && f.tenant == nil || p.Deployment != nil && f.tenant != nil && f.applied == p.Deployment.Of(f.site).Revision(); same && len(list) == 0 {
 		return nil
 	}
 	w, err := s.want(p.Deployment, f, f.drained)

@@ -2,11 +2,13 @@ package f5
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -367,6 +369,44 @@ func TestRefusal(t *testing.T) {
 		t.Error("half of it is there")
 	}
 	apply(t, d, gateways())
+}
+
+// TestRefusalHoldsNoSecret: what AS3 says may repeat what it was sent, and does not come
+// through.
+func TestRefusalHoldsNoSecret(t *testing.T) {
+	box, logs := newBox(t), new(lockedBuffer)
+	password := secretFile(t, "correct horse/battery")
+	d := configured(t, box, logs, func(s *Settings) { s.RADIUSPassword = plugins.Secret{File: password} })
+	dep := deployments(t)["radius"]
+	tls := offloading(t, plugins.TLSOffload)
+	key, err := os.ReadFile(tls.Sites[0].Certificates[0].KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(key), "\n")
+	for _, c := range []struct {
+		name, says, hidden string
+		dep                *plugins.Deployment
+	}{
+		{"a password", `password "correct horse/battery" is too simple`, "horse", dep},
+		{"a password as AS3 gets it", "ciphertext " + base64.RawURLEncoding.EncodeToString([]byte("correct horse/battery")), "Y29ycmVjd", dep},
+		{"a password where the text is cut", strings.Repeat("x", 980) + " correct horse/battery", "horse", dep},
+		{"a key", "can't load " + strings.Join(lines, " "), lines[1][:20], tls},
+		{"a key as JSON", "can't load " + strings.Join(lines, `\n`), lines[1][:20], tls},
+	} {
+		p, err := d.Plan(t.Context(), c.dep)
+		if err != nil || plugins.HasError(p.Diagnostics) {
+			t.Fatalf("%s: %v, %v", c.name, err, p)
+		}
+		box.FailNext("01070734:3: " + c.says)
+		err = d.Apply(t.Context(), p, nil)
+		if err == nil || !strings.Contains(err.Error(), "01070734:3: ") || strings.Contains(err.Error(), c.hidden) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if strings.Contains(logs.String(), c.hidden) {
+			t.Errorf("%s was logged", c.name)
+		}
+	}
 }
 
 // TestNotOurs leaves a tenant alone that only has our name.

@@ -110,11 +110,6 @@ func (r *renderer) login(c *plugins.Check, body map[string]any) (string, error) 
 		return "", err
 	}
 	r.hide = append(r.hide, secret, password)
-	for _, s := range []string{secret, password} {
-		if e := base64.RawURLEncoding.EncodeToString([]byte(s)); e != "" {
-			r.hide = append(r.hide, e)
-		}
-	}
 	body["username"], body["secret"], body["passphrase"] = user, cryptogram(secret), cryptogram(password)
 	body["remark"] = "secrets " + hex.EncodeToString(sum)
 	return fmt.Sprintf(" username %q secret \"%s\" password \"%s\"", user, shownSecret, shownPassword), nil

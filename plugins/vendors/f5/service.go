@@ -103,6 +103,7 @@ func (r *renderer) tls(a *app, g *plugins.Group, l *plugins.Listener, service ma
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", c.Name, err)
 		}
+		r.hide = append(r.hide, key)
 		body := map[string]any{"class": "Certificate", "certificate": cert, "privateKey": key}
 		if intermediate != "" {
 			body["chainCA"] = intermediate

@@ -237,13 +237,14 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	if p.Base != "" && p.Base != plugins.RevisionOf(f.objects) {
 		return plugins.ErrStale
 	}
-	drained := kept(f.memory.Drained, p.Deployment, f.site)
-	sections := want(c, s, p.Deployment, f.site, drained)
+	dep := p.Deployment.Of(f.site)
+	drained := kept(f.memory.Drained, dep, f.site)
+	sections := want(c, s, dep, f.site, drained)
 	list := changes(f, sections)
-	if len(list) == 0 && f.memory.Deployment.Revision() == p.Deployment.Revision() {
+	if len(list) == 0 && f.memory.Deployment.Revision() == dep.Revision() {
 		return nil
 	}
-	m := memory{Deployment: p.Deployment, Drained: drained, Edition: f.memory.Edition}
+	m := memory{Deployment: dep, Drained: drained, Edition: f.memory.Edition}
 	edition := f.edition
 	if len(list) > 0 {
 		m.Edition++

@@ -308,10 +308,10 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	if p.Base != "" && p.Base != plugins.RevisionOf(f.objects) {
 		return plugins.ErrStale
 	}
-	m := memory{Deployment: p.Deployment, Drained: kept(f.memory.Drained, p.Deployment, f.site)}
+	m := memory{Deployment: p.Deployment.Of(f.site), Drained: kept(f.memory.Drained, p.Deployment, f.site)}
 	w := want(c, s, p.Deployment, f.site, m.Drained)
 	list := w.changes(f)
-	if len(list) == 0 && f.memory.Deployment.Revision() == p.Deployment.Revision() {
+	if len(list) == 0 && f.memory.Deployment.Revision() == m.Deployment.Revision() {
 		return nil
 	}
 	if progress == nil {

@@ -102,7 +102,13 @@ func (c *client) call(ctx context.Context, command string, p params) (*node, err
 	case len(b) > maxAnswer:
 		return nil, fmt.Errorf("%s: the answer has more than %d bytes", command, maxAnswer)
 	}
-	return c.answer(command, res, b, secret)
+	secrets := []string{secret}
+	for _, v := range p {
+		if file, ok := v.([]byte); ok {
+			secrets = append(secrets, string(file))
+		}
+	}
+	return c.answer(command, res, b, secrets)
 }
 
 // login returns who asks, and the secret that proves it.
@@ -178,7 +184,7 @@ func requestV1(ctx context.Context, base, command string, p params) (*http.Reque
 }
 
 // answer reads an answer.
-func (c *client) answer(command string, res *http.Response, b []byte, secret string) (*node, error) {
+func (c *client) answer(command string, res *http.Response, b []byte, secrets []string) (*node, error) {
 	var n *node
 	var code int
 	var fault string
@@ -206,28 +212,16 @@ func (c *client) answer(command string, res *http.Response, b []byte, secret str
 	case 0:
 		fault = "it doesn't say why"
 	}
-	return nil, &apiError{command, code, tidy(fault, secret, code)}
+	return nil, &apiError{command, code, tidy(fault, secrets, code)}
 }
 
 // maxFault bounds what is repeated of an error, in bytes.
 const maxFault = 300
 
 // tidy returns an error's text so that it can be shown.
-func tidy(s, secret string, code int) string {
+func tidy(s string, secrets []string, code int) string {
 	if s == "" {
 		return http.StatusText(code)
 	}
-	if secret != "" {
-		for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))} {
-			s = strings.ReplaceAll(s, form, "…")
-		}
-	}
-	if i := strings.Index(s, "-----BEGIN"); i >= 0 {
-		s = s[:i] + "…"
-	}
-	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "?")), " ")
-	if len(s) > maxFault {
-		s = strings.ToValidUTF8(s[:maxFault], "") + "…"
-	}
-	return s
+	return rest.Cut(rest.Hide(s, secrets...), maxFault)
 }

@@ -127,6 +127,7 @@ func prepare(ctx context.Context, c plugins.Config, s Settings, box *client, dep
 	if err != nil {
 		return nil, err
 	}
+	dep = dep.Of(site)
 	w := &work{found: f, dep: dep}
 	if dep == nil {
 		w.changes = order(plugins.DiffObjects(f.objects, nil))

@@ -94,11 +94,7 @@ func (c *client) session(ctx context.Context, spent string) (string, error) {
 // hide removes secrets from what the appliance said.
 func hide(err error, secrets []string) error {
 	if e, ok := errors.AsType[*nitroError](err); ok {
-		for _, s := range secrets {
-			if s != "" {
-				e.Message = strings.ReplaceAll(e.Message, s, "…")
-			}
-		}
+		e.Message = rest.Hide(e.Message, secrets...)
 	}
 	return err
 }
@@ -111,6 +107,7 @@ func (c *client) do(ctx context.Context, method, path, what string, body, out an
 		token, err := c.session(ctx, spent)
 		if err == nil {
 			_, err = c.once(ctx, method, path, what, body, token, out)
+			err = hide(err, []string{token})
 		}
 		_, said := errors.AsType[*nitroError](err)
 		switch {

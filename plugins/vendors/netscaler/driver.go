@@ -188,7 +188,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	if p.Base != "" && p.Base != plugins.RevisionOf(objects(f.items)) {
 		return plugins.ErrStale
 	}
-	return where(d.carryOut(ctx, conf, s, c, f, p.Deployment, list, progress))
+	return where(d.carryOut(ctx, conf, s, c, f, p.Deployment.Of(f.site), list, progress))
 }
 
 // carryOut makes the changes, has them saved, and then says so on the appliance:

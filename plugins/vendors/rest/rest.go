@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -40,12 +41,25 @@ func Client(use *http.Client, caFile, serverName string) (*http.Client, error) {
 		}
 		// HTTP/1.1, in which the management of all of them is known to work.
 		own.Transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSClientConfig: t, TLSHandshakeTimeout: 15 * time.Second,
+			Proxy: proxy, TLSClientConfig: t, TLSHandshakeTimeout: 15 * time.Second,
 			MaxConnsPerHost: 4, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute,
 		}
 	}
 	own.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &own, nil
+}
+
+// proxy is the one that the environment names. An error about it doesn't repeat it, for
+// it may hold a password.
+func proxy(req *http.Request) (*url.URL, error) {
+	return unnamed(http.ProxyFromEnvironment(req))
+}
+
+func unnamed(u *url.URL, err error) (*url.URL, error) {
+	if err != nil {
+		return nil, errors.New("the environment names a proxy in HTTPS_PROXY that is no address")
+	}
+	return u, nil
 }
 
 func readFile(name string) ([]byte, error) {
