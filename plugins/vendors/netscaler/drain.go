@@ -60,6 +60,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 			return err
 		}
 	}
+	d.altered.Add(1)
 	d.log().Info("drain", "backend", ref.String(), "on", req != nil)
 	if s.saves() {
 		return c.save(ctx)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -27,7 +28,8 @@ type Driver struct {
 	// certificate as the settings say.
 	Client *http.Client
 
-	mu       sync.Mutex // held by who writes
+	mu       sync.Mutex    // held by who writes
+	altered  atomic.Uint64 // how often this driver altered something
 	setUp    sync.RWMutex
 	config   plugins.Config
 	settings Settings
@@ -210,6 +212,7 @@ func (d *Driver) carryOut(ctx context.Context, conf plugins.Config, s Settings, 
 		if err := c.take(ctx, &list[i]); err != nil {
 			return fmt.Errorf("change %d of %d: %w", i+1, len(list), err)
 		}
+		d.altered.Add(1)
 		d.log().Info("changed", "change", list[i].String())
 		progress(plugins.Progress{Done: i + 1, Total: len(list), Change: list[i].Change})
 	}

@@ -20,6 +20,7 @@ func (d *Driver) Watch(ctx context.Context, f func(plugins.Event)) error {
 }
 
 func (d *Driver) view(ctx context.Context) (poll.View, error) {
+	altered := d.altered.Load() // what was altered and put back is told, too, if this driver did it
 	s, f, err := d.look(ctx)
 	if err != nil {
 		return poll.View{}, where(err)
@@ -29,7 +30,7 @@ func (d *Driver) view(ctx context.Context) (poll.View, error) {
 		number = f.memory.number
 	}
 	return poll.View{Stats: s, Marks: []poll.Mark{
-		{Value: strconv.Itoa(number), Severity: plugins.SeverityInfo, Text: "a deployment was applied, or a backend drained"},
+		{Value: strconv.FormatUint(altered, 10) + " " + strconv.Itoa(number), Severity: plugins.SeverityInfo, Text: "a deployment was applied, or a backend drained"},
 		{Value: plugins.RevisionOf(objects(f.items)), Severity: plugins.SeverityWarning, Text: "what the driver owns on the appliance was changed"},
 	}}, nil
 }
