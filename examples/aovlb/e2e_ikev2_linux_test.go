@@ -258,7 +258,9 @@ func (w *world) awaitDPD(clients []*peers.Swan) {
 	w.t.Helper()
 	for _, c := range clients {
 		peers.Eventually(w.t, 15*time.Second, c.Host.Name+" looking whether its gateway lives", func() error {
-			_, since, _ := strings.Cut(c.Log(), "sending DPD request")
+			log := c.Log()
+			log = log[max(strings.LastIndex(log, "rekeyed between"), 0):] // a new SA has to learn it anew
+			_, since, _ := strings.Cut(log, "sending DPD request")
 			if !strings.Contains(since, "parsed INFORMATIONAL response") {
 				return errors.New("no answer")
 			}
