@@ -448,17 +448,18 @@ func (d *diagnosis) eapStopped(x, after *round) *Finding {
 
 // neverUsed reports whether what IKE_AUTH made was given up at once: after its last
 // answer there is a single exchange, which begins with Delete, or with a Notify of
-// the client. So it is known of nobody who has used the tunnel, or asked whether
-// it lives. Where ESP isn't seen, somebody else must know that there was none.
+// the client; or one, such as news of a client's addresses, and then a Delete. So it
+// is known of nobody who has used the tunnel, or kept asking whether it lives. Where
+// ESP isn't seen, somebody else must know that there was none.
 func (d *diagnosis) neverUsed(x, after *round) bool {
 	if d.c.esp != [2]uint64{} || d.blind && d.carried() {
 		return false
 	}
 	n := d.c.count(func(y *round) bool { return y.kind == ExchangeInformational })
-	if n != 1 || after.kind != ExchangeInformational || after.request.first.Sub(x.response.first) > neverUsedWithin {
+	if n < 1 || n > 2 || after.kind != ExchangeInformational || after.request.first.Sub(x.response.first) > neverUsedWithin {
 		return false
 	}
-	return after.request.inside == PayloadDelete || after.request.inside == PayloadNotify && after.by == sideClient
+	return after.request.inside == PayloadDelete || n == 1 && after.request.inside == PayloadNotify && after.by == sideClient
 }
 
 // carried reports whether the tunnel was used, as far as anybody knows: if nobody

@@ -76,6 +76,44 @@ func TestWatchLateInEAP(t *testing.T) {
 	}
 }
 
+// TestNeverUsedWithNews: a client that tells of its addresses before it gives up an
+// unused tunnel has used it as little; one that only tells has not given it up.
+func TestNeverUsedWithNews(t *testing.T) {
+	client, vip := netip.MustParseAddrPort("203.0.113.7:4500"), netip.MustParseAddrPort("198.51.100.100:4500")
+	start := time.Unix(1e9, 0)
+	for _, x := range []struct {
+		name string
+		say  []PayloadType
+		want FindingID // empty means that it finished
+	}{
+		{"gives it up", []PayloadType{PayloadDelete}, FindingNeverUsed},
+		{"tells, and gives it up", []PayloadType{PayloadNotify, PayloadDelete}, FindingNeverUsed},
+		{"tells twice", []PayloadType{PayloadNotify, PayloadNotify}, ""},
+		{"tells twice, and gives it up", []PayloadType{PayloadNotify, PayloadNotify, PayloadDelete}, ""},
+	} {
+		w := Watch{Carried: func(SPI) (yes, known bool) { return false, true }}
+		say := func(at time.Duration, b []byte) {
+			e := Event{Time: start.Add(at), From: client, To: vip, Gateway: "ras1", Data: b}
+			if b[19]&byte(FlagResponse) != 0 {
+				e.From, e.To = vip, client
+			}
+			w.Observe(&e)
+		}
+		say(0, saInit(7))
+		say(1e6, message(ExchangeSAInit, FlagResponse, 7, 8, testSA(), testKE(GroupMODP2048), testNonce()))
+		say(2e6, inside(ExchangeAuth, FlagInitiator, 1, PayloadIDi, 1400))
+		say(3e6, inside(ExchangeAuth, FlagResponse, 1, PayloadIDr, 1200))
+		for i, p := range x.say {
+			say(time.Duration(10+10*i)*time.Millisecond, inside(ExchangeInformational, FlagInitiator, uint32(2+i), p, 60))
+			say(time.Duration(15+10*i)*time.Millisecond, inside(ExchangeInformational, FlagResponse, uint32(2+i), PayloadNone, 28))
+		}
+		got := w.Handshakes(start.Add(2 * time.Minute))
+		if len(got) != 1 || x.want != "" && got[0].Failed[x.want] != 1 || x.want == "" && got[0].Finished != 1 {
+			t.Errorf("%s: %+v, want %q", x.name, got, x.want)
+		}
+	}
+}
+
 // TestCarried: a Table knows of a client's ESP as soon as the client has sent some.
 func TestCarried(t *testing.T) {
 	pool := new(lb.Pool)
