@@ -199,8 +199,11 @@ func TestRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range scenarios {
+	for i, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
+			if i%3 != 0 && !*record && os.Getenv("AOVLB_BENCH") == "" {
+				t.Skip("every third capture is made again; all are with AOVLB_BENCH set")
+			}
 			play := plays[s.name]
 			if play == nil {
 				t.Fatal("nobody knows how to make it")
