@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/vendors/rest"
 )
 
@@ -40,7 +39,7 @@ type client struct {
 func newClient(s Settings, h *http.Client) (*client, error) {
 	own, err := rest.Client(h, s.CAFile, "")
 	if err != nil {
-		return nil, &plugins.FieldError{Path: "settings.ca_file", Err: err}
+		return nil, err
 	}
 	if h == nil {
 		own.Timeout = 2 * time.Minute

@@ -100,7 +100,7 @@ func pooled(s *plugins.Site, ref plugins.BackendRef) bool {
 }
 
 // set has a member be in a state, but never let in more than its deployment says.
-func (s *setup) set(ctx context.Context, f *found, m memberRef, is state) (bool, error) {
+func (s *target) set(ctx context.Context, f *found, m memberRef, is state) (bool, error) {
 	if more(m.declared, is) {
 		is = m.declared
 	}
@@ -125,7 +125,7 @@ func tilde(path string) string { return url.PathEscape(strings.ReplaceAll(path, 
 
 // cut ends the connections of our listeners to a backend, and forgets whose clients
 // it has. Those of others on the same server go on.
-func (s *setup) cut(ctx context.Context, f *found, ref plugins.BackendRef) error {
+func (s *target) cut(ctx context.Context, f *found, ref plugins.BackendRef) error {
 	site := f.deployment.Site(f.site)
 	r := &renderer{owner: s.config.Owner, site: site}
 	for i := range site.Groups {
@@ -151,7 +151,7 @@ func (s *setup) cut(ctx context.Context, f *found, ref plugins.BackendRef) error
 }
 
 // forget deletes what options say of a table of the traffic. There may be nothing.
-func (s *setup) forget(ctx context.Context, path, options string) error {
+func (s *target) forget(ctx context.Context, path, options string) error {
 	_, err := s.client.do(ctx, call{method: http.MethodDelete, path: path, query: url.Values{"options": {options}}, again: true}, nil)
 	if statusOf(err) == http.StatusNotFound {
 		return nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
 // version is the driver's own.
@@ -30,16 +31,13 @@ type Driver struct {
 	pause time.Duration
 	looks time.Duration
 
-	once     sync.Once
-	writing  chan struct{} // holds something while somebody writes
-	setUp    sync.RWMutex
-	config   plugins.Config
-	settings Settings
-	client   *client
+	once    sync.Once
+	writing chan struct{} // holds something while somebody writes
+	setUp   setup.Setup[Settings, *client]
 }
 
-// setup is what a driver was configured with.
-type setup struct {
+// target is what a driver was configured with.
+type target struct {
 	config   plugins.Config
 	settings Settings
 	client   *client
@@ -60,11 +58,8 @@ func (d *Driver) Schema(ctx context.Context) (json.RawMessage, error) {
 
 // Configure tells the driver where the BIG-IP is.
 func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := setup.Check(ctx, &c); err != nil {
 		return err
-	}
-	if err := c.Owner.Check(); err != nil {
-		return &plugins.FieldError{Path: "owner", Err: err}
 	}
 	s, err := readSettings(&c)
 	if err != nil {
@@ -77,22 +72,16 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	if d.pause > 0 {
 		client.pause = d.pause
 	}
-	d.setUp.Lock()
-	defer d.setUp.Unlock()
-	d.config, d.settings, d.client = c, s, client
+	d.setUp.Set(c, s, client)
 	return nil
 }
 
-func (d *Driver) setup(ctx context.Context) (*setup, error) {
-	if err := context.Cause(ctx); err != nil {
+func (d *Driver) setup(ctx context.Context) (*target, error) {
+	c, s, box, err := d.setUp.Get(ctx, errConfigure)
+	if err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	if d.client == nil {
-		return nil, errConfigure
-	}
-	return &setup{d.config, d.settings, d.client}, nil
+	return &target{c, s, box}, nil
 }
 
 // write waits until nobody else writes.
@@ -118,14 +107,13 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	return check(dep, d.config, d.settings), nil
+	c, s, _ := d.setUp.Peek()
+	return check(dep, c, s), nil
 }
 
 // siteName returns the name of the site that is served: that of the configuration,
 // or of the only site of dep, or of the only tenant of ours.
-func (s *setup) siteName(ctx context.Context, dep *plugins.Deployment) (string, error) {
+func (s *target) siteName(ctx context.Context, dep *plugins.Deployment) (string, error) {
 	if s.config.Site != "" {
 		return s.config.Site, nil
 	}
@@ -158,7 +146,7 @@ func (s *setup) siteName(ctx context.Context, dep *plugins.Deployment) (string, 
 }
 
 // read finds what is there for dep.
-func (s *setup) read(ctx context.Context, dep *plugins.Deployment) (*found, error) {
+func (s *target) read(ctx context.Context, dep *plugins.Deployment) (*found, error) {
 	site, err := s.siteName(ctx, dep)
 	if err != nil {
 		return nil, err
@@ -167,7 +155,7 @@ func (s *setup) read(ctx context.Context, dep *plugins.Deployment) (*found, erro
 }
 
 // want renders dep, with the drains that are in effect or without them.
-func (s *setup) want(dep *plugins.Deployment, f *found, drained map[plugins.BackendRef]state) (*wanted, error) {
+func (s *target) want(dep *plugins.Deployment, f *found, drained map[plugins.BackendRef]state) (*wanted, error) {
 	r := &renderer{dep: dep.Of(f.site), owner: s.config.Owner, settings: s.settings, files: disk{}, drained: drained}
 	if dep != nil {
 		r.site = dep.Site(f.site)
@@ -218,7 +206,7 @@ func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Pl
 }
 
 // try has AS3 say whether it would take the declaration for dep.
-func (d *Driver) try(ctx context.Context, s *setup, dep *plugins.Deployment, f *found) error {
+func (d *Driver) try(ctx context.Context, s *target, dep *plugins.Deployment, f *found) error {
 	done, err := d.write(ctx)
 	if err != nil {
 		return err

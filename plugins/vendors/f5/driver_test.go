@@ -181,7 +181,8 @@ func TestLimits(t *testing.T) {
 
 // TestRenderRule has the iRule rendered as a comment, for tmsh takes it by an editor.
 func TestRenderRule(t *testing.T) {
-	d := &Driver{settings: Settings{IKESPI: true}}
+	d := new(Driver)
+	d.setUp.Set(plugins.Config{}, Settings{IKESPI: true}, nil)
 	list, err := d.Render(t.Context(), gateways())
 	if err != nil {
 		t.Fatal(err)
@@ -456,7 +457,9 @@ func TestSiteByItself(t *testing.T) {
 	box := newBox(t)
 	apply(t, configured(t, box, nil, nil), gateways())
 	d := configured(t, box, nil, nil)
-	d.config.Site = ""
+	c, settings, client := d.setUp.Peek()
+	c.Site = ""
+	d.setUp.Set(c, settings, client)
 	s, err := d.Read(t.Context())
 	if err != nil || s.Applied != gateways().Revision() {
 		t.Fatalf("%+v, %v", s, err)

@@ -27,7 +27,7 @@ type found struct {
 }
 
 // find reads the tenant of a site.
-func (s *setup) find(ctx context.Context, site string) (*found, error) {
+func (s *target) find(ctx context.Context, site string) (*found, error) {
 	f := &found{stored: new(stored), site: site, drained: make(map[plugins.BackendRef]state)}
 	if site == "" {
 		return f, nil

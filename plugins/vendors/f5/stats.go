@@ -68,7 +68,7 @@ func (d *Driver) Stats(ctx context.Context) (*plugins.Stats, error) {
 	return out, err
 }
 
-func (s *setup) stats(ctx context.Context) (*plugins.Stats, *found, error) {
+func (s *target) stats(ctx context.Context) (*plugins.Stats, *found, error) {
 	f, err := s.read(ctx, nil)
 	if err != nil {
 		return nil, nil, err
@@ -100,7 +100,7 @@ func (s *setup) stats(ctx context.Context) (*plugins.Stats, *found, error) {
 	return out, f, nil
 }
 
-func (s *setup) listenerStats(ctx context.Context, f *found, r *renderer, g *plugins.Group, l *plugins.Listener) (plugins.ListenerStats, error) {
+func (s *target) listenerStats(ctx context.Context, f *found, r *renderer, g *plugins.Group, l *plugins.Listener) (plugins.ListenerStats, error) {
 	out := plugins.ListenerStats{Name: l.Name, Group: g.Name, Protocol: l.Protocol, Address: l.Address, State: "open"}
 	list, err := s.client.counts(ctx, "/mgmt/tm/ltm/virtual/"+tilde("/"+f.name+"/"+r.appName(g)+"/"+r.serviceName(l))+"/stats")
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *setup) listenerStats(ctx context.Context, f *found, r *renderer, g *plu
 	return out, nil
 }
 
-func (s *setup) poolStats(ctx context.Context, f *found, r *renderer, p *plugins.Pool) (plugins.PoolStats, error) {
+func (s *target) poolStats(ctx context.Context, f *found, r *renderer, p *plugins.Pool) (plugins.PoolStats, error) {
 	out := plugins.PoolStats{Name: p.Name}
 	var tables []counters
 	for _, at := range r.pools(p) {

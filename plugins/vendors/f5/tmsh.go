@@ -16,9 +16,8 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	c, s := d.config, d.settings.usual()
-	d.setUp.RUnlock()
+	c, s, _ := d.setUp.Peek()
+	s = s.usual()
 	list := check(dep, c, s)
 	if plugins.HasError(list) || dep == nil {
 		return nil, fmt.Errorf("%w for a BIG-IP", plugins.ErrInvalid)

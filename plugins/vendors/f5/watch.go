@@ -20,7 +20,7 @@ func (d *Driver) Watch(ctx context.Context, f func(plugins.Event)) error {
 	return w.Run(ctx, f)
 }
 
-func (s *setup) look(ctx context.Context) (poll.View, error) {
+func (s *target) look(ctx context.Context) (poll.View, error) {
 	stats, f, err := s.stats(ctx)
 	if err != nil {
 		return poll.View{}, err

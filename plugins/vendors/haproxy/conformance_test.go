@@ -44,7 +44,9 @@ func TestOnPaper(t *testing.T) {
 			c := &counting{box: p, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {
-					return &Driver{Logger: slog.New(slog.NewTextHandler(logs, nil)), config: plugins.Config{Site: "hq"}, settings: Settings{}.usual(), box: c}
+					d := &Driver{Logger: slog.New(slog.NewTextHandler(logs, nil))}
+					d.setUp.Set(plugins.Config{Site: "hq"}, Settings{}.usual(), c)
+					return d
 				},
 				Writes: c.count, BreakAfter: c.breakAfter, Logs: logs.String,
 				Tamper: func(t *testing.T) {
@@ -144,7 +146,9 @@ func TestReal(t *testing.T) {
 			c := &counting{box: r, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {
-					return &Driver{Logger: slog.New(slog.NewTextHandler(logs, nil)), config: plugins.Config{Site: "hq"}, settings: r.settings, box: c}
+					d := &Driver{Logger: slog.New(slog.NewTextHandler(logs, nil))}
+					d.setUp.Set(plugins.Config{Site: "hq"}, r.settings, c)
+					return d
 				},
 				Writes: c.count, BreakAfter: c.breakAfter, Logs: logs.String,
 				Foreign: func() string {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
 // version is the driver's own.
@@ -23,11 +24,8 @@ type Driver struct {
 	// Logger is told of what is done; nil means nobody.
 	Logger *slog.Logger
 
-	mu       sync.Mutex // held by who writes
-	setUp    sync.RWMutex
-	config   plugins.Config
-	settings Settings
-	box      box
+	mu    sync.Mutex // held by who writes
+	setUp setup.Setup[Settings, box]
 }
 
 // box is the HAProxy that is driven.
@@ -56,33 +54,20 @@ func (d *Driver) Schema(ctx context.Context) (json.RawMessage, error) {
 
 // Configure tells the driver where HAProxy is.
 func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := setup.Check(ctx, &c); err != nil {
 		return err
-	}
-	if err := c.Owner.Check(); err != nil {
-		return &plugins.FieldError{Path: "owner", Err: err}
 	}
 	s, err := readSettings(&c)
 	if err != nil {
 		return err
 	}
-	d.setUp.Lock()
-	defer d.setUp.Unlock()
-	d.config, d.settings, d.box = c, s, &process{s}
+	d.setUp.Set(c, s, &process{s})
 	return nil
 }
 
 // setup returns what the driver was configured with.
 func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, box, error) {
-	if err := context.Cause(ctx); err != nil {
-		return plugins.Config{}, Settings{}, nil, err
-	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	if d.box == nil {
-		return plugins.Config{}, Settings{}, nil, errConfigure
-	}
-	return d.config, d.settings, d.box, nil
+	return d.setUp.Get(ctx, errConfigure)
 }
 
 func (d *Driver) log() *slog.Logger {
@@ -97,9 +82,8 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	return d.check(dep, d.config.Site), nil
+	c, _, _ := d.setUp.Peek()
+	return d.check(dep, c.Site), nil
 }
 
 // found is what is there.
@@ -324,9 +308,8 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	c, s := d.config, d.settings.usual()
-	d.setUp.RUnlock()
+	c, s, _ := d.setUp.Peek()
+	s = s.usual()
 	if list := d.check(dep, c.Site); plugins.HasError(list) || dep == nil {
 		return nil, fmt.Errorf("%w for HAProxy", plugins.ErrInvalid)
 	}

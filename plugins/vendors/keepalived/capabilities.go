@@ -16,9 +16,8 @@ func (d *Driver) Capabilities(ctx context.Context) (plugins.Capabilities, error)
 	if err := ctx.Err(); err != nil {
 		return plugins.Capabilities{}, context.Cause(ctx)
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	return capabilities(d.settings), nil
+	_, s, _ := d.setUp.Peek()
+	return capabilities(s), nil
 }
 
 const elsewhere = "serve it with another driver, such as builtin"
@@ -116,10 +115,9 @@ func (d *Driver) check(ctx context.Context, dep *plugins.Deployment) []plugins.D
 	if dep == nil {
 		return nil
 	}
-	d.setUp.RLock()
-	site, s, b := d.config.Site, d.settings.usual(), d.box
-	owner := d.config.Owner
-	d.setUp.RUnlock()
+	c, s, b := d.setUp.Peek()
+	s = s.usual()
+	site, owner := c.Site, c.Owner
 	out := plugins.Errors(dep.Validate())
 	if dep.Site(site) == nil && len(out) == 0 {
 		return append(out, plugins.Diagnostic{

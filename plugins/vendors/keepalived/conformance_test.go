@@ -38,7 +38,9 @@ func suite(runs bool) plugintest.Suite {
 			c := &counting{box: m, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {
-					return &Driver{Logger: slog.New(slog.NewTextHandler(logs, nil)), config: plugins.Config{Site: "hq"}, settings: m.settings, box: c}
+					d := &Driver{Logger: slog.New(slog.NewTextHandler(logs, nil))}
+					d.setUp.Set(plugins.Config{Site: "hq"}, m.settings, c)
+					return d
 				},
 				Writes: c.count, BreakAfter: c.breakAfter, Logs: logs.String,
 				Foreign: func() string { return m.others(t) },

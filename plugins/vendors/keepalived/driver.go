@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
 // version is the driver's own.
@@ -24,11 +25,8 @@ type Driver struct {
 	// Logger is told of what is done; nil means nobody.
 	Logger *slog.Logger
 
-	mu       sync.Mutex // held by who writes
-	setUp    sync.RWMutex
-	config   plugins.Config
-	settings Settings
-	box      box
+	mu    sync.Mutex // held by who writes
+	setUp setup.Setup[Settings, box]
 }
 
 // box is the keepalived that is driven, with the kernel under it.
@@ -75,33 +73,20 @@ func (d *Driver) Schema(ctx context.Context) (json.RawMessage, error) {
 
 // Configure tells the driver where keepalived is.
 func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := setup.Check(ctx, &c); err != nil {
 		return err
-	}
-	if err := c.Owner.Check(); err != nil {
-		return &plugins.FieldError{Path: "owner", Err: err}
 	}
 	s, err := readSettings(&c)
 	if err != nil {
 		return err
 	}
-	d.setUp.Lock()
-	defer d.setUp.Unlock()
-	d.config, d.settings, d.box = c, s, &process{settings: s, proc: "/proc", exec: run}
+	d.setUp.Set(c, s, &process{settings: s, proc: "/proc", exec: run})
 	return nil
 }
 
 // setup returns what the driver was configured with.
 func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, box, error) {
-	if err := context.Cause(ctx); err != nil {
-		return plugins.Config{}, Settings{}, nil, err
-	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	if d.box == nil {
-		return plugins.Config{}, Settings{}, nil, errConfigure
-	}
-	return d.config, d.settings, d.box, nil
+	return d.setUp.Get(ctx, errConfigure)
 }
 
 func (d *Driver) log() *slog.Logger {

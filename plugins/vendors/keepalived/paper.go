@@ -17,9 +17,8 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	if list := d.check(ctx, dep); plugins.HasError(list) || dep == nil {
 		return nil, fmt.Errorf("%w for keepalived", plugins.ErrInvalid)
 	}
-	d.setUp.RLock()
-	c, s := d.config, d.settings.usual()
-	d.setUp.RUnlock()
+	c, s, _ := d.setUp.Peek()
+	s = s.usual()
 	s.Main = s.File // what is rendered stands alone
 	site := siteName(c, dep, nil)
 	r := newRenderer(c, s, dep.Site(site), nil)

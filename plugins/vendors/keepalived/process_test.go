@@ -37,7 +37,9 @@ func deployment(change func(*plugins.Pool, *plugins.Group)) *plugins.Deployment 
 }
 
 func (m *machine) driver() *Driver {
-	return &Driver{config: plugins.Config{Site: "hq"}, settings: m.settings, box: m.process}
+	d := new(Driver)
+	d.setUp.Set(plugins.Config{Site: "hq"}, m.settings, m.process)
+	return d
 }
 
 func apply(t *testing.T, d *Driver, dep *plugins.Deployment) error {

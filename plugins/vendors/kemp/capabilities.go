@@ -27,9 +27,8 @@ func (d *Driver) Capabilities(ctx context.Context) (plugins.Capabilities, error)
 	if err := ctx.Err(); err != nil {
 		return plugins.Capabilities{}, context.Cause(ctx)
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	return capabilities(d.settings), nil
+	_, s, _ := d.setUp.Peek()
+	return capabilities(s), nil
 }
 
 func capabilities(s Settings) plugins.Capabilities {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/vendors/rest"
+	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
 // version is the driver's own.
@@ -26,12 +27,9 @@ type Driver struct {
 	// settings. It is set before Configure.
 	HTTP *http.Client
 
-	mu       sync.Mutex    // held by who writes
-	altered  atomic.Uint64 // how often this driver altered something
-	setUp    sync.RWMutex
-	config   plugins.Config
-	settings Settings
-	client   *client
+	mu      sync.Mutex    // held by who writes
+	altered atomic.Uint64 // how often this driver altered something
+	setUp   setup.Setup[Settings, *client]
 }
 
 // errConfigure says that the driver has no LoadMaster yet.
@@ -49,11 +47,8 @@ func (d *Driver) Schema(ctx context.Context) (json.RawMessage, error) {
 
 // Configure tells the driver where the LoadMaster is. It doesn't go there.
 func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := setup.Check(ctx, &c); err != nil {
 		return err
-	}
-	if err := c.Owner.Check(); err != nil {
-		return &plugins.FieldError{Path: "owner", Err: err}
 	}
 	s, err := readSettings(&c)
 	if err != nil {
@@ -63,26 +58,16 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	if err != nil {
 		return &plugins.FieldError{Path: "settings.ca_file", Err: err}
 	}
-	d.setUp.Lock()
-	defer d.setUp.Unlock()
-	if d.client != nil && d.HTTP == nil {
-		d.client.http.CloseIdleConnections()
+	if _, _, old := d.setUp.Peek(); old != nil && d.HTTP == nil {
+		old.http.CloseIdleConnections()
 	}
-	d.config, d.settings, d.client = c, s, &client{settings: s, http: use, pace: rest.Pace{PerSecond: s.Rate}}
+	d.setUp.Set(c, s, &client{settings: s, http: use, pace: rest.Pace{PerSecond: s.Rate}})
 	return nil
 }
 
 // setup returns what the driver was configured with.
 func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, *client, error) {
-	if err := context.Cause(ctx); err != nil {
-		return plugins.Config{}, Settings{}, nil, err
-	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	if d.client == nil {
-		return plugins.Config{}, Settings{}, nil, errConfigure
-	}
-	return d.config, d.settings, d.client, nil
+	return d.setUp.Get(ctx, errConfigure)
 }
 
 func (d *Driver) log() *slog.Logger {
@@ -97,9 +82,8 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	return check(dep, d.config.Site, d.settings), nil
+	c, s, _ := d.setUp.Peek()
+	return check(dep, c.Site, s), nil
 }
 
 // siteOf returns the name of the site that is served.

@@ -467,11 +467,12 @@ func TestRetries(t *testing.T) {
 	if err := d.Configure(t.Context(), b.config); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.client.ask(t.Context(), "listvs", nil); err == nil || calls != tries {
+	_, _, box := d.setUp.Peek()
+	if _, err := box.ask(t.Context(), "listvs", nil); err == nil || calls != tries {
 		t.Errorf("a question was asked %d times: %v", calls, err)
 	}
 	calls = 0
-	if _, err := d.client.do(t.Context(), "delvs", nil); err == nil || calls != 1 {
+	if _, err := box.do(t.Context(), "delvs", nil); err == nil || calls != 1 {
 		t.Errorf("an order was given %d times: %v", calls, err)
 	}
 }

@@ -15,9 +15,7 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	c, s := d.config, d.settings
-	d.setUp.RUnlock()
+	c, s, _ := d.setUp.Peek()
 	list := check(dep, c.Site, s)
 	if dep == nil || plugins.HasError(list) {
 		return nil, fmt.Errorf("%w for a LoadMaster", plugins.ErrInvalid)

@@ -205,7 +205,8 @@ func TestNativeDrain(t *testing.T) {
 	if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: ref, Deadline: time.Now().Add(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
-	state, err := d.client.list(t.Context(), "config", "servicegroup_servicegroupmember_binding", "aovlb_hq_vpn_ike_to")
+	_, _, box := d.setUp.Peek()
+	state, err := box.list(t.Context(), "config", "servicegroup_servicegroupmember_binding", "aovlb_hq_vpn_ike_to")
 	if err != nil || len(state) != 2 {
 		t.Fatal(state, err)
 	}
@@ -393,7 +394,8 @@ func TestWrongPassword(t *testing.T) {
 	d := b.driver(t)
 	file := filepath.Join(t.TempDir(), "password")
 	write(t, file, []byte("wrong-"+plugintest.Canary))
-	d.client.password = plugins.Secret{File: file}
+	_, _, box := d.setUp.Peek()
+	box.password = plugins.Secret{File: file}
 	_, err := d.Read(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "354") || strings.Contains(err.Error(), plugintest.Canary) {
 		t.Errorf("Read: %v", err)

@@ -15,9 +15,7 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	conf := d.config
-	d.setUp.RUnlock()
+	conf, _, _ := d.setUp.Peek()
 	if list := check(dep, conf); plugins.HasError(list) || dep == nil {
 		return nil, fmt.Errorf("%w for NetScaler", plugins.ErrInvalid)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/vendors/rest"
+	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
 // version is the driver's own.
@@ -28,12 +29,9 @@ type Driver struct {
 	// certificate as the settings say.
 	Client *http.Client
 
-	mu       sync.Mutex    // held by who writes
-	altered  atomic.Uint64 // how often this driver altered something
-	setUp    sync.RWMutex
-	config   plugins.Config
-	settings Settings
-	client   *client
+	mu      sync.Mutex    // held by who writes
+	altered atomic.Uint64 // how often this driver altered something
+	setUp   setup.Setup[Settings, *client]
 }
 
 var errConfigure = errors.New("netscaler: the driver was not configured")
@@ -50,11 +48,8 @@ func (d *Driver) Schema(ctx context.Context) (json.RawMessage, error) {
 
 // Configure tells the driver where the NetScaler is.
 func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := setup.Check(ctx, &c); err != nil {
 		return err
-	}
-	if err := c.Owner.Check(); err != nil {
-		return &plugins.FieldError{Path: "owner", Err: err}
 	}
 	s, err := readSettings(&c)
 	if err != nil {
@@ -64,18 +59,13 @@ func (d *Driver) Configure(ctx context.Context, c plugins.Config) error {
 	if err != nil {
 		return &plugins.FieldError{Path: "settings.ca_file", Err: err}
 	}
-	d.setUp.Lock()
-	defer d.setUp.Unlock()
-	d.config, d.settings = c, s
-	d.client = &client{http: web, base: strings.TrimRight(s.URL, "/"), user: s.User, password: s.Password, pace: rest.Pace{PerSecond: s.Rate}}
+	d.setUp.Set(c, s, &client{http: web, base: strings.TrimRight(s.URL, "/"), user: s.User, password: s.Password, pace: rest.Pace{PerSecond: s.Rate}})
 	return nil
 }
 
 // Close ends the driver's session at the appliance.
 func (d *Driver) Close() error {
-	d.setUp.RLock()
-	c := d.client
-	d.setUp.RUnlock()
+	_, _, c := d.setUp.Peek()
 	if c == nil {
 		return nil
 	}
@@ -92,15 +82,7 @@ func (d *Driver) Close() error {
 
 // setup returns what the driver was configured with.
 func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, *client, error) {
-	if err := context.Cause(ctx); err != nil {
-		return plugins.Config{}, Settings{}, nil, err
-	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	if d.client == nil {
-		return plugins.Config{}, Settings{}, nil, errConfigure
-	}
-	return d.config, d.settings, d.client, nil
+	return d.setUp.Get(ctx, errConfigure)
 }
 
 func (d *Driver) log() *slog.Logger {
@@ -115,9 +97,8 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d.setUp.RLock()
-	defer d.setUp.RUnlock()
-	return check(dep, d.config), nil
+	c, _, _ := d.setUp.Peek()
+	return check(dep, c), nil
 }
 
 // kept returns the drains of backends that dep still has.
