@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,4 +92,36 @@ func TestDrainWithin(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestRedrain(t *testing.T) {
+	s := &Site{Name: "hq", Pools: []Pool{
+		{Name: "ras", Backends: []Backend{{Name: "ras1"}, {Name: "ras2"}}},
+		{Name: "more", Backends: []Backend{{Name: "ras1"}}},
+	}}
+	at := time.Unix(1e9, 0)
+	other := DrainRequest{BackendRef: BackendRef{Pool: "ras", Backend: "ras2"}}
+	both := []BackendRef{{Pool: "ras", Backend: "ras1"}, {Pool: "more", Backend: "ras1"}}
+	refs, list, err := s.Redrain([]DrainRequest{other}, BackendRef{Backend: "ras1"}, &DrainRequest{Deadline: at})
+	want := []DrainRequest{other, {BackendRef: both[0], Deadline: at}, {BackendRef: both[1], Deadline: at}}
+	if err != nil || !slices.Equal(refs, both) || !slices.Equal(list, want) {
+		t.Fatalf("a drain: %v, %v, %v", refs, list, err)
+	}
+	if _, again, err := s.Redrain(list, both[0], &DrainRequest{}); err != nil || len(again) != 3 || !again[2].Deadline.IsZero() {
+		t.Errorf("another deadline: %v, %v", again, err)
+	}
+	if _, left, err := s.Redrain(list, both[1], nil); err != nil || !slices.Equal(left, want[:2]) {
+		t.Errorf("an end: %v, %v", left, err)
+	}
+	if !slices.Equal(list, want) {
+		t.Errorf("the list has changed: %v", list)
+	}
+	if _, _, err := s.Redrain(want[1:], other.BackendRef, nil); !errors.Is(err, ErrNotDrained) {
+		t.Errorf("the end of none: %v", err)
+	}
+	for _, x := range []*Site{s, nil} {
+		if _, _, err := x.Redrain(nil, BackendRef{Backend: "ras9"}, nil); !errors.Is(err, ErrNotFound) {
+			t.Errorf("nobody's: %v", err)
+		}
+	}
 }

@@ -366,3 +366,24 @@ type DrainRequest struct {
 	// never, a time that has passed means now.
 	Deadline time.Time `json:"deadline,omitzero"`
 }
+
+// Redrain returns the backends of s that r means, and what list is once req, a drain
+// of them, has begun, or theirs have ended if req is nil. The error is ErrNotFound if
+// s has none of them, and ErrNotDrained if none had a drain to end. list is left as it
+// is.
+func (s *Site) Redrain(list []DrainRequest, r BackendRef, req *DrainRequest) (refs []BackendRef, after []DrainRequest, err error) {
+	refs = s.Refs(r)
+	if len(refs) == 0 {
+		return nil, nil, fmt.Errorf("%v: %w", r, ErrNotFound)
+	}
+	after = slices.DeleteFunc(slices.Clone(list), func(x DrainRequest) bool { return slices.Contains(refs, x.BackendRef) })
+	if req == nil && len(after) == len(list) {
+		return nil, nil, fmt.Errorf("%v: %w", r, ErrNotDrained)
+	}
+	for _, x := range refs {
+		if req != nil {
+			after = append(after, DrainRequest{BackendRef: x, Deadline: req.Deadline})
+		}
+	}
+	return refs, after, nil
+}

@@ -32,20 +32,12 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err != nil {
 		return err
 	}
-	refs := f.memory.Deployment.Site(f.site).Refs(ref)
-	if len(refs) == 0 {
-		return fmt.Errorf("haproxy: %v: %w", ref, plugins.ErrNotFound)
+	refs, drained, err := f.memory.Deployment.Site(f.site).Redrain(f.memory.Drained, ref, req)
+	if err != nil {
+		return fmt.Errorf("haproxy: %w", err)
 	}
 	m := f.memory
-	m.Drained = slices.DeleteFunc(slices.Clone(m.Drained), func(x plugins.DrainRequest) bool { return slices.Contains(refs, x.BackendRef) })
-	if req == nil && len(m.Drained) == len(f.memory.Drained) {
-		return fmt.Errorf("haproxy: %v: %w", ref, plugins.ErrNotDrained)
-	}
-	for _, x := range refs {
-		if req != nil {
-			m.Drained = append(m.Drained, plugins.DrainRequest{BackendRef: x, Deadline: req.Deadline})
-		}
-	}
+	m.Drained = drained
 	sections := want(c, s, m.Deployment, f.site, m.Drained)
 	file, err := write(c.Owner, f.site, m, sections, f.edition)
 	if err != nil {

@@ -3,7 +3,6 @@ package keepalived
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/aovlb/aovlb/plugins"
 )
@@ -30,20 +29,12 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err != nil {
 		return err
 	}
-	refs := f.memory.Deployment.Site(f.site).Refs(ref)
-	if len(refs) == 0 {
-		return fmt.Errorf("keepalived: %v: %w", ref, plugins.ErrNotFound)
+	_, drained, err := f.memory.Deployment.Site(f.site).Redrain(f.memory.Drained, ref, req)
+	if err != nil {
+		return fmt.Errorf("keepalived: %w", err)
 	}
 	m := f.memory
-	m.Drained = slices.DeleteFunc(slices.Clone(m.Drained), func(x plugins.DrainRequest) bool { return slices.Contains(refs, x.BackendRef) })
-	if req == nil && len(m.Drained) == len(f.memory.Drained) {
-		return fmt.Errorf("keepalived: %v: %w", ref, plugins.ErrNotDrained)
-	}
-	for _, x := range refs {
-		if req != nil {
-			m.Drained = append(m.Drained, plugins.DrainRequest{BackendRef: x, Deadline: req.Deadline})
-		}
-	}
+	m.Drained = drained
 	w := want(c, s, m.Deployment, f.site, m.Drained)
 	if err := d.put(ctx, c, b, f, &w, m, true); err != nil {
 		return err

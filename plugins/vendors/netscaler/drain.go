@@ -32,24 +32,16 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err != nil {
 		return err
 	}
-	var site *plugins.Site
-	if f.memory != nil {
-		site = f.memory.Deployment.Site(f.site)
-	}
-	refs := site.Refs(ref)
-	if len(refs) == 0 {
+	if f.memory == nil {
 		return fmt.Errorf("%v: %w", ref, plugins.ErrNotFound)
 	}
 	m := *f.memory
-	m.Drained = slices.DeleteFunc(slices.Clone(m.Drained), func(x plugins.DrainRequest) bool { return slices.Contains(refs, x.BackendRef) })
-	if req == nil && len(m.Drained) == len(f.memory.Drained) {
-		return fmt.Errorf("%v: %w", ref, plugins.ErrNotDrained)
+	site := m.Deployment.Site(f.site)
+	refs, drained, err := site.Redrain(m.Drained, ref, req)
+	if err != nil {
+		return err
 	}
-	for _, x := range refs {
-		if req != nil {
-			m.Drained = append(m.Drained, plugins.DrainRequest{BackendRef: x, Deadline: req.Deadline})
-		}
-	}
+	m.Drained = drained
 	// It is noted first: a note without its drain is made good by the next Apply, a
 	// drain without a note would be undone by it.
 	if err := c.remember(ctx, conf.Owner, f, &m); err != nil {
