@@ -342,7 +342,9 @@ func (v *visit) tlsPort() uint16 {
 }
 
 // answer answers the request by itself, and waits a moment until the client has
-// read that: to close at once could reset the connection before.
+// read that: to close at once, or while the client still sends a body, would reset
+// the connection before. That moment is bounded by time, not by what is sent: a
+// browser that uploads a file is to see why it failed.
 func (v *visit) answer(status int) {
 	reason := map[int]string{400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}[status]
 	r := Response{Status: status, Reason: reason, Length: "0"}
@@ -355,12 +357,10 @@ func (v *visit) answer(status int) {
 	if v.conn.CloseWrite() != nil {
 		return
 	}
-	for left := 64 << 10; left > 0; {
-		n, err := v.conn.Read(b[:cap(b)])
-		if err != nil {
+	for b = slices.Grow(b, 4<<10); ; {
+		if _, err := v.conn.Read(b[:cap(b)]); err != nil {
 			return
 		}
-		left -= n
 	}
 }
 
