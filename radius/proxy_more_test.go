@@ -303,7 +303,7 @@ func TestProxyBurst(t *testing.T) {
 			}
 			b := make([]byte, MaxLen)
 			for answered[i] < each {
-				_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+				_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 				n, err := c.Read(b)
 				if err != nil {
 					return

@@ -1,7 +1,6 @@
 package standin
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	layeh "layeh.com/radius"
 	"layeh.com/radius/rfc2865"
@@ -46,11 +44,17 @@ type certTalk struct {
 	out    [][]byte // fragments to send
 }
 
-// tlsEnd is the server's end of TLS, which runs in a goroutine of its own.
+// tlsEnd is the server's end of TLS, which runs in a goroutine of its own, and the
+// connection that it has there. So it is known when TLS has said all that it has to
+// say: when it wants to read, and there is nothing.
 type tlsEnd struct {
-	toTLS, fromTLS net.Conn
-	written        chan []byte
-	done           chan struct{}
+	net.Conn // none: it is asked for nothing else
+
+	changed *sync.Cond // with a lock for what follows
+	in, out []byte
+	wants   bool // to read
+	closed  bool // by us
+	over    bool // TLS has ended
 }
 
 // Serve answers until ctx is done, and closes the socket.
@@ -95,8 +99,7 @@ func (s *CertServer) end() {
 
 func (t *certTalk) close() {
 	if t.tls != nil {
-		t.tls.toTLS.Close()
-		<-t.tls.done
+		t.tls.end()
 		t.tls = nil
 	}
 }
@@ -205,34 +208,71 @@ func (t *certTalk) cut(flight []byte, size int) {
 }
 
 func newTLSEnd(c *tls.Config) *tlsEnd {
-	ours, theirs := net.Pipe()
-	e := &tlsEnd{toTLS: ours, fromTLS: theirs, written: make(chan []byte), done: make(chan struct{})}
+	e := &tlsEnd{changed: sync.NewCond(new(sync.Mutex))}
 	go func() {
-		defer close(e.done)
-		conn := tls.Server(theirs, c)
+		conn := tls.Server(e, c)
 		if err := conn.Handshake(); err == nil {
 			io.Copy(io.Discard, conn)
 		}
-		theirs.Close()
+		e.set(&e.over)
 	}()
 	return e
 }
 
+func (e *tlsEnd) set(what *bool) {
+	e.changed.L.Lock()
+	defer e.changed.L.Unlock()
+	*what = true
+	e.changed.Broadcast()
+}
+
 // exchange gives TLS what came, and returns all that it says to it.
 func (e *tlsEnd) exchange(b []byte) []byte {
-	go e.toTLS.Write(b)
-	var out bytes.Buffer
-	chunk := make([]byte, 4096)
-	wait := 500 * time.Millisecond // for cryptography
-	for {
-		e.toTLS.SetReadDeadline(time.Now().Add(wait))
-		n, err := e.toTLS.Read(chunk)
-		out.Write(chunk[:n])
-		if err != nil {
-			return out.Bytes()
-		}
-		wait = 30 * time.Millisecond
+	e.changed.L.Lock()
+	defer e.changed.L.Unlock()
+	e.in, e.wants = append(e.in, b...), false
+	e.changed.Broadcast()
+	for !e.over && !e.wants {
+		e.changed.Wait()
 	}
+	out := e.out
+	e.out = nil
+	return out
+}
+
+// end has TLS end, and waits for it.
+func (e *tlsEnd) end() {
+	e.set(&e.closed)
+	e.changed.L.Lock()
+	defer e.changed.L.Unlock()
+	for !e.over {
+		e.changed.Wait()
+	}
+}
+
+// Read is for TLS.
+func (e *tlsEnd) Read(b []byte) (int, error) {
+	e.changed.L.Lock()
+	defer e.changed.L.Unlock()
+	for len(e.in) == 0 {
+		if e.closed {
+			return 0, io.EOF
+		}
+		e.wants = true
+		e.changed.Broadcast()
+		e.changed.Wait()
+	}
+	n := copy(b, e.in)
+	e.in = e.in[n:]
+	return n, nil
+}
+
+// Write is for TLS.
+func (e *tlsEnd) Write(b []byte) (int, error) {
+	e.changed.L.Lock()
+	defer e.changed.L.Unlock()
+	e.out = append(e.out, b...)
+	return len(b), nil
 }
 
 // Listen opens a UDP socket on loopback for a server of this kind, and says where
