@@ -178,7 +178,7 @@ func TestApplyCalledOff(t *testing.T) {
 			if err := a.cmd.Wait(); err == nil {
 				t.Errorf("it ended as if nothing had happened: %q", a.said)
 			}
-			for end := time.Now().Add(5 * time.Second); syscall.Kill(pid, 0) == nil; {
+			for end := time.Now().Add(30 * time.Second); syscall.Kill(pid, 0) == nil; {
 				if time.Now().After(end) {
 					t.Fatal("the driver goes on")
 				}

@@ -27,7 +27,7 @@ func TestNotify(t *testing.T) {
 	if err := e.notify(reloading()...); err != nil {
 		t.Fatal(err)
 	}
-	c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	c.SetReadDeadline(time.Now().Add(30 * time.Second))
 	b := make([]byte, 1000)
 	n, err := c.Read(b)
 	if err != nil || !strings.HasPrefix(string(b[:n]), "RELOADING=1\nMONOTONIC_USEC=") {

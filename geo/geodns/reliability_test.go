@@ -74,7 +74,7 @@ func (w *world) keepAsking(workers, tries int, query []byte, judge func(m *dns.M
 }
 
 func ask(nc net.Conn, q, b []byte, judge func(m *dns.Msg) error) error {
-	_ = nc.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = nc.SetDeadline(time.Now().Add(10 * time.Second))
 	if _, err := nc.Write(q); err != nil {
 		return err
 	}

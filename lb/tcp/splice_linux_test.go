@@ -101,7 +101,7 @@ func TestNothingLeft(t *testing.T) {
 		t.Errorf("Serve returned %v", err)
 	}
 	runtime.GC() // closes the peers that are still open
-	for deadline := time.Now().Add(5 * time.Second); descriptors(t) > before; {
+	for deadline := time.Now().Add(30 * time.Second); descriptors(t) > before; {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d descriptors, %d before", descriptors(t), before)
 		}

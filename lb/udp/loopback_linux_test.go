@@ -201,7 +201,7 @@ func TestWildcard(t *testing.T) {
 				if _, err := cl.WriteToUDPAddrPort([]byte("hello"), to); err != nil {
 					t.Fatal(err)
 				}
-				_ = cl.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_ = cl.SetReadDeadline(time.Now().Add(30 * time.Second))
 				_, from, err := cl.ReadFromUDPAddrPort(make([]byte, 100))
 				if err != nil || from != to {
 					t.Errorf("answer from %v, %v, want %v", from, err, to)
@@ -249,7 +249,7 @@ func TestRefused(t *testing.T) {
 			if _, err := cl.Write([]byte("again")); err != nil {
 				t.Fatal(err)
 			}
-			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
 			b := make([]byte, 10)
 			if n, err := c.Read(b); err != nil || string(b[:n]) != "again" {
 				t.Errorf("the backend got %q, %v", b[:n], err)
@@ -530,7 +530,7 @@ func TestShutdownAtStart(t *testing.T) {
 	go func() { served <- e.Serve(hookContext{ctx, new(sync.Once), hook}, conns...) }()
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("Shutdown waits though its time is over")
 		stop()
 	}

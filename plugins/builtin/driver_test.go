@@ -193,7 +193,7 @@ func (w *world) stream(i int) *stream {
 func (s *stream) ask() string {
 	s.t.Helper()
 	fmt.Fprintln(s, "hello")
-	s.SetReadDeadline(time.Now().Add(3 * time.Second))
+	s.SetReadDeadline(time.Now().Add(30 * time.Second))
 	a, err := s.r.ReadString('\n')
 	if err != nil {
 		s.t.Fatal(err)

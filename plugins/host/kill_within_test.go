@@ -251,7 +251,7 @@ func TestKillPluginWithinEveryCall(t *testing.T) {
 			var err error
 			select {
 			case err = <-ended:
-			case <-time.After(5 * time.Second):
+			case <-time.After(30 * time.Second):
 				t.Fatal("the call goes on")
 			}
 			var lost *wire.UnavailableError
