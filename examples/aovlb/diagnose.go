@@ -46,6 +46,9 @@ func runDiagnose(ctx context.Context, env *environment, args []string) error {
 		}
 		d, err = diagnoseLive(ctx, env, args[0], *asJSON)
 	} else {
+		// What is piped here ends when its source is interrupted, and is
+		// then explained. If it doesn't end, interrupting twice helps.
+		defer context.AfterFunc(ctx, env.interruptible)()
 		d, err = diagnoseFile(args[0], os.Stdin)
 	}
 	if d == nil {
