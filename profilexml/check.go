@@ -132,7 +132,8 @@ type Checker struct {
 	// them, for a client may come to any gateway.
 	Server []Suite
 	// Negotiate, if it isn't nil, is asked whether the gateways take a suite,
-	// such as by asking one. The error says why not.
+	// such as by asking one. The error says why not, and is what the
+	// finding says.
 	Negotiate func(Suite) error
 	// Beside are the other profiles on the same computers.
 	Beside []*Document

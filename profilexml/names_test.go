@@ -94,6 +94,7 @@ func TestFindSuite(t *testing.T) {
 		strings.Replace(listing, "PfsGroup ", "PfsGroups ", 1): "there is no PfsGroup",
 		strings.Replace(listing, "Group14", "$group", 1):       `DHGroup can't be ""`,
 		"\xff\xfeodd": "odd number of bytes",
+		strings.Replace(listing, ": True", ": False", 1): "CustomPolicy is False",
 	} {
 		if s, err := FindSuite([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %v, %v", text, s, err)

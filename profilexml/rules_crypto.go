@@ -1,8 +1,9 @@
 package profilexml
 
-import "slices"
-
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // cryptoRules are about CryptographySuite.
 func cryptoRules() []Rule {
@@ -136,7 +137,7 @@ func checkServerPolicy(k *check) {
 		return
 	}
 	if err := k.Negotiate(s); err != nil {
-		k.report(k.suite, nil, "the gateway was asked: %v", err)
+		k.report(k.suite, nil, "%v", err)
 	}
 }
 

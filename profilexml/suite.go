@@ -2,6 +2,7 @@ package profilexml
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -215,11 +216,15 @@ func ParseSuite(s string) (Suite, error) {
 
 // FindSuite finds the six values of a suite in a file of any kind, by their
 // names: the output of Get-VpnServerConfiguration, a script, a profile. The error
-// says which value is missing, unknown, or there in two ways.
+// says which value is missing, unknown, or there in two ways, or that the gateway
+// has no custom policy.
 func FindSuite(file []byte) (Suite, error) {
 	text, _, err := decodeBytes(file)
 	if err != nil {
 		return Suite{}, err
+	}
+	if slices.ContainsFunc(wordsBehind(text, "CustomPolicy"), func(word string) bool { return strings.EqualFold(word, "False") }) {
+		return Suite{}, errors.New("CustomPolicy is False in it: the gateway has no policy of its own, and takes what RRAS takes by default")
 	}
 	var s Suite
 	values := valuesOf(&s)

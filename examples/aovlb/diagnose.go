@@ -46,6 +46,9 @@ func runDiagnose(ctx context.Context, env *environment, args []string) error {
 		}
 		d, err = diagnoseLive(ctx, env, args[0], *asJSON)
 	} else {
+		// What is piped here ends when its source is interrupted, and is
+		// then explained. If it doesn't end, interrupting twice helps.
+		defer context.AfterFunc(ctx, env.interruptible)()
 		d, err = diagnoseFile(args[0], os.Stdin)
 	}
 	if d == nil {
@@ -194,6 +197,9 @@ func printDiagnosis(p *painter, d *diagnosed, quiet bool) {
 	}
 	if c.Forgotten > 0 {
 		p.printf("%d more conversations were too many to keep\n", c.Forgotten)
+	}
+	if n := d.Capture.NotIP; n > 0 && n == d.Capture.Packets {
+		p.printf("none of them is IP, or they begin with something other than Ethernet, Linux cooked, loopback or raw IP\n")
 	}
 	if c.IKE == 0 {
 		p.printf("there is no IKEv2 in it: capture UDP ports 500 and 4500, IP fragments and ICMP\n")

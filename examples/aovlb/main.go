@@ -52,6 +52,15 @@ type environment struct {
 	stdin          *os.File // nil where nobody can be asked
 	stdout, stderr io.Writer
 	getenv         func(string) string
+	release        func() // gives signals back their usual effect; nil where they have it
+}
+
+// interruptible has Ctrl-C end the program at once, for nothing else ends a read of
+// standard input.
+func (e *environment) interruptible() {
+	if e.release != nil {
+		e.release()
+	}
 }
 
 // errSilent has the program fail without a further word.
@@ -64,7 +73,7 @@ func (e *usageError) Error() string { return e.text }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv}
+	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv, release: stop}
 	code := run(ctx, env, os.Args[1:])
 	stop()
 	os.Exit(code)

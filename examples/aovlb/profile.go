@@ -54,6 +54,7 @@ func readProfileFile(env *environment, name string) ([]byte, error) {
 		if env.stdin == nil {
 			return nil, errors.New("there is no standard input")
 		}
+		env.interruptible()
 		return io.ReadAll(io.LimitReader(env.stdin, profilexml.DefaultMaxBytes+1))
 	}
 	f, err := os.Open(name)
@@ -97,7 +98,7 @@ func replaceFile(name string, b []byte) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".aovlb-*")
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer os.Remove(f.Name()) //nolint:errcheck // it is gone if all went well
 	_, err = f.Write(b)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -34,7 +36,7 @@ func (r *profileRequest) ask(in io.Reader, out io.Writer) error {
 		q.list(&r.routes, "The networks behind the VPN, such as 10.0.0.0/8, or @FILE", r.kind == "device", isNetwork)
 	}
 	q.text(&r.use, "Is it to be read by people, or delivered at once: editor, intune, wmi", oneOf("editor", "intune", "wmi"))
-	q.text(&r.out, "The file to write; none prints it", nil)
+	q.text(&r.out, "The file to write; none prints it", isWritable)
 	if q.err == nil && q.ended {
 		q.err = errors.New("the answers ended before the questions")
 	}
@@ -99,6 +101,19 @@ func isGateway(s string) error {
 
 func isNetwork(s string) error {
 	_, err := networksOf(list{s})
+	return err
+}
+
+// isWritable finds what keeps a file from being written that can be seen before.
+func isWritable(name string) error {
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder", name)
+	}
+	folder := filepath.Dir(name)
+	info, err := os.Stat(folder)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is no folder", folder)
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"slices"
@@ -24,6 +25,8 @@ type profileCheck struct {
 	fix, dry, why, asked bool
 	strict, together     bool
 	timeout              time.Duration
+	asking               *suiteProbe
+	judges               []func(profilexml.Suite) error
 }
 
 func (c *profileCheck) flags(fs *flag.FlagSet) {
@@ -31,7 +34,7 @@ func (c *profileCheck) flags(fs *flag.FlagSet) {
 	fs.StringVar(&c.channel, "channel", "intune", "how it gets to clients: intune or wmi (`channel`)")
 	fs.StringVar(&c.scope, "scope", "any", "whose it is: user or device (`scope`)")
 	fs.StringVar(&c.checker.Name, "name", "", "what the profile is called (`name`)")
-	fs.StringVar(&c.policies, "server-policy", "", "the gateways' `policy`: a name that aovlb crypto knows, six values with commas, or a file such as the output of Get-VpnServerConfiguration")
+	fs.StringVar(&c.policies, "server-policy", "", "the gateways' `policy`: a name that aovlb crypto knows, such as rras, six Name=value with commas, or a file such as the output of Get-VpnServerConfiguration")
 	fs.StringVar(&c.probe, "probe", "", "ask this gateway whether it takes the suite (`host`)")
 	fs.DurationVar(&c.timeout, "timeout", 5*time.Second, "how `long` to wait for the gateway")
 	fs.StringVar(&c.ignore, "ignore", "", "`rules` that aren't wanted, such as AOV231,AOV004")
@@ -65,20 +68,43 @@ func (c *profileCheck) prepare(ctx context.Context) (err error) {
 		}
 	}
 	if c.policies != "" {
-		s, err := parseServerPolicy(c.policies)
-		if err != nil {
+		if err := c.serverPolicy(); err != nil {
 			return err
 		}
-		c.checker.Server = append(c.checker.Server, s)
 	}
 	if c.probe != "" {
 		targets, err := new(asked).resolve(ctx, c.probe, 500)
 		if err != nil {
 			return err
 		}
-		c.checker.Negotiate = func(s profilexml.Suite) error { return askSuite(ctx, targets, s, c.timeout) }
+		c.asking = &suiteProbe{host: c.probe, targets: targets, timeout: c.timeout}
+		c.judges = append(c.judges, func(s profilexml.Suite) error { return c.asking.negotiate(ctx, s) })
+	}
+	if len(c.judges) > 0 {
+		c.checker.Negotiate = func(s profilexml.Suite) error {
+			var errs []error
+			for _, judge := range c.judges {
+				errs = append(errs, judge(s))
+			}
+			return errors.Join(errs...)
+		}
 	}
 	return nil
+}
+
+// serverPolicy takes what --server-policy says: six values, with which a profile's
+// are compared, or another policy, with which they must negotiate.
+func (c *profileCheck) serverPolicy() error {
+	s, err := parseServerPolicy(c.policies)
+	if err == nil {
+		c.checker.Server = append(c.checker.Server, s)
+		return nil
+	}
+	if p, known := parsePolicy(c.policies); known == nil && p.Custom == nil {
+		c.judges = append(c.judges, judgeBy(c.policies, p))
+		return nil
+	}
+	return err
 }
 
 // checkedProfile is what profile check --json prints of a file.
@@ -133,6 +159,9 @@ func runProfileCheck(ctx context.Context, env *environment, args []string) error
 			return err
 		}
 	}
+	if c.asking != nil && c.asking.silent != nil {
+		return fmt.Errorf("check: %w", c.asking.silent)
+	}
 	if c.failed(list) {
 		return errSilent
 	}
@@ -142,7 +171,13 @@ func runProfileCheck(ctx context.Context, env *environment, args []string) error
 // one checks a file, beside the others, and fixes and prints it.
 func (c *profileCheck) one(env *environment, p *checkedProfile) error {
 	if p.doc != nil {
+		if c.asking != nil {
+			c.asking.consulted = false
+		}
 		p.Findings = c.checker.Check(p.doc)
+		if c.asking != nil && !c.asking.consulted {
+			fmt.Fprintf(env.stderr, "%s: %s wasn't asked: the profile has no CryptographySuite of six values for IKEv2\n", p.File, c.asking.host)
+		}
 		if c.fix {
 			if err := c.repair(env, p); err != nil {
 				return err

@@ -80,26 +80,68 @@ func proposalOf(protocol ikev2.ProtocolID, list []profilexml.Transform) ikev2.Pr
 	return p
 }
 
-// askSuite asks gateways whether they take the proposal of a suite for the IKE
-// SA. That for ESP can't be asked without logging in.
-func askSuite(ctx context.Context, targets []netip.AddrPort, s profilexml.Suite, timeout time.Duration) error {
+// A suiteProbe asks gateways whether they take the proposal of a suite for the IKE
+// SA. That for ESP can't be asked without logging in. It asks once for each suite,
+// however often a Checker wants to know.
+type suiteProbe struct {
+	host    string
+	targets []netip.AddrPort
+	timeout time.Duration
+
+	known     map[profilexml.Suite]error
+	consulted bool  // by the Checker, since this was set to false
+	silent    error // which gateways didn't say
+}
+
+// negotiate says why the gateways don't take a suite. What isn't known for want of
+// an answer is no fault of the profile, and kept in silent.
+func (a *suiteProbe) negotiate(ctx context.Context, s profilexml.Suite) error {
+	a.consulted = true
+	if err, ok := a.known[s]; ok {
+		return err
+	}
 	p, err := ikeProposal(s)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, target := range targets {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
+	for _, target := range a.targets {
+		ctx, cancel := context.WithTimeout(ctx, a.timeout)
 		r, err := ikev2.Prober{Proposals: []ikev2.Proposal{p}}.Ask(ctx, target)
 		cancel()
 		switch {
 		case r.Answer == ikev2.AnswerNoProposal:
-			errs = append(errs, fmt.Errorf("%v refuses %v: clients would end in error 13868 or 800", target, p))
+			errs = append(errs, fmt.Errorf("%v was asked, and refuses %v: clients would end in error 13868 or 800", target, p))
+		case r.Answer == ikev2.AnswerSA || r.Answer == ikev2.AnswerInvalidKE:
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%v: %w", target, err))
+			a.silent = errors.Join(a.silent, fmt.Errorf("it isn't known whether the gateway takes the suite: %w", err))
+		default:
+			a.silent = errors.Join(a.silent, fmt.Errorf("it isn't known whether the gateway takes the suite: %v answers %v", target, r))
 		}
 	}
-	return errors.Join(errs...)
+	if a.known == nil {
+		a.known = map[profilexml.Suite]error{}
+	}
+	a.known[s] = errors.Join(errs...)
+	return a.known[s]
+}
+
+// judgeBy returns what says why gateways with a policy that is no custom one, such
+// as what RRAS has by default, don't take a suite.
+func judgeBy(name string, policy ikev2.Policy) func(profilexml.Suite) error {
+	return func(s profilexml.Suite) error {
+		client, err := policyOfSuite(s).Policy("profile")
+		if err != nil {
+			return err
+		}
+		if n := ikev2.Negotiate(client.IKE, policy); !n.OK {
+			return fmt.Errorf("gateways with %s answer %v", name, n)
+		}
+		if n := ikev2.NegotiateChild(client.ESP, policy, false); len(policy.ESP) > 0 && !n.OK {
+			return fmt.Errorf("for ESP, gateways with %s answer %v", name, n)
+		}
+		return nil
+	}
 }
 
 // serverScript is what the gateways must be told for a profile.

@@ -309,7 +309,62 @@ func TestCheckProbe(t *testing.T) {
 	cancel()
 	wg.Wait()
 	ctx = t.Context()
-	if out, code := check("strong", at); code != 1 || !strings.Contains(out, "AOV125") {
+	if out, code := check("strong", at); code != 1 || strings.Contains(out, "AOV125") || !strings.Contains(out, "isn't known whether the gateway takes the suite") {
 		t.Errorf("nobody is there: %d %s", code, out)
+	}
+}
+
+// TestCheckProbeOnce: a gateway is asked once, however many files and rounds of
+// fixes there are; and whoever asks hears if it wasn't asked.
+func TestCheckProbeOnce(t *testing.T) {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Skip("no loopback:", err)
+	}
+	defer c.Close()
+	spis := make(chan map[string]bool)
+	go func() {
+		seen := map[string]bool{}
+		b := make([]byte, 4096)
+		for {
+			n, _, err := c.ReadFromUDP(b)
+			if err != nil {
+				spis <- seen
+				return
+			}
+			if n >= 28 {
+				seen[string(b[:8])] = true
+			}
+		}
+	}()
+	dir := t.TempDir()
+	var out bytes.Buffer
+	env := &environment{stdout: &out, stderr: &out, getenv: func(string) string { return "" }}
+	profile := func(name string, flags ...string) string {
+		file := filepath.Join(dir, name)
+		args := append([]string{"profile", "new", "--server", "vpn.example.com", "--route", "10.0.0.1", "--out", file}, flags...)
+		if code := run(t.Context(), env, args); code != 0 {
+			t.Fatal(&out)
+		}
+		return file
+	}
+	a := profile("a.xml", "--type", "device")
+	b := profile("b.xml", "--type", "device")
+	text, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(a, bytes.Replace(text, []byte(">true<"), []byte(">True<"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sstp := profile("sstp.xml", "--protocol", "SSTP", "--nps", "nps.example.com", "--root", strings.Repeat("ab", 20))
+	out.Reset()
+	code := run(t.Context(), env, []string{"profile", "check", "--fix", "--probe", c.LocalAddr().String(), "--timeout", "200ms", a, b, sstp})
+	if code != 1 || !strings.Contains(out.String(), "sstp.xml: "+c.LocalAddr().String()+" wasn't asked") || strings.Contains(out.String(), "a.xml: "+c.LocalAddr().String()) {
+		t.Errorf("%d %s", code, &out)
+	}
+	_ = c.Close()
+	if seen := <-spis; len(seen) != 1 {
+		t.Errorf("the gateway was asked %d times", len(seen))
 	}
 }

@@ -22,7 +22,7 @@ func runProfileFrom(_ context.Context, env *environment, args []string) error {
 	r.flags(fs)
 	r.protocol = ""
 	fs.Lookup("protocol").DefValue = "what the listeners serve"
-	policy := fs.String("server-script", "", "write the PowerShell for the gateways' policy to this `file`, or - for standard output in place of the profile")
+	policy := fs.String("server-script", "", "write the PowerShell for the gateways' policy to this `file`, or - for standard output, in place of the profile unless that has a file")
 	args, err := parse(env, fs, args, 1)
 	if err != nil {
 		return err
@@ -45,8 +45,9 @@ func runProfileFrom(_ context.Context, env *environment, args []string) error {
 	switch *policy {
 	case "":
 	case "-":
-		_, err := fmt.Fprint(env.stdout, script)
-		return err
+		if _, err := fmt.Fprint(env.stdout, script); err != nil || r.out == "" {
+			return err
+		}
 	default:
 		if err := replaceFile(*policy, []byte(script)); err != nil {
 			return err
@@ -152,11 +153,11 @@ func checkedNames(p *plugins.Pool) list {
 // excludePublic keeps the balancer's own addresses out of the routes: the tunnel
 // can't go through itself.
 func (r *profileRequest) excludePublic(public []netip.Addr) error {
-	for _, s := range r.routes {
-		p, err := parseNetwork(s)
-		if err != nil {
-			return err
-		}
+	networks, err := networksOf(r.routes)
+	if err != nil {
+		return err
+	}
+	for _, p := range networks {
 		for _, a := range public {
 			if own := netip.PrefixFrom(a, a.BitLen()).String(); p.Contains(a) && !slices.Contains(r.excluded, own) {
 				r.excluded = append(r.excluded, own)

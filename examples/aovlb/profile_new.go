@@ -109,6 +109,7 @@ func runProfileNew(_ context.Context, env *environment, args []string) error {
 		if env.stdin == nil {
 			return &usageError{"there is nobody to ask: give flags"}
 		}
+		env.interruptible()
 		if err := r.ask(env.stdin, env.stderr); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"strings"
 
 	"github.com/aovlb/aovlb/profilexml/rasphone"
 )
@@ -65,6 +66,11 @@ func runRasphoneGet(ctx context.Context, env *environment, args []string) error 
 		_, err := fmt.Fprint(env.stdout, rasphone.KeysMarkdown())
 		return err
 	}
+	for _, a := range args {
+		if strings.HasSuffix(strings.ToLower(a), ".pbk") {
+			return &usageError{fmt.Sprintf("%q is no key: a phone book is given by --file", a)}
+		}
+	}
 	paths, err := books.present(env)
 	if err != nil {
 		return err
@@ -73,6 +79,9 @@ func runRasphoneGet(ctx context.Context, env *environment, args []string) error 
 	for _, path := range paths {
 		p, err := (&rasphone.File{Path: path}).Read(ctx)
 		if err != nil {
+			return err
+		}
+		if err := notEntries(p, args); err != nil {
 			return err
 		}
 		chosen := p.Entries()
@@ -99,6 +108,21 @@ func runRasphoneGet(ctx context.Context, env *environment, args []string) error 
 	}
 	for _, s := range list {
 		s.print(env, len(paths) > 1)
+	}
+	return nil
+}
+
+// notEntries notices if a connection is given where a key should be.
+func notEntries(p *rasphone.Phonebook, keys []string) error {
+	for _, name := range keys {
+		if _, known := rasphone.LookupKey(name); known {
+			continue
+		}
+		for _, e := range p.Entries() {
+			if e.Name() == name {
+				return &usageError{fmt.Sprintf("%q is a connection and no key: a connection is given by --entry", name)}
+			}
+		}
 	}
 	return nil
 }

@@ -1,5 +1,5 @@
 // Package capture reads IKEv2 traffic where it was seen: from capture files
-// (pcap, also compressed by gzip, and pcapng) and from network interfaces. It
+// (pcap and pcapng, also compressed by gzip) and from network interfaces. It
 // makes [ikev2.Event]s of packets, of which an [ikev2.Tracker] makes
 // conversations and says what happened.
 //

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bufio"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -18,13 +19,46 @@ type Reader struct {
 	number int
 }
 
-// magicNG is the type of the block that a pcapng file begins with.
-const magicNG = "\x0a\x0d\x0d\x0a"
+// What files begin with: of pcapng the type of the first block.
+const (
+	magicNG   = "\x0a\x0d\x0d\x0a"
+	magicGzip = "\x1f\x8b"
+)
+
+// What in a pcapng file is no packet, such as descriptions of interfaces, is kept, and
+// takes up to fifty times its room in the file. So there must be no more of it than
+// maxOther octets. A packet has roomPerPacket for its own header and options.
+const (
+	maxOther      = 8 << 20
+	roomPerPacket = 256
+)
+
+// metered reads only so much.
+type metered struct {
+	r    io.Reader
+	left int
+}
+
+func (m *metered) Read(p []byte) (int, error) {
+	if m.left <= 0 {
+		return 0, fmt.Errorf("more than %d MiB of it are no packets", maxOther>>20)
+	}
+	n, err := m.r.Read(p[:min(len(p), 64<<10)])
+	m.left -= n
+	return n, err
+}
 
 // NewReader reads the beginning of a capture file: pcap, with times in
-// microseconds or nanoseconds, perhaps compressed by gzip, or pcapng.
+// microseconds or nanoseconds, or pcapng; perhaps compressed by gzip.
 func NewReader(r io.Reader) (*Reader, error) {
 	b := bufio.NewReader(r)
+	if magic, err := b.Peek(len(magicGzip)); err == nil && string(magic) == magicGzip {
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, fmt.Errorf("capture: no capture file: it begins as gzip does: %w", err)
+		}
+		b = bufio.NewReader(z)
+	}
 	magic, err := b.Peek(len(magicNG))
 	if err != nil {
 		if errors.Is(err, io.EOF) {
@@ -33,11 +67,20 @@ func NewReader(r io.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("capture: no capture file: %w", err)
 	}
 	if string(magic) == magicNG {
-		ng, err := pcapgo.NewNgReader(b, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
+		in := &metered{r: b, left: maxOther}
+		ng, err := pcapgo.NewNgReader(in, pcapgo.NgReaderOptions{WantMixedLinkType: true, SkipUnknownVersion: true})
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("there is no section of version 1 with packets in it: %w", io.ErrUnexpectedEOF)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("capture: pcapng file: %w", err)
 		}
-		return &Reader{read: ng.ZeroCopyReadPacketData, link: func(ci gopacket.CaptureInfo) LinkType {
+		read := func() ([]byte, gopacket.CaptureInfo, error) {
+			data, ci, err := ng.ZeroCopyReadPacketData()
+			in.left = min(in.left+len(data)+roomPerPacket, maxOther)
+			return data, ci, err
+		}
+		return &Reader{read: read, link: func(ci gopacket.CaptureInfo) LinkType {
 			if len(ci.AncillaryData) > 0 {
 				if l, ok := ci.AncillaryData[0].(layers.LinkType); ok {
 					return LinkType(l)

@@ -2,12 +2,14 @@ package capture_test
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/binary"
 	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -129,9 +131,41 @@ func TestPcapng(t *testing.T) {
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	got := read(t, b.Bytes())
-	if n := len(got.Conversations); n != 1 || got.Conversations[0].Outcome != ikev2.OutcomeEstablished || len(got.Findings) > 0 {
-		t.Errorf("got %+v", got)
+	var z bytes.Buffer // as Wireshark compresses it
+	zw := gzip.NewWriter(&z)
+	if _, err := zw.Write(b.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if err := zw.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range [][]byte{b.Bytes(), z.Bytes()} {
+		got := read(t, file)
+		if n := len(got.Conversations); n != 1 || got.Conversations[0].Outcome != ikev2.OutcomeEstablished || len(got.Findings) > 0 {
+			t.Errorf("got %+v", got)
+		}
+	}
+	// Packets may follow for as long as they like; what is kept of the rest is
+	// bounded.
+	header, rest := b.Bytes()[:bytes.Index(b.Bytes(), []byte{1, 0, 0, 0})], b.Bytes()
+	packets := rest[bytes.Index(rest, []byte{6, 0, 0, 0}):]
+	long := bytes.Clone(rest)
+	for len(long) < 20<<20 {
+		long = append(long, packets...)
+	}
+	var tr ikev2.Tracker
+	if s, err := capture.Read(bytes.NewReader(long), &tr); err != nil || s.Packets < 1000 {
+		t.Errorf("many packets: %+v, %v", s, err)
+	}
+	flood := append(bytes.Clone(header), bytes.Repeat([]byte{1, 0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 20, 0, 0, 0}, 1<<20)...)
+	if _, err := capture.Read(bytes.NewReader(flood), &tr); err == nil || !strings.Contains(err.Error(), "no packets") {
+		t.Errorf("a million interfaces: %v", err)
+	}
+	// Versions to come are skipped, until nothing is left.
+	later := bytes.Clone(rest)
+	later[12] = 2
+	if _, err := capture.NewReader(bytes.NewReader(later)); err == nil || !strings.Contains(err.Error(), "version 1") {
+		t.Errorf("version 2: %v", err)
 	}
 }
 

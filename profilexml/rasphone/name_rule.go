@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 	"unicode/utf16"
 )
 
@@ -36,10 +37,21 @@ func NewNameRule(name string, servers ...netip.Addr) (NameRule, error) {
 		return NameRule{}, errors.New("a rule for every name can't be made, only kept: how Windows writes it isn't known. Deliver it with a profile, as DomainNameInformation")
 	case !strings.HasPrefix(name, "."):
 		return NameRule{}, fmt.Errorf("a rule for the host %.60q can't be made, only kept: the number that Windows writes for such rules isn't known. Write a period before it for a suffix, or deliver it with a profile, as DomainNameInformation", name)
+	case tooLong(name):
+		return NameRule{}, fmt.Errorf("%.60q is no DNS name: it has more than 253 letters, or more than 63 between two periods", name)
 	case len(servers) == 0:
 		return NameRule{}, fmt.Errorf("a rule for %.60q without DNS servers can't be made, only kept: how Windows writes it isn't known. Deliver it with a profile, as DomainNameInformation", name)
 	}
 	return NameRule{Type: SuffixRule, Name: name, Servers: servers}, nil
+}
+
+// tooLong reports whether DNS has no such name (RFC 1035 section 2.3.4). Letters are
+// counted, not octets: how long those beyond ASCII become isn't settled here.
+func tooLong(name string) bool {
+	name = strings.Trim(name, ".")
+	return utf8.RuneCountInString(name) > 253 || slices.ContainsFunc(strings.Split(name, "."), func(label string) bool {
+		return utf8.RuneCountInString(label) > 63
+	})
 }
 
 // String returns the rule as ParseSetting reads it.

@@ -81,9 +81,11 @@ func TestSetNameRules(t *testing.T) {
 	}
 	// The other entry has no such rules to keep anything of.
 	for text, why := range map[string]string{
-		"NrptRules=www.example.com=10.0.0.2": "the number that Windows writes for such rules isn't known",
-		"NrptRules=.=10.0.0.2":               "every name",
-		"NrptRules=.example.com=":            "without DNS servers",
+		"NrptRules=www.example.com=10.0.0.2":                        "the number that Windows writes for such rules isn't known",
+		"NrptRules=.=10.0.0.2":                                      "every name",
+		"NrptRules=." + strings.Repeat("a", 64) + ".com=10.0.0.2":   "more than 63",
+		"NrptRules=" + strings.Repeat(".aaaaaaa", 32) + "=10.0.0.2": "more than 253",
+		"NrptRules=.example.com=":                                   "without DNS servers",
 	} {
 		if _, _, err := p.Apply(Edit{Entries: []string{"b"}, Set: settings(t, text)}); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", text, err)
