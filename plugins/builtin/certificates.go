@@ -352,6 +352,23 @@ func (r *ring) sight(ctx context.Context, read bool) {
 	r.seen = now
 }
 
+// seenToExpect returns the hash that a gateway is configured with, if somebody has
+// looked: in its registry, or at a session that survived its binding.
+func (r *ring) seenToExpect(gateway string) (f sstp.Fingerprint, ok bool) {
+	f, told := r.keyring.Told(gateway)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if told && r.renewal != nil && r.renewal.To == f {
+		for i := range r.renewal.Gateways {
+			if g := &r.renewal.Gateways[i]; g.Gateway == gateway && g.Evidence.Holds(f) {
+				return f, true
+			}
+		}
+	}
+	f = r.seen[gateway].configured
+	return f, !f.IsZero()
+}
+
 // doubt says why clients of a gateway would be cut off, or "". r.mu is held.
 func (r *ring) doubt(gateway string) string {
 	f, known := r.keyring.Expected(gateway)

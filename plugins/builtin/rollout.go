@@ -90,7 +90,7 @@ func (r *ring) renewer() *sstp.Renewer {
 	patience := cmp.Or(spec.Patience.D(), defaultPatience)
 	n := &sstp.Renewer{
 		Keyring: r.keyring, Set: r.set, Verify: r.verify, Save: r.saveRenewal,
-		Patience: max(patience, 0), Settle: spec.Settle.D(),
+		Patience: max(patience, 0), Settle: spec.Settle.D(), Bindings: r.bindings, Prove: spec.Prove.D(),
 		Control: sstp.GatewayControl{
 			Drain: func(ctx context.Context, g string) error { return r.hold(ctx, g, true, false) },
 			Close: r.shut, Clients: r.clients,
@@ -189,6 +189,15 @@ func (r *ring) clients(_ context.Context, gateway string) (int, error) {
 		return 0, err
 	}
 	return m.Clients(), nil
+}
+
+// bindings says what came of the sessions of a gateway that were shown a leaf.
+func (r *ring) bindings(t sstp.RenewalTask, since time.Time) (bound, aborted int) {
+	p, _, err := r.poolNow(t.Gateway)
+	if err != nil {
+		return 0, 0
+	}
+	return p.sessions.Bindings(t.Gateway, t.To, since)
 }
 
 // spare says why the other gateways can't take the clients of one.
