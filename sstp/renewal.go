@@ -179,6 +179,12 @@ func (r *Renewal) Next() *GatewayRenewal {
 // Done reports whether all gateways are done.
 func (r *Renewal) Done() bool { return r.Next() == nil }
 
+// first reports whether no gateway was known to expect any certificate when r began:
+// then nobody was served yet, and no gateway has clients to lose.
+func (r *Renewal) first() bool {
+	return !slices.ContainsFunc(r.Gateways, func(g GatewayRenewal) bool { return !g.From.IsZero() })
+}
+
 // enter has g go on to a phase.
 func (g *GatewayRenewal) enter(p Phase, now time.Time) {
 	g.Phase, g.Since, g.Tries, g.Error = p, now, 0, ""

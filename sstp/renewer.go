@@ -331,7 +331,7 @@ func (n *Renewer) work(ctx context.Context, r *Renewal, g *GatewayRenewal) (Phas
 		g.Evidence = &e
 		return PhaseReturning, err
 	case PhaseReturning:
-		if n.Bindings == nil || n.Prove < 0 || g.Evidence.Holds(r.To) {
+		if n.Bindings == nil || n.Prove < 0 || g.Evidence.Holds(r.To) || r.first() {
 			return PhaseDone, n.Control.Return(ctx, g.Gateway)
 		}
 		return PhaseProving, n.Control.Return(ctx, g.Gateway)

@@ -526,6 +526,19 @@ func TestRenewerProves(t *testing.T) {
 			w.finished()
 		})
 	})
+	t.Run("the first certificate", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, r, n := prepare(t)
+			for i := range r.Gateways {
+				r.Gateways[i].From = Fingerprint{}
+			}
+			n.Bindings = func(RenewalTask, time.Time) (int, int) { t.Error("a gateway waits for users of another"); return 1, 0 }
+			if err := n.Run(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+		})
+	})
 	t.Run("interrupted", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, r, n := prepare(t)
