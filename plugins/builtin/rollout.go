@@ -254,18 +254,23 @@ func (r *ring) script(t sstp.RenewalTask) string {
 }
 
 // plain reports whether TLS ends before the gateways, by their check.
-func (r *ring) plain() bool {
-	c := r.check()
+func (r *ring) plain() bool { return r.plainFor(r.pool()) }
+
+// plainFor is plain, for the pool of r, where r.mu is held.
+func (r *ring) plainFor(pool string) bool {
+	c := r.checkOf(pool)
 	return c != nil && c.PlainHTTP
 }
 
 // check returns the check of type sstp of the gateways' pool.
-func (r *ring) check() *plugins.Check {
+func (r *ring) check() *plugins.Check { return r.checkOf(r.pool()) }
+
+func (r *ring) checkOf(pool string) *plugins.Check {
 	s := r.d.siteNow()
 	if s == nil {
 		return nil
 	}
-	p := s.Pool(r.pool())
+	p := s.Pool(pool)
 	if p == nil {
 		return nil
 	}
