@@ -107,6 +107,11 @@ type Rollout struct {
 	// Settle is how long clients have to arrive that were on their way to a
 	// gateway when it was drained; 0 means 15 s.
 	Settle Duration `json:"settle,omitempty"`
+	// Prove is how long, when a gateway takes clients again and nobody has Read its
+	// hash, a session is waited for that proves it, before the next gateway is
+	// changed; 0 means 5 minutes, less than 0 not to wait. A gateway that aborts
+	// these sessions is taken out of service again.
+	Prove Duration `json:"prove,omitempty"`
 	// Outage lets a gateway be changed though no other can take its clients.
 	Outage bool `json:"outage,omitempty"`
 }
@@ -211,6 +216,9 @@ func (v *validator) rollout(at string, r *Rollout) {
 	oneOf(v, at+".start", r.Start, RolloutAutomatic, RolloutManual)
 	v.span(at+".timeout", r.Timeout, time.Second, 24*time.Hour)
 	v.span(at+".settle", r.Settle, 100*time.Millisecond, time.Hour)
+	if r.Prove > 0 {
+		v.span(at+".prove", r.Prove, time.Second, 24*time.Hour)
+	}
 	if r.Patience > 0 {
 		v.span(at+".patience", r.Patience, time.Second, 31*24*time.Hour)
 	}

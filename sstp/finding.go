@@ -129,8 +129,17 @@ func (s *Session) judgeAbort() Finding {
 		return s.judgeWait()
 	case s.Auth.Result == AuthFailed:
 		return FindingAuthFailed
+	case s.wasProbe():
+		return FindingNone
 	}
 	return FindingAborted
+}
+
+// wasProbe reports whether the client gave its call up in peace before PPP began, as
+// probes do that look for free ports.
+func (s *Session) wasProbe() bool {
+	a := s.Aborted
+	return a != nil && a.By == PeerClient && a.Status == StatusNoError && s.Stage == StageAcknowledged && s.LastPPP == ""
 }
 
 // judgeBinding says why a binding wasn't accepted, as far as s itself knows.
@@ -299,6 +308,8 @@ func (s *Session) explainEnd() (what, fix string) {
 		return "connected", ""
 	case s.End.IsZero():
 		return "being set up: " + s.last(), ""
+	case s.wasProbe():
+		return "the client gave the call up once it was accepted, as a probe does", ""
 	case s.Disconnected != nil:
 		return fmt.Sprintf("the %v disconnected", s.Disconnected.By), ""
 	case s.Mode == ModePassthrough:
@@ -308,8 +319,12 @@ func (s *Session) explainEnd() (what, fix string) {
 }
 
 // hashCommand returns the command that has the gateway expect what is served. It
-// wants SHA-256, even if the client reported SHA-1.
+// wants SHA-256, even if the client reported SHA-1. Enable-SstpOffload sets UseHttps
+// to 0 too, so it isn't for gateways that TLS goes on to.
 func (s *Session) hashCommand() string {
+	if s.Mode == ModeReencrypt {
+		return fmt.Sprintf("on %s: run what is printed by: aovlb cert hash --powershell --restart %v", s.Backend, s.Served)
+	}
 	return fmt.Sprintf("on %s: Enable-SstpOffload -CertificateHash %v -Restart", s.Backend, s.Served)
 }
 

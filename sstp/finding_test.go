@@ -126,6 +126,34 @@ func TestFindingGatewayLeaf(t *testing.T) {
 	}
 }
 
+// TestFindingWrongHashWithTLSToTheGateway: Enable-SstpOffload would turn the
+// gateway's TLS off, so it isn't what mends the hash there.
+func TestFindingWrongHashWithTLSToTheGateway(t *testing.T) {
+	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
+	w.gateways[0].SetHash(sstp.Fingerprint{1}, sstp.FingerprintSHA1{})
+	w.sessions.Expected = func(string) (sstp.Fingerprint, bool) { return sstp.Fingerprint{1}, true }
+	w.run(w.client(), answered(1<<40))
+	s := w.ended(1)
+	_, fix := s.Explain()
+	if s.Finding != sstp.FindingWrongHash || fix != "on ras1: run what is printed by: aovlb cert hash --powershell --restart "+s.Served.String() {
+		t.Errorf("%v: %s", s.Finding, fix)
+	}
+}
+
+// TestProbesAreNoFinding: a monitor that begins calls and gives them up must not fill
+// the list of problems.
+func TestProbesAreNoFinding(t *testing.T) {
+	w := newWorld(t, sstp.ModeOffload, 1, nil)
+	p := &sstp.Prober{ServerName: "vpn.example", Question: sstp.AskCall}
+	if err := p.Probe(t.Context(), w.addr); err != nil {
+		t.Fatal(err)
+	}
+	s := w.ended(1)
+	if what, fix := s.Explain(); s.Finding != sstp.FindingNone || !strings.Contains(what, "as a probe does") || fix != "" {
+		t.Errorf("%v: %s; %s", s.Finding, what, fix)
+	}
+}
+
 func TestFindingUntrustedGateway(t *testing.T) {
 	w := newWorld(t, sstp.ModeReencrypt, 1, nil)
 	for name, g := range map[string]sstp.GatewayTLS{

@@ -10,13 +10,13 @@ import (
 // How a certificate is changed under way, one gateway after the other. Of each
 // gateway:
 //
-//	waiting ──▶ draining ──▶ emptying ──▶ setting ──▶ verifying ──▶ returning ──▶ done
-//	   │            │            │           │            │             │
-//	 can the     no new      until its    the hash     does it        new
-//	 others     clients     clients are    is set     expect the     clients
-//	 serve?                  gone, or                 new hash?      again
-//	                        time is up
-//	├── its clients are shown the old leaf ──┼──── none at all ────┼── the new leaf ──▶
+//	waiting ──▶ draining ──▶ emptying ──▶ setting ──▶ verifying ──▶ returning ──▶ proving ──▶ done
+//	   │            │            │           │            │             │            │
+//	 can the     no new      until its    the hash     does it        new        if that was
+//	 others     clients     clients are    is set     expect the     clients    only said: is
+//	 serve?                  gone, or         ▲       new hash?      again     it so? ──┐
+//	                        time is up        └────────── sessions are aborted ─────────┘
+//	├── its clients are shown the old leaf ──┼──── none at all ────┼────── the new leaf ──────▶
 //
 // A phase is saved before what belongs to it is done. Whoever finds a saved
 // Renewal does the work of its phase again: all of it can be repeated. So a process
@@ -39,11 +39,14 @@ const (
 	PhaseVerifying
 	// PhaseReturning lets clients come again: they are shown the new leaf.
 	PhaseReturning
+	// PhaseProving waits for a session that proves it, if nobody could look what
+	// the gateway expects. The next gateway isn't touched before that.
+	PhaseProving
 	// PhaseDone has nothing left to do.
 	PhaseDone
 )
 
-var phases = []string{"waiting", "draining", "emptying", "setting", "verifying", "returning", "done"}
+var phases = []string{"waiting", "draining", "emptying", "setting", "verifying", "returning", "proving", "done"}
 
 func (p Phase) String() string {
 	if int(p) < len(phases) {
@@ -176,6 +179,12 @@ func (r *Renewal) Next() *GatewayRenewal {
 // Done reports whether all gateways are done.
 func (r *Renewal) Done() bool { return r.Next() == nil }
 
+// first reports whether no gateway was known to expect any certificate when r began:
+// then nobody was served yet, and no gateway has clients to lose.
+func (r *Renewal) first() bool {
+	return !slices.ContainsFunc(r.Gateways, func(g GatewayRenewal) bool { return !g.From.IsZero() })
+}
+
 // enter has g go on to a phase.
 func (g *GatewayRenewal) enter(p Phase, now time.Time) {
 	g.Phase, g.Since, g.Tries, g.Error = p, now, 0, ""
@@ -246,9 +255,10 @@ func (e *Evidence) Judge(want Fingerprint) error {
 	return errors.New("sstp: nothing says which hash the gateway is configured with")
 }
 
-// holds reports whether somebody has seen that the gateway holds the hash want,
-// whether it answers or not.
-func (e *Evidence) holds(want Fingerprint) bool {
+// Holds reports whether somebody has seen that the gateway holds the hash want,
+// whether it answers or not: that somebody said so is not enough. It may be called
+// on a nil Evidence.
+func (e *Evidence) Holds(want Fingerprint) bool {
 	switch {
 	case e == nil:
 		return false

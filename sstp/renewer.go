@@ -20,7 +20,13 @@ const (
 	DefaultRenewTries = 5
 	// DefaultRenewRetry is the time between the first two tries; it doubles.
 	DefaultRenewRetry = 10 * time.Second
+	// DefaultRenewProve is how long a session is waited for that proves a hash.
+	DefaultRenewProve = 5 * time.Minute
 )
+
+// refutedBy is how many sessions have to be aborted, and none survive, until that
+// is no accident of one client.
+const refutedBy = 3
 
 // GatewayControl is what a [Renewer] has done to gateways by whoever balances
 // them. All functions may be called again for what is done already, and must end
@@ -64,6 +70,17 @@ type Renewer struct {
 	// Verify finds out whether the gateway expects the new leaf. It may be called
 	// before the gateway is up again, and is then tried again.
 	Verify func(ctx context.Context, t RenewalTask) (Evidence, error)
+	// Bindings, if not nil, says what came of the sessions of a gateway that began
+	// after a time and were shown the leaf To: how many have survived their crypto
+	// binding, and how many were aborted for it; see [Sessions.Bindings]. It is
+	// asked where Verify had nothing but somebody's word that the hash is set:
+	// the next gateway isn't touched before one session has proved it, and if
+	// they are aborted, the gateway is taken out of service again.
+	Bindings func(t RenewalTask, since time.Time) (bound, aborted int)
+	// Prove is how long a session is waited for that proves a hash; if none has
+	// come by then, whoever said that it is set is believed. 0 means
+	// DefaultRenewProve, less than 0 not to wait.
+	Prove time.Duration
 	// Save keeps a Renewal, and with it what the Keyring knows, so that both
 	// outlive the process. It returns when they would. It must not keep r.
 	Save func(r *Renewal) error
@@ -133,7 +150,7 @@ func (n *Renewer) withhold(r *Renewal) {
 		switch g.Phase {
 		case PhaseSetting, PhaseVerifying:
 			n.Keyring.Withhold(g.Gateway, beingChanged)
-		case PhaseReturning, PhaseDone:
+		case PhaseReturning, PhaseProving, PhaseDone:
 			n.Keyring.Expect(g.Gateway, r.To)
 		default:
 			if _, ok := n.Keyring.Expected(g.Gateway); ok && !g.From.IsZero() {
@@ -187,6 +204,9 @@ func (n *Renewer) step(ctx context.Context, r *Renewal, g *GatewayRenewal) error
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if g.Phase == PhaseProving {
+			return n.refute(ctx, r, g, err)
+		}
 		g.Tries++
 		n.logger().Warn("renewal: a step failed", "gateway", g.Gateway, "phase", g.Phase.String(), "try", g.Tries, "error", err)
 		if err := n.note(r, g, err.Error()); err != nil {
@@ -208,7 +228,7 @@ func (n *Renewer) step(ctx context.Context, r *Renewal, g *GatewayRenewal) error
 func (n *Renewer) giveUp(r *Renewal, g *GatewayRenewal, err error) error {
 	stands := &RenewalError{Gateway: g.Gateway, Phase: g.Phase, Err: err}
 	g.Tries = 0
-	if g.Phase == PhaseVerifying && !g.Evidence.holds(r.To) {
+	if g.Phase == PhaseVerifying && !g.Evidence.Holds(r.To) {
 		g.enter(PhaseSetting, time.Now())
 		g.Error = err.Error()
 	}
@@ -218,11 +238,36 @@ func (n *Renewer) giveUp(r *Renewal, g *GatewayRenewal, err error) error {
 	return stands
 }
 
+// refute takes a gateway out of service again that has aborted the sessions which
+// were to prove its hash: it is to be set again when Run is called again.
+func (n *Renewer) refute(ctx context.Context, r *Renewal, g *GatewayRenewal, err error) error {
+	refuted := &RenewalError{Gateway: g.Gateway, Phase: g.Phase, Err: err}
+	n.logger().Error("renewal: its sessions are aborted", "gateway", g.Gateway, "error", err)
+	if err := n.Control.Drain(ctx, g.Gateway); err != nil {
+		return errors.Join(refuted, err)
+	}
+	g.enter(PhaseSetting, time.Now())
+	g.Error, g.Evidence = err.Error(), nil
+	n.Keyring.Withhold(g.Gateway, beingChanged)
+	if err := n.save(r); err != nil {
+		return errors.Join(refuted, err)
+	}
+	if err := n.Control.Close(ctx, g.Gateway); err != nil {
+		return errors.Join(refuted, err)
+	}
+	return refuted
+}
+
 // setAgain has a gateway set again that an earlier call of Run left while it
-// couldn't be verified.
+// couldn't be verified. One that was to be proved takes clients again, of which a
+// new process knows nothing yet: it may have been about to be drained again.
 func (n *Renewer) setAgain(r *Renewal) {
 	for i := range r.Gateways {
-		if g := &r.Gateways[i]; g.Phase == PhaseVerifying && g.Error != "" && !g.Evidence.holds(r.To) {
+		g := &r.Gateways[i]
+		if g.Phase == PhaseProving {
+			g.enter(PhaseReturning, time.Now())
+		}
+		if g.Phase == PhaseVerifying && g.Error != "" && !g.Evidence.Holds(r.To) {
 			g.enter(PhaseSetting, time.Now())
 		}
 	}
@@ -286,10 +331,33 @@ func (n *Renewer) work(ctx context.Context, r *Renewal, g *GatewayRenewal) (Phas
 		g.Evidence = &e
 		return PhaseReturning, err
 	case PhaseReturning:
-		return PhaseDone, n.Control.Return(ctx, g.Gateway)
+		if n.Bindings == nil || n.Prove < 0 || g.Evidence.Holds(r.To) || r.first() {
+			return PhaseDone, n.Control.Return(ctx, g.Gateway)
+		}
+		return PhaseProving, n.Control.Return(ctx, g.Gateway)
+	case PhaseProving:
+		return PhaseDone, n.prove(t, g)
 	case PhaseDone:
 	}
 	return PhaseDone, nil
+}
+
+// prove looks what came of the sessions that g has had since it takes clients.
+func (n *Renewer) prove(t RenewalTask, g *GatewayRenewal) error {
+	if n.Bindings == nil || g.Evidence == nil {
+		return nil // it was begun by another Renewer, which could look
+	}
+	until := g.Since.Add(cmp.Or(n.Prove, DefaultRenewProve))
+	switch bound, aborted := n.Bindings(t, g.Since); {
+	case bound > 0:
+		g.Evidence.Bound = true
+	case aborted >= refutedBy || aborted > 0 && !time.Now().Before(until):
+		return fmt.Errorf("%d of its sessions with the new certificate were aborted for their crypto binding, and none survived: "+
+			"its hash isn't the new one, or its service wasn't restarted", aborted)
+	case time.Now().Before(until):
+		return &notYet{fmt.Sprintf("until %s a session is waited for that proves its hash; aborted so far: %d", until.Format(time.TimeOnly), aborted)}
+	}
+	return nil
 }
 
 // empty waits for the clients of g to leave, and then closes it.

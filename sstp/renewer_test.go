@@ -442,6 +442,125 @@ func TestRenewerDoubts(t *testing.T) {
 	}
 }
 
+// TestRenewerProves: where the hash is only said to be set, a session has to prove it
+// before the next gateway is touched, and a gateway that aborts them is taken out of
+// service again.
+func TestRenewerProves(t *testing.T) {
+	certs := twoCertificates(t)
+	prepare := func(t *testing.T) (*ringWorld, *Renewal, *Renewer) {
+		w := newRingWorld(t, certs, "ras1", "ras2")
+		r := w.boot()
+		n := w.renewer()
+		n.Verify = func(context.Context, RenewalTask) (Evidence, error) {
+			return Evidence{Answers: true, Word: "administrator"}, nil
+		}
+		return w, r, n
+	}
+	untouched := func(t *testing.T, w *ringWorld, name string) {
+		if slices.Contains(w.trail, "drain "+name) {
+			t.Errorf("%s was drained", name)
+		}
+	}
+	t.Run("a session", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, r, n := prepare(t)
+			begin := time.Now()
+			n.Bindings = func(task RenewalTask, since time.Time) (bound, aborted int) {
+				if task.Gateway == "ras1" {
+					untouched(t, w, "ras2")
+				}
+				if task.To != certs[1].SHA256() || since.Before(begin) {
+					t.Errorf("asked for %+v since %v", task, since)
+				}
+				if time.Since(since) < time.Minute {
+					return 0, refutedBy - 1 // other clients have troubles of their own
+				}
+				return 1, refutedBy
+			}
+			if err := n.Run(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+			if got := r.Gateways[0].Evidence.String(); got != "a session was logged in to with it" || time.Since(begin) > 5*time.Minute {
+				t.Errorf("%s, after %v", got, time.Since(begin))
+			}
+		})
+	})
+	t.Run("nobody comes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, r, n := prepare(t)
+			begin := time.Now()
+			n.Bindings = func(RenewalTask, time.Time) (bound, aborted int) { return 0, 0 }
+			if err := n.Run(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+			if took := time.Since(begin); took < 2*DefaultRenewProve {
+				t.Errorf("sessions were waited for only %v", took)
+			}
+		})
+	})
+	t.Run("aborted", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, r, n := prepare(t)
+			aborted := 0
+			n.Bindings = func(RenewalTask, time.Time) (int, int) { aborted++; return 0, aborted }
+			err := n.Run(t.Context(), r)
+			var stands *RenewalError
+			if !errors.As(err, &stands) || stands.Gateway != "ras1" || stands.Phase != PhaseProving || !strings.Contains(err.Error(), "3 of its sessions") {
+				t.Fatalf("got %v", err)
+			}
+			untouched(t, w, "ras2")
+			if g := r.Gateways[0]; g.Phase != PhaseSetting || !w.gateways["ras1"].closed {
+				t.Errorf("ras1 is %+v, closed %v", g, w.gateways["ras1"].closed)
+			}
+			if _, err := w.ring.Leaf("ras1", nil); !errors.Is(err, ErrNoLeaf) {
+				t.Errorf("clients of ras1 get %v", err)
+			}
+			// It is put right, and another process goes on.
+			n = w.renewer()
+			n.Bindings = func(RenewalTask, time.Time) (int, int) { t.Error("asked though its registry was read"); return 1, 0 }
+			if err := n.Run(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+		})
+	})
+	t.Run("the first certificate", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, r, n := prepare(t)
+			for i := range r.Gateways {
+				r.Gateways[i].From = Fingerprint{}
+			}
+			n.Bindings = func(RenewalTask, time.Time) (int, int) { t.Error("a gateway waits for users of another"); return 1, 0 }
+			if err := n.Run(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+		})
+	})
+	t.Run("interrupted", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w, r, n := prepare(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			n.Bindings = func(RenewalTask, time.Time) (int, int) { cancel(); return 0, 0 }
+			if err := n.Run(ctx, r); !errors.Is(err, context.Canceled) {
+				t.Fatalf("got %v", err)
+			}
+			r = w.boot()
+			if g := r.Gateways[0]; g.Phase != PhaseProving {
+				t.Fatalf("ras1 is saved as %+v", g)
+			}
+			n = w.renewer()
+			n.Bindings = func(RenewalTask, time.Time) (int, int) { untouched(t, w, "ras2"); return 1, 0 }
+			if err := n.Run(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			w.finished()
+		})
+	})
+}
+
 // TestRenewerWaitsForOthers: a gateway isn't drained while it is the only one.
 func TestRenewerWaitsForOthers(t *testing.T) {
 	certs := twoCertificates(t)

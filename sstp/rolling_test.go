@@ -232,6 +232,71 @@ func TestChangeWithoutCare(t *testing.T) {
 	}
 }
 
+// TestChangeOnAWord: somebody says that the hash of ras1 is set, and it isn't. A few
+// users notice; ras1 is taken out of service again, ras2 is not touched and serves
+// all others. What is found is the hash, not the keys. Then it is put right.
+func TestChangeOnAWord(t *testing.T) {
+	for _, mode := range []sstp.Mode{sstp.ModeOffload, sstp.ModeReencrypt} {
+		t.Run(fmt.Sprint(mode), func(t *testing.T) {
+			r := newRoller(t, mode)
+			n := r.renewer()
+			set, verify, wrong := n.Set, n.Verify, true
+			n.Set = func(ctx context.Context, task sstp.RenewalTask) error {
+				if wrong {
+					return nil
+				}
+				return set(ctx, task)
+			}
+			n.Verify = func(ctx context.Context, task sstp.RenewalTask) (sstp.Evidence, error) {
+				e, err := verify(ctx, task)
+				e.Configured, e.Word = sstp.Fingerprint{}, "administrator"
+				return e, err
+			}
+			n.Bindings = func(task sstp.RenewalTask, since time.Time) (bound, aborted int) {
+				return r.sessions.Bindings(task.Gateway, task.To, since)
+			}
+			w, err := sstp.NewRenewal(r.ring, r.next, []string{"ras1", "ras2"}, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var c crowd
+			users := c.run(ctx, r, 4)
+			defer users.Wait()
+			defer cancel()
+			var stands *sstp.RenewalError
+			if err := n.Run(ctx, w); !errors.As(err, &stands) || stands.Gateway != "ras1" || stands.Phase != sstp.PhaseProving {
+				t.Fatalf("got %v", err)
+			}
+			if w.Gateways[1].Phase != sstp.PhaseWaiting {
+				t.Errorf("ras2 is %+v", w.Gateways[1])
+			}
+			failed := c.failed.Load()
+			before := c.connected.Load()
+			until(t, "users at ras2", func() bool { return c.connected.Load() >= before+20 })
+			// Those that were under way when ras1 was closed may fail late.
+			if late := c.failed.Load() - failed; late > 4 {
+				t.Errorf("%d users failed after ras1 was taken out of service", late)
+			}
+			for _, x := range r.sessions.Counts() {
+				if x.Finding == sstp.FindingKeys || x.Finding == sstp.FindingWrongHash && x.Backend != "ras1" {
+					t.Errorf("found %v at %s in %d sessions", x.Finding, x.Backend, x.N)
+				}
+			}
+			wrong = false
+			if err := n.Run(ctx, w); err != nil {
+				t.Fatal(err)
+			}
+			for _, g := range w.Gateways {
+				if !g.Evidence.Bound {
+					t.Errorf("%s: %v", g.Gateway, g.Evidence)
+				}
+			}
+		})
+	}
+}
+
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // TestClientsAreLedToGatewaysThatAreKnown: of two gateways one has been told

@@ -99,6 +99,30 @@ func (s *Sessions) List(n int, live bool) []Session {
 	return out
 }
 
+// provenAfter is how long a session must have had data both ways until it can't be
+// aborted for its binding any more: frames of before may cross the abort.
+const provenAfter = 2 * time.Second
+
+// Bindings says what came of the sessions with a gateway that began after a time
+// and were shown a certificate: how many have survived their crypto binding, and
+// how many the gateway has aborted for it though their clients reported that
+// certificate. Those that are kept are counted, see Keep.
+func (s *Sessions) Bindings(backend string, leaf Fingerprint, since time.Time) (bound, aborted int) {
+	for _, x := range s.List(0, true) {
+		if x.Backend != backend || x.Served != leaf || x.Start.Before(since) {
+			continue
+		}
+		switch {
+		case x.Finding == FindingWrongHash || x.Finding == FindingKeys:
+			aborted++
+		case x.Stage != StageConnected || x.Aborted != nil:
+		case !x.End.IsZero() || time.Since(x.Up) > provenAfter:
+			bound++
+		}
+	}
+	return bound, aborted
+}
+
 // Live returns how many sessions last.
 func (s *Sessions) Live() int {
 	s.mu.Lock()

@@ -98,7 +98,7 @@ type auditedCert struct {
 func printAudit(w io.Writer, x *audited) {
 	r := x.AuditReport
 	if x.Error != "" {
-		fmt.Fprintf(w, "%v can't be audited: %s\n", r.Target, printable(x.Error))
+		fmt.Fprintf(w, "%v can't be audited: %s\n", r.Target, printableLine(x.Error))
 		return
 	}
 	serves := []string{}
@@ -138,7 +138,7 @@ func printAudit(w io.Writer, x *audited) {
 		fmt.Fprintln(w, "nothing is wrong with it")
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(w, "%s: %s: %s\n", f.Gravity, f.Rule, printable(f.Reason))
+		fmt.Fprintf(w, "%s: %s: %s\n", f.Gravity, f.Rule, printableLine(f.Reason))
 		if f.Fix != "" {
 			fmt.Fprintf(w, "  → %s\n", f.Fix)
 		}

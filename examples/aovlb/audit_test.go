@@ -44,7 +44,7 @@ func TestServeShares(t *testing.T) {
 	at := w.client.Server.String()
 	for _, tc := range []struct{ command, says string }{
 		{"probe sstp --call --name vpn.example.com " + at, "crypto binding"},
-		{"probe sstp --ip-https " + at, "serves sstp"},
+		{"probe sstp --ip-https " + at, "serves ip-https"},
 		{"probe sstp " + at, "401"},
 		{"status", "vpn"},
 	} {

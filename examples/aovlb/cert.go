@@ -112,6 +112,9 @@ func runCertConvert(env *environment, args []string) error {
 	for _, m := range c.Mended {
 		fmt.Fprintf(env.stderr, "mended: %s\n", m)
 	}
+	if err := mayWrite(*force, *out, *keyOut); err != nil {
+		return err
+	}
 	if *keyOut != "" {
 		key, err := c.KeyPEM()
 		if err != nil {
@@ -135,6 +138,22 @@ func runCertConvert(env *environment, args []string) error {
 	return nil
 }
 
+// mayWrite refuses before anything is written what would be refused halfway.
+func mayWrite(force bool, certOut, keyOut string) error {
+	if certOut != "" && keyOut != "" && filepath.Clean(certOut) == filepath.Clean(keyOut) {
+		return &usageError{"--out and --key-out name one file: a private key gets one of its own"}
+	}
+	for _, name := range []string{certOut, keyOut} {
+		if name == "" {
+			continue
+		}
+		if _, err := os.Lstat(name); err == nil && !force {
+			return fmt.Errorf("%s is there already: give --force to replace it", name)
+		}
+	}
+	return nil
+}
+
 // writeNew writes a file, whole or not at all, and not over another unless told.
 func writeNew(name string, b []byte, mode os.FileMode, force bool) error {
 	if _, err := os.Lstat(name); err == nil && !force {
@@ -142,7 +161,11 @@ func writeNew(name string, b []byte, mode os.FileMode, force bool) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".aovlb-*")
 	if err != nil {
-		return err
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err // its name is made up
+		}
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // of no avail once it is renamed
 	_, err = f.Write(b)
@@ -246,7 +269,7 @@ func printCertFindings(w io.Writer, found []sstp.CertificateFinding) {
 		fmt.Fprintln(w, "nothing is wrong with it")
 	}
 	for _, f := range found {
-		fmt.Fprintf(w, "%s: %s: %s\n", f.Gravity, f.Rule, printable(f.Reason))
+		fmt.Fprintf(w, "%s: %s: %s\n", f.Gravity, f.Rule, printableLine(f.Reason))
 		if f.Fix != "" {
 			fmt.Fprintf(w, "  → %s\n", f.Fix)
 		}

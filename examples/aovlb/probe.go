@@ -204,7 +204,7 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 	case a.call:
 		p.Question = sstp.AskCall
 	case a.ipHTTPS:
-		p.Question = sstp.AskIPHTTPS
+		p.Question, f.Protocol = sstp.AskIPHTTPS, "ip-https"
 	}
 	r, err := p.Ask(ctx, f.Target)
 	if r.Status != 0 {
@@ -213,8 +213,10 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 	if r.Server != "" {
 		f.add("server", "%q", r.Server)
 	}
-	if r.Leaf != nil {
+	if r.TLSVersion != 0 { // the handshake was done
 		f.add("TLS", "%s, %s", tls.VersionName(r.TLSVersion), tls.CipherSuiteName(r.CipherSuite))
+	}
+	if r.Leaf != nil {
 		f.add("certificate for", "%s", printable(fmt.Sprint(certificateNames(&r))))
 		f.add("certificate ends", "%s", r.Leaf.NotAfter.UTC().Format(time.DateOnly))
 		f.add("certificate SHA-256", "%s", r.Fingerprint())

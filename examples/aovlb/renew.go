@@ -60,6 +60,15 @@ func runRenew(ctx context.Context, env *environment, args []string) error {
 	if len(args) > 1 {
 		return &usageError{"it takes one certificate at a time"}
 	}
+	// An empty variable of a shell must not become the beginning of a renewal.
+	fs.Visit(func(f *flag.Flag) {
+		if (f.Name == "confirm" || f.Name == "script") && f.Value.String() == "" {
+			err = &usageError{"--" + f.Name + " needs the name of a gateway"}
+		}
+	})
+	if err != nil {
+		return err
+	}
 	body := renewBody{}
 	if len(args) == 1 {
 		body.Certificate = args[0]
@@ -170,7 +179,7 @@ func progress(c *certificateReply) string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, g := range c.Renewal.Gateways {
-		text := printable(g.Error)
+		text := printableLine(g.Error)
 		if g.Phase == sstp.PhaseDone && g.Evidence != nil {
 			text = g.Evidence.String()
 		}
@@ -245,15 +254,18 @@ func printCertificate(w io.Writer, c *certificateReply) {
 		}
 		fmt.Fprintf(t, "  gateway\t%s\texpects %s\n", g.Gateway, expects)
 	}
+	for _, g := range c.Assumed {
+		fmt.Fprintf(t, "  gateway\t%s\texpects %v, it is assumed\n", g, c.Ring.Current)
+	}
 	t.Flush()
 	if c.CA != nil && c.CA.Error != "" {
-		fmt.Fprintf(w, "  the CA: %s\n", printable(c.CA.Error))
+		fmt.Fprintf(w, "  the CA: %s\n", printableLine(c.CA.Error))
 	}
 	for _, d := range c.Doubts {
-		fmt.Fprintf(w, "  %s: %s\n", d.Gateway, printable(d.Text))
+		fmt.Fprintf(w, "  %s: %s\n", d.Gateway, printableLine(d.Text))
 	}
 	for _, f := range c.Findings {
-		fmt.Fprintf(w, "  %s\n", printable(f.String()))
+		fmt.Fprintf(w, "  %s\n", printableLine(f.String()))
 	}
 	if r := c.Renewal; r != nil {
 		switch {
@@ -262,7 +274,7 @@ func printCertificate(w io.Writer, c *certificateReply) {
 		case c.Running:
 			fmt.Fprintf(w, "  a renewal to %v is under way\n", r.To)
 		case c.Stopped != "":
-			fmt.Fprintf(w, "  the renewal to %v stands still: %s\n", r.To, printable(c.Stopped))
+			fmt.Fprintf(w, "  the renewal to %v stands still: %s\n", r.To, printableLine(c.Stopped))
 		default:
 			fmt.Fprintf(w, "  the renewal to %v waits for aovlb renew\n", r.To)
 		}

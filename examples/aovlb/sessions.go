@@ -56,6 +56,7 @@ func runSessions(ctx context.Context, env *environment, args []string) error {
 	if err := r.call(ctx, "GET", "/v1/sessions?"+q.Encode(), nil, &told); err != nil {
 		return err
 	}
+	told.problems = *problems
 	printSessions(env.stdout, &told, time.Now())
 	return nil
 }
@@ -71,10 +72,15 @@ type sessionsText struct {
 		Pool, Backend, Finding string
 		N                      uint64
 	}
+	problems bool // only those were asked for
 }
 
 func printSessions(w io.Writer, s *sessionsText, now time.Time) {
-	if len(s.Sessions) == 0 {
+	switch {
+	case len(s.Sessions) > 0:
+	case s.problems:
+		fmt.Fprintln(w, "no session had a problem")
+	default:
 		fmt.Fprintln(w, "no session yet")
 	}
 	for _, x := range s.Sessions {
@@ -86,9 +92,9 @@ func printSessions(w io.Writer, s *sessionsText, now time.Time) {
 		if x.Finding != sstp.FindingNone.String() {
 			fmt.Fprintf(w, ": %s", x.Finding)
 		}
-		fmt.Fprintf(w, "\n  %s\n", printable(x.What))
+		fmt.Fprintf(w, "\n  %s\n", printableLine(x.What))
 		if x.Fix != "" {
-			fmt.Fprintf(w, "  to do: %s\n", printable(x.Fix))
+			fmt.Fprintf(w, "  to do: %s\n", printableLine(x.Fix))
 		}
 		if x.Correlation != "" {
 			fmt.Fprintf(w, "  CoId=%s\n", printable(x.Correlation))

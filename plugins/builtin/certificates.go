@@ -24,6 +24,9 @@ type CertificateStats struct {
 	Pool string `json:"pool"`
 	// Ring says which leaves there are, and which gateway expects which.
 	Ring sstp.KeyringStatus `json:"ring"`
+	// Assumed are the gateways of which nothing was said: they are taken to expect
+	// the current leaf.
+	Assumed []string `json:"assumed,omitempty"`
 	// Findings are what is wrong with the current leaf.
 	Findings []sstp.CertificateFinding `json:"findings"`
 	// Doubts are gateways that don't do what is expected of them, in words.
@@ -89,6 +92,7 @@ func (r *ring) stats() CertificateStats {
 	defer r.mu.Unlock()
 	s.Pool, s.Renewal, s.Running, s.Stopped = r.spec.Pool, r.renewal.Clone(), r.rollout != nil, r.stopped
 	s.Ring = r.keyring.Status() // after the renewal: what that has done can be seen in it
+	s.Assumed = r.assumed(&s.Ring)
 	for name := range r.asked {
 		s.Waiting = name
 	}
@@ -98,6 +102,19 @@ func (r *ring) stats() CertificateStats {
 		}
 	}
 	return s
+}
+
+// assumed returns the gateways that s doesn't name, and that are taken to expect the
+// current leaf. r.mu is held.
+func (r *ring) assumed(s *sstp.KeyringStatus) []string {
+	var names []string
+	for _, g := range r.gateways() {
+		named := slices.ContainsFunc(s.Gateways, func(x sstp.GatewayStatus) bool { return x.Gateway == g })
+		if _, ok := r.keyring.Expected(g); ok && !named {
+			names = append(names, g)
+		}
+	}
+	return names
 }
 
 // OfferCertificate hands a new certificate to the one of this name, as a CA has
@@ -215,18 +232,27 @@ func (d *Driver) ConfirmRenewal(_ context.Context, name, gateway string) error {
 	return nil
 }
 
-// RenewalScript returns the PowerShell to run on a gateway, if it waits for that.
+// RenewalScript returns the PowerShell to run on a gateway: it sets the hash that a
+// renewal brings or has brought, or, if there was none, that of the certificate that
+// is shown.
 func (d *Driver) RenewalScript(name, gateway string) (string, error) {
 	r, err := d.ring(name)
 	if err != nil {
 		return "", err
 	}
 	r.mu.Lock()
-	to := sstp.Fingerprint{}
+	to := r.keyring.Status().Current
 	if r.renewal != nil {
 		to = r.renewal.To
 	}
+	there := slices.Contains(r.gateways(), gateway)
 	r.mu.Unlock()
+	switch {
+	case !there:
+		return "", fmt.Errorf("%w: pool %s of certificate %s has no gateway %q", plugins.ErrNotFound, r.pool(), r.name, gateway)
+	case to.IsZero():
+		return "", fmt.Errorf("builtin: certificate %s: there is none yet whose hash could be set", r.name)
+	}
 	return r.script(sstp.RenewalTask{Gateway: gateway, To: to}), nil
 }
 
@@ -352,6 +378,23 @@ func (r *ring) sight(ctx context.Context, read bool) {
 	r.seen = now
 }
 
+// seenToExpect returns the hash that a gateway is configured with, if somebody has
+// looked: in its registry, or at a session that survived its binding.
+func (r *ring) seenToExpect(gateway string) (f sstp.Fingerprint, ok bool) {
+	f, told := r.keyring.Told(gateway)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if told && r.renewal != nil && r.renewal.To == f {
+		for i := range r.renewal.Gateways {
+			if g := &r.renewal.Gateways[i]; g.Gateway == gateway && g.Evidence.Holds(f) {
+				return f, true
+			}
+		}
+	}
+	f = r.seen[gateway].configured
+	return f, !f.IsZero()
+}
+
 // doubt says why clients of a gateway would be cut off, or "". r.mu is held.
 func (r *ring) doubt(gateway string) string {
 	f, known := r.keyring.Expected(gateway)
@@ -365,14 +408,19 @@ func (r *ring) doubt(gateway string) string {
 	case r.keyring.Certificate(f) == nil:
 		return fmt.Sprintf("it is configured with the hash %s, which is none of ours, so that its clients are refused: aovlb renew", f)
 	case !s.configured.IsZero() && s.configured != f:
-		return fmt.Sprintf("its registry holds the hash %s, and its clients are shown the certificate %s: each session would be aborted after the user has logged in; run there: %s", s.configured, f, enable(f))
+		return fmt.Sprintf("its registry holds the hash %s, and its clients are shown the certificate %s: each session would be aborted after the user has logged in; run there: %s", s.configured, f, r.enable(f))
 	case s.configured.IsZero() && !s.shows.IsZero() && s.shows != f:
-		return fmt.Sprintf("it shows the certificate %s itself, and its clients are shown %s: unless its registry holds the latter's hash, each session would be aborted after the user has logged in; to be sure run there: %s", s.shows, f, enable(f))
+		return fmt.Sprintf("it shows the certificate %s itself, and its clients are shown %s: unless its registry holds the latter's hash, each session would be aborted after the user has logged in; to be sure run there: %s", s.shows, f, r.enable(f))
 	case time.Until(r.keyring.Certificate(f).Leaf.NotAfter) < 7*24*time.Hour:
 		return fmt.Sprintf("its certificate ends on %s: aovlb renew", r.keyring.Certificate(f).Leaf.NotAfter.UTC().Format(time.DateTime))
 	}
 	return ""
 }
 
-// enable is the command that sets a hash.
-func enable(f sstp.Fingerprint) string { return "Enable-SstpOffload -CertificateHash " + f.String() }
+// enable is the command that sets a hash. Enable-SstpOffload sets UseHttps to 0 too.
+func (r *ring) enable(f sstp.Fingerprint) string {
+	if r.plainFor(r.spec.Pool) {
+		return "Enable-SstpOffload -CertificateHash " + f.String() + " -Restart"
+	}
+	return "what is printed by: aovlb cert hash --powershell --restart " + f.String()
+}

@@ -89,7 +89,7 @@ func newRingSite(t *testing.T) *ringSite {
 		}}}},
 		Certificates: []plugins.Certificate{{
 			Name: "vpn", Pool: "ras", CertFile: filepath.Join(s.dir, "vpn.pem"),
-			Renewal: plugins.Rollout{Settle: plugins.Duration(100 * time.Millisecond), Timeout: plugins.Duration(10 * time.Second)},
+			Renewal: plugins.Rollout{Settle: plugins.Duration(100 * time.Millisecond), Timeout: plugins.Duration(10 * time.Second), Prove: -1},
 		}},
 	}}}
 	return s
@@ -214,6 +214,9 @@ func TestRenewalByCommand(t *testing.T) {
 	if got.Ring.Current != next || got.Renewal.Gateways[0].Evidence.String() != "its registry holds the hash, and it takes calls" {
 		t.Errorf("got %+v, %v", got.Ring, got.Renewal.Gateways[0].Evidence)
 	}
+	if f, ok := d.ringsNow()[0].seenToExpect("ras1"); !ok || f != next {
+		t.Errorf("ras1 is seen to expect %v, %v", f, ok)
+	}
 	if r, err := d.Read(t.Context()); err != nil || len(r.Drained) != 0 {
 		t.Errorf("drained: %v, %v", r.Drained, err)
 	}
@@ -284,6 +287,9 @@ func TestRenewalByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	c = waitRing(t, d, "the end", func(c CertificateStats) bool { return !c.Renewal.Ended.IsZero() })
+	if f, ok := d.ringsNow()[0].seenToExpect("ras2"); ok {
+		t.Errorf("ras2 is said to be seen to expect %v, on the word of the administrator", f)
+	}
 	if c.Ring.Current != next || !strings.Contains(c.Renewal.Gateways[1].Evidence.String(), "word of the administrator") {
 		t.Errorf("got %+v", c.Renewal)
 	}

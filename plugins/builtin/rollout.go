@@ -90,7 +90,7 @@ func (r *ring) renewer() *sstp.Renewer {
 	patience := cmp.Or(spec.Patience.D(), defaultPatience)
 	n := &sstp.Renewer{
 		Keyring: r.keyring, Set: r.set, Verify: r.verify, Save: r.saveRenewal,
-		Patience: max(patience, 0), Settle: spec.Settle.D(),
+		Patience: max(patience, 0), Settle: spec.Settle.D(), Bindings: r.bindings, Prove: spec.Prove.D(),
 		Control: sstp.GatewayControl{
 			Drain: func(ctx context.Context, g string) error { return r.hold(ctx, g, true, false) },
 			Close: r.shut, Clients: r.clients,
@@ -191,6 +191,15 @@ func (r *ring) clients(_ context.Context, gateway string) (int, error) {
 	return m.Clients(), nil
 }
 
+// bindings says what came of the sessions of a gateway that were shown a leaf.
+func (r *ring) bindings(t sstp.RenewalTask, since time.Time) (bound, aborted int) {
+	p, _, err := r.poolNow(t.Gateway)
+	if err != nil {
+		return 0, 0
+	}
+	return p.sessions.Bindings(t.Gateway, t.To, since)
+}
+
 // spare says why the other gateways can't take the clients of one.
 func (r *ring) spare(_ context.Context, gateway string) error {
 	p, _, err := r.poolNow(gateway)
@@ -245,18 +254,23 @@ func (r *ring) script(t sstp.RenewalTask) string {
 }
 
 // plain reports whether TLS ends before the gateways, by their check.
-func (r *ring) plain() bool {
-	c := r.check()
+func (r *ring) plain() bool { return r.plainFor(r.pool()) }
+
+// plainFor is plain, for the pool of r, where r.mu is held.
+func (r *ring) plainFor(pool string) bool {
+	c := r.checkOf(pool)
 	return c != nil && c.PlainHTTP
 }
 
 // check returns the check of type sstp of the gateways' pool.
-func (r *ring) check() *plugins.Check {
+func (r *ring) check() *plugins.Check { return r.checkOf(r.pool()) }
+
+func (r *ring) checkOf(pool string) *plugins.Check {
 	s := r.d.siteNow()
 	if s == nil {
 		return nil
 	}
-	p := s.Pool(r.pool())
+	p := s.Pool(pool)
 	if p == nil {
 		return nil
 	}

@@ -182,8 +182,8 @@ func (l leavesOf) Leaf(backend string, hello *tls.ClientHelloInfo) (*tls.Certifi
 func (d *Driver) newSessions(pool string) *sstp.Sessions {
 	return &sstp.Sessions{Expected: func(backend string) (sstp.Fingerprint, bool) {
 		if r := d.ringOf(pool); r != nil {
-			// What is only assumed must not acquit a gateway.
-			return r.keyring.Told(backend)
+			// What is only assumed, or said, must not acquit a gateway.
+			return r.seenToExpect(backend)
 		}
 		return sstp.Fingerprint{}, false
 	}}
