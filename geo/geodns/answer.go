@@ -27,12 +27,14 @@ type responder struct {
 	scope      int // of the client's subnet
 	sign       bool
 	varies     bool // what there is depends on who asks
-	stream     bool
-	serverCk   [serverCookie]byte
-	setCookie  bool
-	goodCookie bool
-	ede        int   // -1 is none
-	name       qname // the target of a CNAME
+	// synthesized is how many labels of the question a wildcard stands for.
+	synthesized int
+	stream      bool
+	serverCk    [serverCookie]byte
+	setCookie   bool
+	goodCookie  bool
+	ede         int   // -1 is none
+	name        qname // the target of a CNAME
 }
 
 // respond appends the response to a request and returns the longer slice; if
@@ -41,7 +43,7 @@ func (r *responder) respond(b, m []byte, from netip.AddrPort, stream bool) []byt
 	s := r.s
 	r.b, r.base, r.stream = b, len(b), stream
 	r.an, r.ns, r.ar, r.rcode, r.aa, r.tc, r.scope, r.sign, r.varies, r.ede = 0, 0, 0, 0, false, false, 0, false, false, -1
-	r.setCookie, r.goodCookie = false, false
+	r.setCookie, r.goodCookie, r.synthesized = false, false, 0
 	v := r.q.parse(m)
 	switch v {
 	case dropIt:
@@ -296,12 +298,15 @@ func (r *responder) node(n *node, i int, name *qname, from netip.AddrPort, chain
 	}
 	r.aa = r.aa || chain == 0
 	if i > 0 {
+		if d := n.find(typeDNAME); d != nil {
+			return r.redirect(n, d, i, name)
+		}
 		w := n.wild
 		if w == nil {
 			r.negative(n.zone, nil, name, true)
 			return nil
 		}
-		n = w
+		n, r.synthesized = w, i
 		if n.cut != nil { // RFC 4592 section 4.2: a delegation is not synthesized
 			r.negative(n.zone, nil, name, true)
 			return nil
@@ -335,6 +340,40 @@ func (r *responder) follow(n *node, s *rrset, name *qname) *qname {
 		return nil
 	}
 	r.name.set(r.b[r.base+at:], at)
+	return &r.name
+}
+
+// redirect answers for a name below a DNAME with that, and with the CNAME that it
+// makes of the name, whose target it returns (RFC 6672 section 3.2). The CNAME is
+// not signed: who validates makes it again.
+func (r *responder) redirect(n *node, d *rrset, i int, name *qname) *qname {
+	to := d.wire[12:]
+	kept := int(name.labels[i]) // octets of the labels that stay
+	if kept+len(to) > maxName {
+		r.put(&r.an, n.zone, d, name.pointer(i), d.ttl, name.from(i))
+		r.rcode = rcodeYXDomain
+		return nil
+	}
+	// The owner of the CNAME is the name asked for, which the DNAME's follows: so
+	// the labels before are taken from the message, in the case they have there.
+	owner, before := name.pointer(0), name.at
+	r.put(&r.an, n.zone, d, name.pointer(i), d.ttl, name.from(i))
+	if r.tc || !r.room(12+kept+len(to)) {
+		return nil
+	}
+	b := binary.BigEndian.AppendUint16(r.b, owner)
+	b = binary.BigEndian.AppendUint16(b, typeCNAME)
+	b = binary.BigEndian.AppendUint16(b, classIN)
+	b = binary.BigEndian.AppendUint32(b, d.ttl)
+	b = binary.BigEndian.AppendUint16(b, uint16(kept+len(to)))
+	at := len(b)
+	b = append(b, b[r.base+before:r.base+before+kept]...)
+	r.b = append(b, to...)
+	r.an++
+	if r.q.qtype == typeCNAME || r.q.qtype == typeANY {
+		return nil
+	}
+	r.name.set(r.b[at:], at-r.base)
 	return &r.name
 }
 

@@ -37,7 +37,7 @@ type subject struct {
 
 // rules returns all of them.
 func rules() []rule {
-	return slices.Concat(headerRules(), nameRules(), typeRules(), zoneRules(), ednsRules(), cookieRules(), subnetRules(), streamRules(), signedRules(), denialRules())
+	return slices.Concat(headerRules(), nameRules(), typeRules(), zoneRules(), ednsRules(), cookieRules(), subnetRules(), streamRules(), signedRules(), denialRules(), redirectRules())
 }
 
 // conf applies one rule to one subject.
@@ -67,6 +67,9 @@ tonx      CNAME nope
 two       A 192.0.2.41
 two       A 192.0.2.42
 six       AAAA 2001:db8::6
+moved     DNAME elsewhere.example.net.
+old       DNAME c
+far       DNAME aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.c
 `
 
 // TestConformance applies all rules to this server, unsigned and signed.
@@ -83,7 +86,7 @@ func TestConformance(t *testing.T) {
 		}
 		seen[r.says] = true
 	}
-	ours := []string{"geo", "geo both", "geo chain", "ds", "https", "rings", "ecs", "ecs strict", "cookies", "nsid", "keepalive", "strict"}
+	ours := []string{"geo", "geo both", "geo chain", "ds", "dname", "https", "rings", "ecs", "ecs strict", "cookies", "nsid", "keepalive", "strict"}
 	t.Run("unsigned", func(t *testing.T) {
 		w := newWorld(t, conforming(t, nil))
 		(&subject{name: "geodns", addr: w.addr, has: ours}).run(t)

@@ -159,6 +159,7 @@ func FuzzParseZone(f *testing.F) {
 		"$ORIGIN com.\nexample 1 SOA . . 1 1 1 1 1\nexample 1 NS .\nexample 1 HTTPS 1 . alpn=h2\n",
 		"$TTL 1\n@ SOA a b 1 2 3 4 5\n@ NS a\n$GENERATE 1-9 h$ A 192.0.2.$\n",
 		"$INCLUDE /etc/passwd\n", "@ IN TYPE65280 \\# 2 abcd\n", "\\000 1 A 1.2.3.4\n", "@ 1 RRSIG A 8 2 1 20260101000000 20250101000000 1 example.com. AA==\n",
+		"$TTL 1\n@ SOA a b 1 2 3 4 5\n@ NS a\nold DNAME new\na.new CNAME b.old\nx DNAME x.x\n",
 	} {
 		f.Add(z)
 	}

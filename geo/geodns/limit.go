@@ -47,7 +47,8 @@ func (s *Server) limited(r *responder, from netip.AddrPort) bool {
 	if err != nil {
 		return false
 	}
-	// Errors and missing names are one answer each, whatever was asked.
+	// Errors and missing names are one answer each, whatever was asked; and so
+	// is all that a wildcard makes.
 	var key struct {
 		net   [16]byte
 		rcode byte
@@ -57,7 +58,7 @@ func (s *Server) limited(r *responder, from netip.AddrPort) bool {
 	key.net, key.rcode = p.Addr().As16(), byte(r.rcode)
 	if r.rcode == rcodeSuccess && r.an > 0 {
 		key.qtype = r.q.qtype
-		key.name = maphash.Bytes(s.limiter.seed, r.q.name.bytes())
+		key.name = maphash.Bytes(s.limiter.seed, r.q.name.from(r.synthesized))
 	}
 	b := &s.limiter.buckets[maphash.Comparable(s.limiter.seed, key)%limitBuckets]
 	now := uint64(r.now.Sub(s.started).Seconds()) // monotonic: setting the clock doesn't open the gate

@@ -85,7 +85,7 @@ plugins => { geoip => {
   maps => { m => { datacenters => [berlin, london, seattle], nets => { 93.0.0.0/8 => [berlin], 81.2.0.0/16 => [london, berlin], 216.160.83.56/29 => [seattle, berlin] } } },
   resources => { vpn => { map => m, dcmap => { berlin => { addrs_v4 => [198.51.100.1], addrs_v6 => [2001:db8:b::1] }, london => { addrs_v4 => [198.51.100.11], addrs_v6 => [2001:db8:c::1] }, seattle => { addrs_v4 => [198.51.100.21], addrs_v6 => [2001:db8:d::1] } } } } } }
 `)
-	zone := without(zoneText+moreZone, "signed", "         DS", "ns.signed", "vpn      HTTPS", "loop")
+	zone := without(zoneText+moreZone, "signed", "         DS", "ns.signed", "vpn      HTTPS", "loop", "moved", "old", "far")
 	write(t, dir, "zones/example.com", zone+"vpn 60 DYNA geoip!vpn\n")
 	for _, d := range []string{"run", "state"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o777); err != nil {
@@ -140,7 +140,7 @@ zone:
 `, port, dir, dir, zone))
 	start(t, exec.Command("knotd", "-c", conf))
 	ready(t, speedPeer{name: "knot", addr: addr})
-	s := &subject{name: "knot", addr: addr, has: []string{"signed", "cookies", "nsid", "ecs", "ds", "https", "rings"}, own: map[string]string{
+	s := &subject{name: "knot", addr: addr, has: []string{"signed", "cookies", "nsid", "ecs", "ds", "dname", "https", "rings"}, own: map[string]string{
 		"two questions are a format error":         "it is silent",
 		"65,535 questions are a format error":      "it is silent",
 		"a format error is answered over TCP, too": "it closes the connection",

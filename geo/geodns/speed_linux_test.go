@@ -215,10 +215,14 @@ func speedThroughput(t *testing.T, queries string) {
 	}
 }
 
+// latencyFor is how long a round of speedLatency takes: so long that one pause of
+// 10 ms, of whatever makes it, isn't a hundredth of the queries.
+const latencyFor = 5 * time.Second
+
 // speedLatency has each server asked at 70 % of what it can answer, by an asker
 // whose queries come when they are due, whatever the answers do. Each server has
-// CPU 0, and the asker CPU 1, and nobody takes it from them: else it is the time
-// slices of others, milliseconds each, that are measured.
+// CPU 0, and the asker CPU 1, before all others; a round in which something took
+// these from them is logged, and done again.
 func speedLatency(t *testing.T) {
 	dir := t.TempDir()
 	peers := append([]speedPeer{child(t, "geodns", "127.0.0.1:5301")}, gdnsd(t, dir)...)
@@ -232,16 +236,21 @@ func speedLatency(t *testing.T) {
 		all()
 	}
 	took := make(map[string][]askerReport)
+	spoilt := 0
 	for range speedRounds() {
 		for _, i := range rand.Perm(len(peers)) {
 			p := peers[i]
-			all := alone(peers, p)
-			_, before := schedule(p.pid)
-			r := askAt(t, askerWork{Addr: p.addr, Rate: load[p.name], For: 3 * time.Second})
-			_, waited := schedule(p.pid)
-			all()
-			t.Logf("%-8s waited %v for its CPU; %+v", p.name, waited-before, r)
-			took[p.name] = append(took[p.name], r)
+			for {
+				r, why := latencyRound(t, peers, p, load[p.name])
+				if why == "" {
+					took[p.name] = append(took[p.name], r)
+					break
+				}
+				t.Logf("%-8s that round doesn't count: %s", p.name, why)
+				if spoilt++; spoilt > 2*speedRounds() {
+					t.Skip("the machine has too much else to do for a measurement of latency")
+				}
+			}
 		}
 	}
 	for _, p := range peers {
@@ -261,15 +270,54 @@ func speedLatency(t *testing.T) {
 		if median(p99) > 1000 {
 			t.Errorf("%s: p99 is %s µs, want 1000 at most", p.name, spread(p99))
 		}
-		if lost := median(of(func(r *askerReport) float64 { return float64(r.Lost+r.Wrong) / r.QPS / 3 })); lost > 0.001 {
+		if lost := median(of(func(r *askerReport) float64 { return float64(r.Lost+r.Wrong) / r.QPS / latencyFor.Seconds() })); lost > 0.001 {
 			t.Errorf("%s: %.2f %% of the queries got no answer, or a wrong one", p.name, 100*lost)
 		}
 	}
 }
 
+// latencyRound asks one server for a while. It says why, if what was measured is
+// not the server.
+func latencyRound(t *testing.T, peers []speedPeer, p speedPeer, rate float64) (r askerReport, why string) {
+	all := alone(peers, p)
+	ran, waited := schedule(p.pid)
+	stolen := steal()
+	r = askAt(t, askerWork{Addr: p.addr, Rate: rate, For: latencyFor})
+	ranThen, waitedThen := schedule(p.pid)
+	ran, waited, stolen = ranThen-ran, waitedThen-waited, steal()-stolen
+	all()
+	t.Logf("%-8s ran %v, waited %v for its CPU, the host took %v; %+v", p.name, ran.Round(time.Millisecond), waited.Round(time.Millisecond), stolen, r)
+	switch {
+	case waited > latencyFor/50:
+		why = "the kernel kept the server from its processor"
+	case stolen > latencyFor/100:
+		why = "the host had its processors do something else"
+	case float64(r.Late) > r.QPS*latencyFor.Seconds()/100:
+		why = "the asker was late itself"
+	}
+	return r, why
+}
+
+// steal returns for how long the host of a virtual machine had its processors do
+// something else.
+func steal() time.Duration {
+	b, _ := os.ReadFile("/proc/stat")
+	f := strings.Fields(string(b))
+	if len(f) < 9 {
+		return 0
+	}
+	ticks, _ := strconv.ParseInt(f[8], 10, 64)
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
 // first has the threads of a process go before all that the machine does
 // besides (SCHED_FIFO), as on a processor of their own. It takes root; it reports
 // whether it could.
+//
+// A kernel with groups of such processes (CONFIG_RT_GROUP_SCHED) stops them for the
+// rest of a second in which they have run for 950 ms, even where nobody else wants
+// to run (sched_rt_runtime_us). A server that catches up after a pause gets there:
+// latencyRound sees that it waited.
 func first(t *testing.T, pid int) bool {
 	t.Helper()
 	out, err := exec.Command("chrt", "-a", "-f", "-p", "1", strconv.Itoa(pid)).CombinedOutput()

@@ -202,10 +202,17 @@ func (z *Zone) cutAbove(name wireName) bool {
 	return false
 }
 
+// maxCut is how long the NS records of a delegation may be together: pointers to
+// their names must reach all of them.
+const maxCut = 8192
+
 func (z *Zone) newCut(rrs []dns.RR) (*cut, error) {
 	s, err := packSet(rrs)
 	if err != nil {
 		return nil, fmt.Errorf("geodns: zone %s: %w", z.Origin(), err)
+	}
+	if len(s.wire) > maxCut {
+		return nil, fmt.Errorf("geodns: zone %s: %s has more name servers than go into one answer", z.Origin(), rrs[0].Header().Name)
 	}
 	c := &cut{ttl: s.ttl, data: s.wire}
 	for i, rr := range rrs {
@@ -240,6 +247,9 @@ func (t *table) addName(n *Name) error {
 		if m := t.nodes[at]; m != nil {
 			if m.cut != nil {
 				return fmt.Errorf("geodns: name %s is below a delegation of zone %s", n.Name, m.zone.zone.Origin())
+			}
+			if at != wire && m.find(typeDNAME) != nil {
+				return fmt.Errorf("geodns: name %s is below the DNAME of %s: nobody would get it", n.Name, textName(at))
 			}
 			zt = m.zone
 		}

@@ -15,6 +15,7 @@ const (
 	typeCNAME  = 5
 	typeSOA    = 6
 	typeAAAA   = 28
+	typeDNAME  = 39
 	typeOPT    = 41
 	typeDS     = 43
 	typeRRSIG  = 46
@@ -35,6 +36,7 @@ const (
 	rcodeNXDomain  = 3
 	rcodeNotImp    = 4
 	rcodeRefused   = 5
+	rcodeYXDomain  = 6 // RFC 6672: what is redirected would be too long
 	rcodeBadVers   = 16
 	rcodeBadCookie = 23
 

@@ -139,7 +139,7 @@ func hasSuffixLabels(name, zone wireName) bool {
 func (z *Zone) faults() (errs []error) {
 	name := textName(z.origin)
 	add := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("geodns: zone %s: %s", name, fmt.Sprintf(format, args...)))
+		errs = append(errs, fmt.Errorf("geodns: zone %s: %w", name, fmt.Errorf(format, args...)))
 	}
 	apex := z.records[z.origin]
 	if len(apex[typeSOA]) != 1 {
@@ -160,12 +160,34 @@ func (z *Zone) faults() (errs []error) {
 				}
 			}
 		}
+		if err := z.redirects(owner); err != nil {
+			add("%w", err)
+		}
 		if owner != z.origin && len(sets[typeDS]) > 0 && len(sets[typeNS]) == 0 {
 			add("%s has a DS but is not delegated", textName(owner))
 		}
 	}
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return errs
+}
+
+// redirects says what is wrong with the DNAME of an owner, if there is one, or
+// above it (RFC 6672 section 2.4).
+func (z *Zone) redirects(owner wireName) error {
+	sets := z.records[owner]
+	switch n := len(sets[typeDNAME]); {
+	case n > 1:
+		return fmt.Errorf("%s has %d DNAME, may have one (RFC 6672 section 2.4)", textName(owner), n)
+	case n == 1 && owner != z.origin && len(sets[typeNS]) > 0:
+		return fmt.Errorf("%s has a DNAME and is delegated (RFC 6672 section 2.3)", textName(owner))
+	}
+	for at := owner; at != z.origin; {
+		at = parent(at)
+		if len(z.records[at][typeDNAME]) > 0 {
+			return fmt.Errorf("%s is below %s, which has a DNAME: nobody would get it (RFC 6672 section 2.4)", textName(owner), textName(at))
+		}
+	}
+	return nil
 }
 
 // Origin returns the name of the zone.
