@@ -27,6 +27,7 @@ func TestE2ERADIUS(t *testing.T) {
 		{"radclient", radclient},
 		{"PEAP-MSCHAPv2", eapPEAP},
 		{"EAP-TLS with large certificates", eapTLS},
+		{"each EAP method and Framed-MTU", eapEach},
 		{"a hundred conversations at once", eapHundred},
 		{"authentication and accounting at one server", authAndAcct},
 		{"server killed in mid-conversation", radiusKilled},
@@ -184,7 +185,7 @@ func eapPEAP(t *testing.T, o options) {
 func eapTLS(t *testing.T, o options) {
 	w := newRADIUS(t, 4096, o)
 	for i := range 4 {
-		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, TLS: true, Fragment: 500})
+		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, Method: peers.EAPTLS, Fragment: 500})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,6 +194,50 @@ func eapTLS(t *testing.T, o options) {
 		}
 		station, _ := peers.Station(i)
 		t.Logf("EAP-TLS: %d rounds at %v", r.Rounds, w.by(station, (*peers.FreeRADIUS).Authenticated))
+	}
+}
+
+// eapEach has users log in by each EAP method, with certificates whose chain is
+// about 4 kB. A Framed-MTU of 1344 keeps every packet in one piece, and one of 4000
+// has the network fragment them.
+func eapEach(t *testing.T, o options) {
+	o.fragment = 3800
+	w := newRADIUS(t, 4096, o)
+	for k, each := range []struct{ mtu, fragment int }{{1344, 1000}, {4000, 3800}} {
+		before, err := w.nas.Counter("Ip", "ReasmOKs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		methods := peers.EAPMethods()
+		results, errs := make([]peers.EAPResult, len(methods)), make([]error, len(methods))
+		var wg sync.WaitGroup
+		for i, m := range methods {
+			wg.Go(func() {
+				results[i], errs[i] = w.nas.EAP(peers.EAP{
+					Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: k*100 + i, PKI: w.pki, Method: m, Fragment: each.fragment, FramedMTU: each.mtu,
+				})
+			})
+		}
+		wg.Wait()
+		for i, m := range methods {
+			if errs[i] != nil {
+				t.Errorf("%s, Framed-MTU %d: %v", m, each.mtu, errs[i])
+				continue
+			}
+			station, _ := peers.Station(k*100 + i)
+			at := w.by(station, (*peers.FreeRADIUS).Authenticated)
+			if len(at) != 1 {
+				t.Errorf("%s, Framed-MTU %d: at %v", m, each.mtu, at)
+			}
+			t.Logf("%s, Framed-MTU %d: %d rounds at %v", m, each.mtu, results[i].Rounds, at)
+		}
+		after, err := w.nas.Counter("Ip", "ReasmOKs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if large := each.mtu > 1500; (after > before) != large {
+			t.Errorf("Framed-MTU %d: %d packets came in fragments", each.mtu, after-before)
+		}
 	}
 }
 

@@ -24,6 +24,7 @@ func TestE2ERADIUSProxy(t *testing.T) {
 		{"radclient", radclient},
 		{"PEAP-MSCHAPv2", eapPEAP},
 		{"EAP-TLS with large certificates", eapTLS},
+		{"each EAP method and Framed-MTU", eapEach},
 		{"a hundred conversations at once", eapHundred},
 		{"authentication and accounting at one server", authAndAcct},
 		{"server killed in mid-conversation", radiusKilled},
@@ -120,7 +121,7 @@ func eapJumbo(t *testing.T, o options) {
 	w := newRADIUS(t, 4096, o)
 	for i := range 4 {
 		r, err := w.nas.EAP(peers.EAP{
-			Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, TLS: true, Fragment: 3800, FramedMTU: 4000,
+			Server: authVIP, User: fmt.Sprintf("user%d.example.com", i), Station: i, PKI: w.pki, Method: peers.EAPTLS, Fragment: 3800, FramedMTU: 4000,
 		})
 		if err != nil {
 			t.Error(err)

@@ -111,7 +111,8 @@ func (w *radiusWorld) eapOverTLS(t *testing.T, branch *peers.Host) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			_, errs[i] = branch.EAP(peers.EAP{Server: local, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki, TLS: i%3 == 0})
+			methods := peers.EAPMethods()
+			_, errs[i] = branch.EAP(peers.EAP{Server: local, User: fmt.Sprintf("user%d", i), Station: i, PKI: w.pki, Method: methods[i%len(methods)]})
 		})
 	}
 	wg.Wait()

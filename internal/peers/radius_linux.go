@@ -19,9 +19,9 @@ var RADIUSPrograms = []string{"freeradius", "radclient", "eapol_test"}
 // RADIUSSecret is the secret of every server, for clients at any address.
 const RADIUSSecret = "testing123-but-longer"
 
-// A RADIUSServer is the configuration of a FreeRADIUS server, which takes PAP,
-// PEAP with EAP-MSCHAPv2 and EAP-TLS on UDP port 1812 and accounting on 1813. Any
-// user whose name starts with "user" has the password [Password].
+// A RADIUSServer is the configuration of a FreeRADIUS server, which takes PAP and
+// each [EAPMethod] on UDP port 1812 and accounting on 1813. Any user whose name
+// starts with "user" has the password [Password].
 type RADIUSServer struct {
 	// Name is in the Reply-Message of its answers.
 	Name string
@@ -150,6 +150,13 @@ modules {
 			use_tunneled_reply = yes
 			virtual_server = inner
 		}
+		ttls {
+			tls = main
+			default_eap_type = mschapv2
+			copy_request_to_tunnel = no
+			use_tunneled_reply = yes
+			virtual_server = inner
+		}
 		mschapv2 {
 		}
 	}
@@ -204,8 +211,12 @@ server inner {
 		eap {
 			ok = return
 		}
+		pap
 	}
 	authenticate {
+		Auth-Type PAP {
+			pap
+		}
 		Auth-Type MS-CHAP {
 			mschap
 		}
@@ -288,6 +299,49 @@ func (h *Host) Radclient(server netip.AddrPort, kind string, attributes ...strin
 		"radclient", "-x", "-r", "3", "-t", "2", server.String(), kind, RADIUSSecret)
 }
 
+// An EAPMethod is how users are known by EAP.
+type EAPMethod string
+
+// The methods that Windows has for a VPN, and their likes.
+const (
+	PEAPMSCHAPv2    EAPMethod = "PEAP with EAP-MSCHAPv2" // also the zero value
+	EAPTLS          EAPMethod = "EAP-TLS"
+	PEAPTLS         EAPMethod = "PEAP with EAP-TLS"
+	EAPMSCHAPv2     EAPMethod = "EAP-MSCHAPv2"
+	TTLSPAP         EAPMethod = "EAP-TTLS with PAP"
+	TTLSMSCHAPv2    EAPMethod = "EAP-TTLS with MSCHAPv2"
+	TTLSEAPMSCHAPv2 EAPMethod = "EAP-TTLS with EAP-MSCHAPv2"
+)
+
+// EAPMethods returns all of them.
+func EAPMethods() []EAPMethod {
+	return []EAPMethod{PEAPMSCHAPv2, EAPTLS, PEAPTLS, EAPMSCHAPv2, TTLSPAP, TTLSMSCHAPv2, TTLSEAPMSCHAPv2}
+}
+
+// network returns what eapol_test's configuration says of a method. dir has the
+// user's certificate.
+func (m EAPMethod) network(dir string) (text string, certificate bool) {
+	password := fmt.Sprintf("password=%q", Password)
+	own := fmt.Sprintf("client_cert=\"%[1]s/own.pem\"\n\tprivate_key=\"%[1]s/own.key\"", dir)
+	switch m {
+	case "", PEAPMSCHAPv2:
+		return "eap=PEAP\n\tphase2=\"auth=MSCHAPV2\"\n\t" + password, false
+	case EAPTLS:
+		return "eap=TLS\n\t" + own, true
+	case PEAPTLS:
+		return fmt.Sprintf("eap=PEAP\n\tphase2=\"auth=TLS\"\n\tca_cert2=\"%[1]s/ca.pem\"\n\tclient_cert2=\"%[1]s/own.pem\"\n\tprivate_key2=\"%[1]s/own.key\"", dir), true
+	case EAPMSCHAPv2:
+		return "eap=MSCHAPV2\n\t" + password, false
+	case TTLSPAP:
+		return "eap=TTLS\n\tphase2=\"auth=PAP\"\n\t" + password, false
+	case TTLSMSCHAPv2:
+		return "eap=TTLS\n\tphase2=\"auth=MSCHAPV2\"\n\t" + password, false
+	case TTLSEAPMSCHAPv2:
+		return "eap=TTLS\n\tphase2=\"autheap=MSCHAPV2\"\n\t" + password, false
+	}
+	panic("peers: there is no EAP method " + string(m))
+}
+
 // An EAP is one conversation of eapol_test.
 type EAP struct {
 	Server netip.AddrPort
@@ -295,10 +349,10 @@ type EAP struct {
 	User string
 	// Station makes the Calling-Station-Id: see [Station].
 	Station int
-	// TLS has EAP-TLS used, with a certificate of PKI; otherwise it's PEAP
-	// with EAP-MSCHAPv2.
-	TLS bool
-	PKI *PKI
+	// Method is how; empty means PEAPMSCHAPv2. Where it takes a certificate, PKI
+	// issues it.
+	Method EAPMethod
+	PKI    *PKI
 	// Fragment is as in RADIUSServer.
 	Fragment int
 	// FramedMTU is what the client says its MTU is; 0 means 1400.
@@ -329,12 +383,11 @@ func (h *Host) EAP(e EAP) (EAPResult, error) {
 	_, mac := Station(e.Station)
 	dir := filepath.Join(h.net.Dir, fmt.Sprintf("eap-%s-%d", h.Name, e.Station))
 	files := map[string][]byte{"ca.pem": e.PKI.RootPEM()}
-	method := fmt.Sprintf("eap=PEAP\n\tpassword=%q\n\tphase2=\"auth=MSCHAPV2\"", Password)
-	if e.TLS {
+	method, certificate := e.Method.network(dir)
+	if certificate {
 		leaf := e.PKI.Issue(t, e.User, manyNames(20)...)
 		files["own.pem"] = append(append([]byte(nil), leaf.Cert...), e.PKI.IntermediatePEM()...)
 		files["own.key"] = leaf.Key
-		method = fmt.Sprintf("eap=TLS\n\tclient_cert=\"%[1]s/own.pem\"\n\tprivate_key=\"%[1]s/own.key\"", dir)
 	}
 	files["conf"] = fmt.Appendf(nil, "network={\n\tkey_mgmt=WPA-EAP\n\tidentity=%q\n\t%s\n\tca_cert=\"%s/ca.pem\"\n\tfragment_size=%d\n}\n",
 		e.User, method, dir, e.Fragment)
