@@ -33,6 +33,9 @@ func DrainWithin(ctx context.Context, d Driver, r DrainRequest, interval time.Du
 	if err := d.Drain(ctx, begin); err != nil {
 		return err
 	}
+	if _, ok := r.GeoSite(); ok {
+		return nil // it has no clients that anybody counts: resolvers forget it by and by
+	}
 	tick := time.NewTicker(cmp.Or(interval, 2*time.Second))
 	defer tick.Stop()
 	var end <-chan time.Time // never, if there is no deadline

@@ -321,7 +321,7 @@ type State struct {
 type BackendRef struct {
 	// Pool is the name of its pool; empty means every pool that has Backend.
 	Pool string `json:"pool,omitempty"`
-	// Backend is its name.
+	// Backend is its name; or geo: and the name of a site of Geo, see [GeoRef].
 	Backend string `json:"backend"`
 }
 
@@ -372,18 +372,5 @@ type DrainRequest struct {
 // s has none of them, and ErrNotDrained if none had a drain to end. list is left as it
 // is.
 func (s *Site) Redrain(list []DrainRequest, r BackendRef, req *DrainRequest) (refs []BackendRef, after []DrainRequest, err error) {
-	refs = s.Refs(r)
-	if len(refs) == 0 {
-		return nil, nil, fmt.Errorf("%v: %w", r, ErrNotFound)
-	}
-	after = slices.DeleteFunc(slices.Clone(list), func(x DrainRequest) bool { return slices.Contains(refs, x.BackendRef) })
-	if req == nil && len(after) == len(list) {
-		return nil, nil, fmt.Errorf("%v: %w", r, ErrNotDrained)
-	}
-	for _, x := range refs {
-		if req != nil {
-			after = append(after, DrainRequest{BackendRef: x, Deadline: req.Deadline})
-		}
-	}
-	return refs, after, nil
+	return redrain(s.Refs(r), list, r, req)
 }

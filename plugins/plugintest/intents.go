@@ -162,5 +162,6 @@ func (l shape) others(add func(string, *plugins.Deployment)) {
 	many.Picker = plugins.PickRoundRobin
 	two.Pool, two.Name = many.Name, "vpn.main-1_x"
 	add("32 backends, and names with all characters", deployment([]plugins.Pool{many}, two))
+	l.names(add)
 	add("nothing", nil)
 }

@@ -72,21 +72,31 @@ func (b *Box) post(r *http.Request, tenant string) (int, any, *fault) {
 			return 0, nil, refuse(503, "Configuration operation in progress on device, please try again in 2 minutes")
 		}
 	}
-	if errs := b.validate(adc, tenant); len(errs) > 0 {
+	names := strings.Split(tenant, ",")
+	if errs := b.validate(adc, names); len(errs) > 0 {
 		return 0, nil, &fault{status: 422, text: "declaration is invalid", errors: errs}
 	}
 	if r.URL.Query().Get("async") != "true" {
 		return 0, nil, refuse(422, "this one has no patience for requests that aren't async")
 	}
 	dry := r.URL.Query().Get("controls.dryRun") == "true"
-	want, _ := adc[tenant].(map[string]any)
-	if key, _ := want["optimisticLockKey"].(string); key != "" && key != lock(b.tenants[tenant]) {
-		return 0, nil, refuse(422, "tenant %s: the optimistic lock key doesn't match", tenant)
+	for _, name := range names {
+		want, _ := adc[name].(map[string]any)
+		if key, _ := want["optimisticLockKey"].(string); key != "" && key != lock(b.tenants[name]) {
+			return 0, nil, refuse(422, "tenant %s: the optimistic lock key doesn't match", name)
+		}
 	}
 	b.serial++
 	id := fmt.Sprintf("e2b7f0a4-0000-4000-8000-%012d", b.serial)
 	t := &task{left: b.Polls}
-	t.run = func() []any { return []any{b.deploy(tenant, want, dry)} }
+	t.run = func() []any {
+		var out []any
+		for _, name := range slices.Sorted(slices.Values(names)) { // Common comes first, and what it loses goes last
+			want, _ := adc[name].(map[string]any)
+			out = append(out, b.deploy(name, want, dry))
+		}
+		return out
+	}
 	if dry {
 		b.tasks[id] = t
 	} else {
@@ -119,13 +129,18 @@ func (b *Box) deploy(tenant string, want map[string]any, dry bool) map[string]an
 	result := func(code int, message string) map[string]any {
 		return map[string]any{"code": code, "message": message, "tenant": tenant, "host": "localhost", "runTime": 700, "lineCount": 20}
 	}
-	if b.fail != "" && !dry {
+	if b.fail != "" && !dry && (b.failing == "" || b.failing == tenant) {
 		r := result(422, "declaration failed")
 		r["response"] = b.fail
-		b.fail = ""
+		b.fail, b.failing = "", ""
 		return r
 	}
 	virtuals, pools := derive(tenant, want)
+	if why := b.clash(tenant, want); why != "" {
+		r := result(422, "declaration failed")
+		r["response"] = why
+		return r
+	}
 	for path, v := range virtuals {
 		for other, o := range b.virtuals {
 			if tail(o.Destination) == tail(v.Destination) && o.Protocol == v.Protocol && !strings.HasPrefix(other, "/"+tenant+"/") {
@@ -137,7 +152,8 @@ func (b *Box) deploy(tenant string, want map[string]any, dry bool) map[string]an
 	}
 	want = encrypted(want).(map[string]any)
 	delete(want, "optimisticLockKey")
-	if reflect.DeepEqual(want, b.tenants[tenant]) && reflect.DeepEqual(virtuals, within(b.virtuals, tenant)) && reflect.DeepEqual(pools, within(b.pools, tenant)) {
+	answers := deriveNames(tenant, want)
+	if reflect.DeepEqual(want, b.tenants[tenant]) && reflect.DeepEqual(answers, within(b.names, tenant)) && reflect.DeepEqual(virtuals, within(b.virtuals, tenant)) && reflect.DeepEqual(pools, within(b.pools, tenant)) {
 		return result(200, "no change")
 	}
 	if dry {
@@ -147,6 +163,10 @@ func (b *Box) deploy(tenant string, want map[string]any, dry bool) map[string]an
 	}
 	replace(b.virtuals, virtuals, tenant)
 	replace(b.pools, pools, tenant)
+	replace(b.names, answers, tenant)
+	if tenant == "Common" {
+		b.topology = records(want)
+	}
 	delete(b.tenants, tenant)
 	if len(want) > 1 {
 		b.tenants[tenant] = want
@@ -158,6 +178,9 @@ func tail(s string) string { return s[strings.LastIndexByte(s, '/')+1:] }
 
 func within[T any](m map[string]T, tenant string) map[string]T {
 	out := make(map[string]T)
+	if tenant == "Common" {
+		tenant += "/Shared" // the rest of it isn't AS3's
+	}
 	for k, v := range m {
 		if strings.HasPrefix(k, "/"+tenant+"/") {
 			out[k] = v
@@ -244,6 +267,9 @@ func address(host string, port int) string {
 
 func virtual(tenant, app, path string, x map[string]any) *Virtual {
 	list, _ := x["virtualAddresses"].([]any)
+	if len(list) == 0 {
+		return &Virtual{Path: path}
+	}
 	v := &Virtual{Path: path, Destination: "/" + tenant + "/" + address(text(list[0], ""), whole(x["virtualPort"], 0)), Protocol: "tcp", Limit: whole(x["maxConnections"], 0)}
 	if x["class"] == "Service_UDP" {
 		v.Protocol = "udp"
@@ -298,7 +324,7 @@ var (
 )
 
 // validate says what AS3, and this package's strictness, find wrong.
-func (b *Box) validate(adc map[string]any, tenant string) []string {
+func (b *Box) validate(adc map[string]any, tenants []string) []string {
 	var errs []string
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Sprintf(format, args...)) }
 	for k, v := range adc {
@@ -310,12 +336,16 @@ func (b *Box) validate(adc map[string]any, tenant string) []string {
 			bad("/%s: is no Tenant", k)
 			continue
 		}
-		if k != tenant {
-			bad("/%s: the request is for %s", k, tenant)
+		if !slices.Contains(tenants, k) {
+			bad("/%s: the request is for %s", k, strings.Join(tenants, ","))
 			continue
 		}
 		for name, a := range t {
-			b.validateApp("/"+k+"/"+name, name, a, bad)
+			if k == "Common" && name != "class" && name != "Shared" && name != "optimisticLockKey" {
+				bad("/Common/%s: Common has one Application, Shared", name)
+				continue
+			}
+			b.validateApp("/"+k+"/"+name, name, a, adc, bad)
 		}
 	}
 	if adc["updateMode"] == "complete" {
@@ -324,7 +354,7 @@ func (b *Box) validate(adc map[string]any, tenant string) []string {
 	return errs
 }
 
-func (b *Box) validateApp(at, name string, v any, bad func(string, ...any)) {
+func (b *Box) validateApp(at, name string, v any, adc map[string]any, bad func(string, ...any)) {
 	switch name {
 	case "class", "label", "remark", "enable", "optimisticLockKey", "constants":
 		return
@@ -341,6 +371,10 @@ func (b *Box) validateApp(at, name string, v any, bad func(string, ...any)) {
 		x, ok := v.(map[string]any)
 		if !ok || !nameForm.MatchString(k) {
 			bad("%s/%s: is nothing that an Application has", at, k)
+			continue
+		}
+		if strings.HasPrefix(text(x["class"], ""), "GSLB_") {
+			b.validateGlobal(at+"/"+k, x, a, adc, bad)
 			continue
 		}
 		validateItem(at+"/"+k, x, a, bad)
@@ -396,6 +430,10 @@ func validateItem(at string, x, app map[string]any, bad func(string, ...any)) {
 	case "Monitor":
 		if whole(x["timeout"], 16) > 900 || whole(x["timeUntilUp"], 0) > 1800 || whole(x["interval"], 5) > 3600 {
 			bad("%s: a time is out of range", at)
+		}
+	case "Service_TCP", "Service_UDP":
+		if dns, ok := x["profileDNS"].(map[string]any); ok && dns["bigip"] != "/Common/dns" {
+			bad("%s/profileDNS: contains path to non-existent object", at)
 		}
 	case "Certificate":
 		if !strings.Contains(text(x["certificate"], ""), "-----BEGIN CERTIFICATE-----") || !strings.Contains(text(x["privateKey"], ""), "PRIVATE KEY-----") {

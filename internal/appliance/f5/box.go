@@ -29,6 +29,8 @@ type Box struct {
 	tenants  map[string]map[string]any // what AS3 was told
 	virtuals map[string]*Virtual       // by full path
 	pools    map[string]*Pool
+	names    map[string]*Name // wide IPs and their pools, by full path with the type of record
+	topology int              // records
 	flows    []Flow
 	tokens   map[string]int
 	tasks    map[string]*task
@@ -37,6 +39,7 @@ type Box struct {
 	left     int // writes until it breaks; negative never
 	lost     bool
 	fail     string
+	failing  string // the tenant that fails; empty means the next one
 	saved    bool
 }
 
@@ -77,7 +80,7 @@ func New() *Box {
 	b := &Box{
 		Polls: 2, TokenUses: 40, left: -1,
 		tenants: make(map[string]map[string]any), virtuals: make(map[string]*Virtual), pools: make(map[string]*Pool),
-		tokens: make(map[string]int), tasks: make(map[string]*task),
+		names: make(map[string]*Name), tokens: make(map[string]int), tasks: make(map[string]*task),
 	}
 	b.tenants["Finance"] = map[string]any{"class": "Tenant", "books": map[string]any{
 		"class": "Application", "web": map[string]any{"class": "Service_TCP", "virtualAddresses": []any{"198.51.100.7"}, "virtualPort": 443.0},
@@ -117,6 +120,13 @@ func (b *Box) FailNext(message string) {
 	b.fail = message
 }
 
+// FailTenant has the next declaration fail in one tenant, while others succeed.
+func (b *Box) FailTenant(tenant, message string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail, b.failing = message, tenant
+}
+
 // write counts a write, and ends the request if the box is broken.
 func (b *Box) write(do func()) {
 	switch {
@@ -140,7 +150,15 @@ func (b *Box) Foreign(prefix string) string {
 	defer b.mu.Unlock()
 	var out []any
 	for _, k := range slices.Sorted(maps.Keys(b.tenants)) {
-		if !strings.HasPrefix(k, prefix) {
+		switch {
+		case k == "Common":
+			app, _ := b.tenants[k]["Shared"].(map[string]any)
+			for _, name := range slices.Sorted(maps.Keys(app)) {
+				if _, ok := app[name].(map[string]any); ok && !strings.HasPrefix(name, prefix+"_") {
+					out = append(out, name, app[name])
+				}
+			}
+		case !strings.HasPrefix(k, prefix):
 			out = append(out, k, b.tenants[k])
 		}
 	}

@@ -28,6 +28,9 @@ func (b *Box) icontrol(r *http.Request, at string) (int, any, *fault) {
 		return 200, map[string]any{"kind": "tm:sys:config:savestate", "command": "save"}, nil
 	}
 	part := strings.Split(at, "/")
+	if part[0] == "gtm" && r.Method == http.MethodGet {
+		return b.listNames(r, part[1:])
+	}
 	switch {
 	case len(part) == 4 && part[0] == "ltm" && part[1] == "virtual" && part[3] == "stats" && r.Method == http.MethodGet:
 		return b.virtualStats(tildes(part[2]))

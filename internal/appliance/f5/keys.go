@@ -55,9 +55,28 @@ insertEmptyFragmentsEnabled label ldapStartTLS proxySslEnabled proxySslPassthrou
 renegotiationEnabled requireSNI retainCertificateEnabled secureRenegotiation sendSNI serverName sessionTickets singleUseDhEnabled
 sniDefault ssl3Enabled sslEnabled sslSignHash tls1_0Enabled tls1_1Enabled tls1_2Enabled tls1_3Enabled trustCA
 uncleanShutdownEnabled validateCertificate`,
-	"Certificate": `certificate chainCA class issuerCertificate label passphrase pkcs12 pkcs12Options privateKey remark staplerOCSP`,
-	"CA_Bundle":   `bundle class label remark`,
-	"iRule":       `class expand iRule label remark`,
+	"GSLB_Data_Center": `class contact enabled label location proberFallback proberPool proberPreferred remark`,
+	"GSLB_Server": `bpsLimit bpsLimitEnabled class connectionsLimit connectionsLimitEnabled cpuUsageLimit cpuUsageLimitEnabled dataCenter devices
+enabled exposeRouteDomainsEnabled label memoryLimit memoryLimitEnabled minimumMonitors monitors pathProbeEnabled ppsLimit
+ppsLimitEnabled proberFallback proberPool proberPreferred remark serverType serviceCheckProbeEnabled snmpProbeEnabled
+virtualServerDiscoveryMode virtualServers`,
+	"GSLB_Domain": `aliases class clientSubnetPreferred domainName enabled failureRcode failureRcodeResponse failureRcodeTtl iRules label
+lastResortPool lastResortPoolType loadBalancingDecisionLogVerbosity persistCidrIpv4 persistCidrIpv6 persistenceEnabled poolLbMode
+pools poolsCname remark resourceRecordType ttlPersistence`,
+	"GSLB_Pool": `bpsLimit bpsLimitEnabled class connectionsLimit connectionsLimitEnabled dynamicRatioEnabled enabled fallbackIP label lbModeAlternate
+lbModeFallback lbModePreferred manualResumeEnabled maxAnswersReturned members ppsLimit ppsLimitEnabled remark resourceRecordType ttl
+verifyMemberEnabled`,
+	"GSLB_Topology_Records":     `class label longestMatchEnabled records`,
+	"GSLB virtual server":       `address addressTranslation addressTranslationPort enabled label minimumMonitors monitors name port remark`,
+	"GSLB member A":             `dependsOn enabled label memberOrder ratio remark server virtualServer`,
+	"GSLB member AAAA":          `dependsOn enabled label ratio remark server virtualServer`,
+	"GSLB_Monitor http":         `class ignoreDownResponseEnabled interval label monitorType probeTimeout receive receiveStatusCodes remark reverseEnabled send target timeout transparent`,
+	"GSLB_Monitor https":        `ciphers class clientCertificate ignoreDownResponseEnabled interval label monitorType probeTimeout receive receiveStatusCodes remark reverseEnabled send sniServerName target timeout transparent`,
+	"GSLB_Monitor tcp":          `class ignoreDownResponseEnabled interval label monitorType probeTimeout receive remark reverseEnabled send target timeout transparent`,
+	"GSLB_Monitor gateway-icmp": `class ignoreDownResponseEnabled interval label monitorType probeAttempts probeInterval probeTimeout remark target timeout transparent`,
+	"Certificate":               `certificate chainCA class issuerCertificate label passphrase pkcs12 pkcs12Options privateKey remark staplerOCSP`,
+	"CA_Bundle":                 `bundle class label remark`,
+	"iRule":                     `class expand iRule label remark`,
 	"member": `accessKeyId addressDiscovery addressFamily adminState apiAccessKey applicationId autoPopulate bigip class connectionLimit
 directoryId downInterval dynamicRatio enable encodedCredentials encodedToken environment externalId fqdnPrefix hostname
 jmesPathQuery label metadata minimumMonitors monitors priorityGroup projectId queryInterval rateLimit ratio region

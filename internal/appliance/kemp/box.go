@@ -24,6 +24,8 @@ type Box struct {
 	services []*service
 	rules    []*rule
 	certs    []*cert
+	fqdns    []*fqdn
+	noGEO    bool
 	health   map[string]string
 	account  bool // it has an ACME account
 	writes   int
@@ -95,6 +97,7 @@ func (b *Box) Seed() {
 	add("follower", "192.0.2.81", "8001", "udp", "10.0.1.12").leader = main
 	b.certs = append(b.certs, &cert{name: "wildcard", pem: "none"})
 	b.rules = append(b.rules, &rule{"redirect", "/^\\/$/"})
+	b.fqdns = append(b.fqdns, &fqdn{name: "www.example.net", fields: defaults(fqdnKinds), maps: []*geoMap{{ip: "198.51.100.1", fields: defaults(mapKinds)}}})
 }
 
 // Writes returns how often it was written to.
@@ -176,6 +179,7 @@ func (b *Box) show(prefix string, ours bool) string {
 		}
 	}
 	if !ours {
+		out.WriteString(b.names(".vpn.example.com", false))
 		fmt.Fprintf(&out, "health %s account %t\n", fieldText(b.health), b.account)
 	}
 	return out.String()

@@ -62,12 +62,15 @@ func (a *args) rest() *fault {
 var reads = map[string]func(*Box, *args) (answer, *fault){
 	"listvs": (*Box).listServices, "showvs": (*Box).showService, "listcert": (*Box).listCerts, "readcert": (*Box).readCert,
 	"showrule": (*Box).showRules, "stats": (*Box).stats, "showhealth": (*Box).showHealth,
+	"listfqdns": (*Box).listNames,
 }
 
 var writes = map[string]func(*Box, *args) (answer, *fault){
 	"addvs": (*Box).addService, "modvs": (*Box).modService, "delvs": (*Box).delService, "addrs": (*Box).addServer, "modrs": (*Box).modServer,
 	"delrs": (*Box).delServer, "disablers": (*Box).disableServer, "addcert": (*Box).addCert, "delcert": (*Box).delCert, "addrule": (*Box).addRule,
 	"delrule": (*Box).delRule, "addacmecert": (*Box).addACME, "delacmecert": (*Box).delACME, "modhealth": (*Box).modHealth,
+	"addfqdn": (*Box).addName, "modfqdn": (*Box).modName, "delfqdn": (*Box).delName, "addmap": (*Box).addMap, "modmap": (*Box).modMap, "delmap": (*Box).delMap,
+	"changecheckeraddr": (*Box).checkerAddress, "addcountry": (*Box).addPlace, "removecountry": (*Box).removePlace,
 }
 
 func (b *Box) kinds() []kind {

@@ -138,7 +138,7 @@ func writeJSON(w http.ResponseWriter, a answer, f *fault) {
 }
 
 // lists are the fields that are lists even if they have one element.
-var lists = map[string]bool{"VS": true, "Vs": true, "Rs": true, "cert": true, "MatchContentRule": true}
+var lists = map[string]bool{"VS": true, "Vs": true, "Rs": true, "cert": true, "MatchContentRule": true, "fqdn": true, "Map": true, "country": true, "continent": true}
 
 func fill(out map[string]any, a answer) {
 	for _, e := range a {

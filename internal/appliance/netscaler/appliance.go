@@ -280,6 +280,9 @@ func (a *Appliance) write(method, kind, name, action string, args map[string]str
 		a.unsaved = false
 		return nil
 	}
+	if p := a.enabled(kind); p != nil {
+		return p
+	}
 	if l, ok := links[kind]; ok {
 		return a.bind(method, kind, l, name, args, body)
 	}
@@ -442,7 +445,8 @@ func (a *Appliance) Except(prefix string) string {
 	var lines []string
 	for kind, list := range a.objects {
 		for name, o := range list {
-			if !strings.HasPrefix(name, prefix) {
+			where, _ := o["preferredlocation"].(string) // a location has no name, its last word may be one
+			if !strings.HasPrefix(name, prefix) && (where == "" || !strings.HasSuffix(where, "."+strings.TrimSuffix(prefix, "_"))) {
 				b, _ := json.Marshal(o) // plain values
 				lines = append(lines, kind+" "+name+" "+string(b))
 			}

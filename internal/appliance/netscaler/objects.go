@@ -57,6 +57,8 @@ func (a *Appliance) sane(kind string, o object) *problem {
 		if (o["persistencetype"] == "RULE") != (o["rule"] != nil) && o["persistencetype"] == "RULE" {
 			return bad(codeNeeded, "Argument pre-requisite missing [rule]")
 		}
+	case "gslbsite", "gslbservice", "gslbvserver", "service":
+		return a.saneGlobal(kind, o)
 	case "server":
 		for name, other := range a.objects[kind] {
 			if name != o["name"] && other["ipaddress"] == o["ipaddress"] {
@@ -111,6 +113,9 @@ func (a *Appliance) add(kind string, res *resource, body []byte) *problem {
 		return p
 	}
 	name, _ := in[res.key].(string)
+	if to, ok := in["ipto"].(string); ok && kind == "location" {
+		name += "-" + to // a range has two ends
+	}
 	for _, k := range append([]string{res.key}, res.needs...) {
 		if v, ok := in[k]; !ok || v == "" {
 			return bad(codeNeeded, "Argument pre-requisite missing [%s]", k)
@@ -145,8 +150,11 @@ func (a *Appliance) add(kind string, res *resource, body []byte) *problem {
 
 func (a *Appliance) change(kind string, res *resource, body []byte) *problem {
 	known := slices.DeleteFunc(append([]string{res.key}, res.fields...), func(k string) bool { return slices.Contains(res.fixed, k) })
-	if kind == "servicegroup" {
+	switch kind {
+	case "servicegroup":
 		known = append(known, "servername", "port", "weight")
+	case "gslbvserver":
+		known = append(known, "servicename", "weight", "domainname", "ttl", "backupip")
 	}
 	in, p := fields(kind, body, known)
 	if p != nil {
@@ -157,7 +165,10 @@ func (a *Appliance) change(kind string, res *resource, body []byte) *problem {
 	if o == nil {
 		return bad(codeMissing, "No such resource [%s, %s]", res.key, name)
 	}
-	if in["servername"] != nil {
+	if kind == "gslbvserver" && (in["servicename"] != nil || in["domainname"] != nil) {
+		return a.rebind(name, in)
+	}
+	if kind == "servicegroup" && in["servername"] != nil {
 		return a.weigh(name, in)
 	}
 	if kind == "lbmonitor" && in["type"] != o["type"] {
@@ -168,6 +179,9 @@ func (a *Appliance) change(kind string, res *resource, body []byte) *problem {
 	}
 	after := maps.Clone(o)
 	maps.Copy(after, in)
+	if kind == "gslbvserver" && in["lbmethod"] != nil && in["backuplbmethod"] == nil {
+		delete(after, "backuplbmethod") // it belongs to the method
+	}
 	for _, p := range []*problem{res.check(in), a.refersWell(res, in), a.sane(kind, after)} {
 		if p != nil {
 			return p
@@ -218,7 +232,7 @@ func (a *Appliance) act(kind string, res *resource, action string, body []byte) 
 		known = []string{"certkey", "linkcertkeyname"}
 	case "sslcertkey unlink":
 		known = []string{"certkey"}
-	case "lbvserver unset", "servicegroup unset", "lbmonitor unset", "lbgroup unset":
+	case "lbvserver unset", "servicegroup unset", "lbmonitor unset", "lbgroup unset", "gslbvserver unset", "gslbservice unset":
 	default:
 		return bad(codeArgument, "Invalid action [%s]", action)
 	}
@@ -295,6 +309,9 @@ func (a *Appliance) able(on bool, body []byte) *problem {
 }
 
 func (a *Appliance) remove(kind string, res *resource, name string, args map[string]string) *problem {
+	if kind == "location" {
+		name += "-" + args["ipto"]
+	}
 	o := a.objects[kind][name]
 	if o == nil {
 		return bad(codeMissing, "No such resource [%s, %s]", res.key, name)
@@ -404,6 +421,8 @@ func (a *Appliance) suits(kind string, in, parent, child object) *problem {
 		if v != s && (v != "SSL_TCP" || s != "TCP") {
 			return bad(codeInUse, "Service type mismatch [%v, %v]", v, s)
 		}
+	case "gslbvserver_gslbservice_binding", "gslbvserver_domain_binding":
+		return a.suitsGlobal(kind, in, parent, child)
 	case "lbgroup_lbvserver_binding":
 		if a.grouped(fmt.Sprint(in["vservername"])) != nil {
 			return bad(codeExists, "The virtual server belongs to a group already [%v]", in["vservername"])

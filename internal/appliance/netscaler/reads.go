@@ -15,6 +15,9 @@ func (a *Appliance) get(kind, name string, args map[string]string) (object, *pro
 	case "nsconfig":
 		return object{kind: object{"configchanged": a.unsaved}}, nil
 	}
+	if p := a.enabled(kind); p != nil {
+		return nil, p
+	}
 	if l, ok := links[kind]; ok {
 		return a.bound(kind, l, name)
 	}
@@ -70,6 +73,10 @@ func (a *Appliance) show(kind string, o object, alone bool) object {
 				out[k] = strings.TrimPrefix(path, "/nsconfig/ssl/") // the usual folder goes without saying
 			}
 		}
+	case "gslbservice", "service":
+		out["ipaddress"] = a.objects["server"][fmt.Sprint(o["servername"])]["ipaddress"]
+	case "location":
+		delete(out, "state")
 	case "lbmonitor":
 		out["interval"] = fmt.Sprint(o["interval"]) // as text, as some numbers are
 		if o["type"] == "RADIUS" {
@@ -93,6 +100,11 @@ func (a *Appliance) bound(kind string, l link, name string) (object, *problem) {
 		}
 		x := maps.Clone(b)
 		delete(x, "down")
+		for _, k := range []string{"weight", "ttl"} {
+			if x[k] != nil {
+				x[k] = fmt.Sprint(x[k]) // as text, as some numbers are
+			}
+		}
 		if kind == "servicegroup_servicegroupmember_binding" {
 			x["ip"] = a.objects["server"][fmt.Sprint(b["servername"])]["ipaddress"]
 			x["svrstate"], x["weight"] = memberState(b), fmt.Sprint(b["weight"])

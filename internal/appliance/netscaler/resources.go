@@ -31,7 +31,7 @@ var resources = map[string]*resource{
 		key: "monitorname",
 		fields: []string{
 			"type", "interval", "units3", "resptimeout", "units4", "retries", "successretries", "destport", "httprequest", "respcode",
-			"secure", "customheaders", "username", "password", "radkey",
+			"secure", "customheaders", "username", "password", "radkey", "destip",
 		},
 		needs: []string{"type"}, fixed: []string{"units1", "units2"}, args: []string{"type"}, hidden: []string{"password", "radkey"},
 		defaults: map[string]any{
@@ -84,6 +84,45 @@ var resources = map[string]*resource{
 			"port": {0, 65535}, "timeout": {0, 1440}, "clttimeout": {0, 31536000}, "sothreshold": {1, 4294967287}, "newservicerequestincrementinterval": {0, 3600},
 		},
 	},
+	"gslbsite": {
+		key: "sitename", fields: []string{"sitetype", "siteipaddress", "publicip", "metricexchange"}, needs: []string{"siteipaddress"},
+		fixed: []string{"sitetype", "siteipaddress"}, defaults: map[string]any{"sitetype": "NONE", "metricexchange": "ENABLED"},
+		oneOf: map[string][]string{"sitetype": {"LOCAL", "REMOTE"}},
+	},
+	"location": {
+		key: "ipfrom", fields: []string{"ipto", "preferredlocation", "longitude", "latitude"}, needs: []string{"ipto", "preferredlocation"}, args: []string{"ipto"},
+		fixed: []string{"ipto", "preferredlocation", "longitude", "latitude"},
+	},
+	"gslbservice": {
+		key: "servicename", fields: []string{"servername", "ip", "servicetype", "port", "sitename", "publicip", "publicport", "healthmonitor", "monthreshold", "comment"},
+		needs: []string{"servername", "servicetype", "port", "sitename"}, fixed: []string{"servername", "ip", "servicetype", "port", "sitename"},
+		refers: map[string]string{"servername": "server", "sitename": "gslbsite"}, defaults: map[string]any{"healthmonitor": "YES", "monthreshold": 0, "state": "ENABLED"},
+		oneOf:   map[string][]string{"servicetype": {"ANY", "TCP", "UDP", "SSL_BRIDGE", "HTTP", "SSL"}, "healthmonitor": {"YES", "NO"}},
+		between: map[string][2]int{"port": {1, 65535}, "monthreshold": {0, 65535}},
+	},
+	"gslbvserver": {
+		key: "name",
+		fields: []string{
+			"servicetype", "dnsrecordtype", "lbmethod", "backuplbmethod", "persistencetype", "persistenceid", "timeout", "edr", "mir", "ecs", "ecsaddrvalidation",
+			"disableprimaryondown", "backupvserver", "comment",
+		},
+		needs: []string{"servicetype"}, fixed: []string{"servicetype"}, refers: map[string]string{"backupvserver": "gslbvserver"},
+		defaults: map[string]any{
+			"dnsrecordtype": "A", "lbmethod": "LEASTCONNECTION", "persistencetype": "NONE", "edr": "DISABLED", "mir": "DISABLED", "ecs": "DISABLED",
+			"ecsaddrvalidation": "DISABLED", "disableprimaryondown": "DISABLED",
+		},
+		oneOf: map[string][]string{
+			"servicetype": {"ANY", "TCP", "UDP", "SSL_BRIDGE", "HTTP", "SSL"}, "dnsrecordtype": {"A", "AAAA", "CNAME"},
+			"lbmethod":       {"ROUNDROBIN", "LEASTCONNECTION", "SOURCEIPHASH", "STATICPROXIMITY", "RTT"},
+			"backuplbmethod": {"ROUNDROBIN", "LEASTCONNECTION", "SOURCEIPHASH", "STATICPROXIMITY", "RTT"}, "edr": {"ENABLED", "DISABLED"},
+			"mir": {"ENABLED", "DISABLED"}, "ecs": {"ENABLED", "DISABLED"}, "ecsaddrvalidation": {"ENABLED", "DISABLED"}, "disableprimaryondown": {"ENABLED", "DISABLED"},
+		},
+	},
+	"service": {
+		key: "name", fields: []string{"servername", "ip", "servicetype", "port", "comment"}, needs: []string{"servername", "servicetype", "port"},
+		fixed: []string{"servername", "ip", "servicetype", "port"}, refers: map[string]string{"servername": "server"},
+		oneOf: map[string][]string{"servicetype": {"ADNS", "ADNS_TCP", "HTTP", "TCP"}}, between: map[string][2]int{"port": {1, 65535}},
+	},
 	"lbgroup": {
 		key: "name", fields: []string{"persistencetype", "rule", "timeout"}, defaults: map[string]any{"persistencetype": "NONE", "timeout": 2},
 		oneOf: map[string][]string{"persistencetype": {"SOURCEIP", "COOKIEINSERT", "RULE", "NONE"}}, between: map[string][2]int{"timeout": {0, 1440}},
@@ -123,5 +162,8 @@ var links = map[string]link{
 	"lbvserver_servicegroup_binding":          {"lbvserver", "name", "servicegroup", []string{"servicegroupname"}, nil, nil},
 	"sslvserver_sslcertkey_binding":           {"lbvserver", "vservername", "sslcertkey", []string{"certkeyname"}, []string{"ca"}, nil},
 	"sslvserver_sslcipher_binding":            {"lbvserver", "vservername", "", []string{"ciphername"}, nil, nil},
+	"gslbservice_lbmonitor_binding":           {"gslbservice", "servicename", "lbmonitor", []string{"monitor_name"}, []string{"weight"}, nil},
+	"gslbvserver_gslbservice_binding":         {"gslbvserver", "name", "gslbservice", []string{"servicename"}, []string{"weight", "order"}, nil},
+	"gslbvserver_domain_binding":              {"gslbvserver", "name", "", []string{"domainname"}, []string{"ttl", "backupip"}, nil},
 	"lbgroup_lbvserver_binding":               {"lbgroup", "name", "lbvserver", []string{"vservername"}, nil, nil},
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,22 +65,33 @@ func (c *client) fetch(ctx context.Context, tenant string) (*stored, error) {
 	return &stored{tenant: t, key: key}, nil
 }
 
-// declare has AS3 make a tenant what it is to be, or only say whether it would.
-func (c *client) declare(ctx context.Context, w *wanted, key string, dry bool, waits func(string)) error {
-	return hide(c.post(ctx, w.name, w.tenant, key, dry, waits), w.hide...)
+// declare has AS3 make a tenant what it is to be, or only say whether it would. With it
+// goes the tenant that others have a part in, if we have one. AS3 makes what is new
+// there first, and removes what is old there last.
+func (s *target) declare(ctx context.Context, w *wanted, f *found, dry bool, waits func(string)) error {
+	tenants := map[string]map[string]any{w.name: locked(w.tenant, f.key, dry)}
+	if t := w.withShared(f, s.config.Owner); t != nil {
+		tenants[common] = locked(t, f.common.key, dry)
+	}
+	return hide(s.client.post(ctx, tenants, dry, waits), w.hide...)
 }
 
-func (c *client) post(ctx context.Context, name string, tenant map[string]any, key string, dry bool, waits func(string)) error {
+// locked returns a tenant that AS3 takes only if what it has is what was read.
+func locked(tenant map[string]any, key string, dry bool) map[string]any {
 	tenant = maps.Clone(tenant)
 	if key != "" && !dry {
 		tenant["optimisticLockKey"] = key
 	}
+	return tenant
+}
+
+func (c *client) post(ctx context.Context, tenants map[string]map[string]any, dry bool, waits func(string)) error {
 	query := url.Values{"async": {"true"}}
 	if dry {
 		query.Set("controls.dryRun", "true")
 	}
 	var t task
-	status, err := c.do(ctx, call{method: http.MethodPost, path: declarePath + name, query: query, body: request(name, tenant), patient: true}, &t)
+	status, err := c.do(ctx, call{method: http.MethodPost, path: declarePath + strings.Join(slices.Sorted(maps.Keys(tenants)), ","), query: query, body: request(tenants), patient: true}, &t)
 	if err != nil {
 		return lockError(err)
 	}
@@ -101,12 +113,15 @@ func (c *client) post(ctx context.Context, name string, tenant map[string]any, k
 }
 
 // request is what is posted.
-func request(name string, tenant map[string]any) map[string]any {
-	return map[string]any{"class": "AS3", "action": "deploy", "persist": true, "declaration": adc(name, tenant)}
-}
-
-func adc(name string, tenant map[string]any) map[string]any {
-	return map[string]any{"class": "ADC", "schemaVersion": schemaVersion, "id": name, "updateMode": "selective", name: tenant}
+func request(tenants map[string]map[string]any) map[string]any {
+	adc := map[string]any{"class": "ADC", "schemaVersion": schemaVersion, "id": "aovlb", "updateMode": "selective"}
+	for name, t := range tenants {
+		adc[name] = t
+		if name != common {
+			adc["id"] = name
+		}
+	}
+	return map[string]any{"class": "AS3", "action": "deploy", "persist": true, "declaration": adc}
 }
 
 // lockError returns ErrStale if AS3 says that the tenant isn't what it was.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/gslb"
 )
 
 // Capabilities says what a BIG-IP with LTM and AS3 can do.
@@ -14,12 +15,16 @@ func (d *Driver) Capabilities(ctx context.Context) (plugins.Capabilities, error)
 		return plugins.Capabilities{}, context.Cause(ctx)
 	}
 	_, s, _ := d.setUp.Peek()
-	return capabilities(s), nil
+	return capabilities(d.asked(s)), nil
 }
 
 func capabilities(s Settings) plugins.Capabilities {
+	geo := gslb.Off("it takes BIG-IP DNS, and a part in /Common/Shared")
+	if s.GSLB {
+		geo = gslbSupport()
+	}
 	return plugins.Capabilities{
-		Support:     slices.Concat(poolSupport(s), groupSupport(s), tlsSupport(), radiusSupport()),
+		Support:     slices.Concat(poolSupport(s), groupSupport(s), tlsSupport(), radiusSupport(), geo),
 		SameAddress: true, MinInterval: plugins.Duration(1e9), ExactExpect: true, Transactional: true, KeepsClients: true,
 	}
 }
@@ -84,8 +89,6 @@ func groupSupport(s Settings) []plugins.Support {
 			plugins.Partial("groups.limits.ask_rate", "backends aren't asked"),
 			plugins.Partial("fastpath", "the BIG-IP carries all packets itself"),
 			plugins.Partial("fastpath_options", "the BIG-IP carries all packets itself"),
-			plugins.None("geo", "AS3 keeps the servers and data centres of BIG-IP DNS in /Common/Shared, and all topology records of the box, so that a declaration of ours would remove what others have there",
-				"serve the names with builtin, or enter them in BIG-IP DNS by hand"),
 		},
 	)
 }
@@ -139,14 +142,18 @@ func check(dep *plugins.Deployment, c plugins.Config, s Settings) []plugins.Diag
 	}
 	out := plugins.Errors(dep.Validate())
 	valid := len(out) == 0
-	if dep.Site(c.Site) == nil && len(out) == 0 {
+	if dep.Served(c.Site) == nil && len(out) == 0 {
 		return append(out, plugins.Diagnostic{
 			Severity: plugins.SeverityError, Path: "sites", Summary: fmt.Sprintf("there is no site %q", c.Site), Fix: "name one of its sites in the driver's configuration",
 		})
 	}
 	out = append(out, plugins.Judge(dep, c.Site, capabilities(s))...)
-	if site := dep.Site(c.Site); site != nil && valid {
-		out = append(out, (&adviser{site: site, at: siteIndex(dep, site), settings: s}).all()...)
+	if site := dep.Served(c.Site); site != nil && valid {
+		a := &adviser{site: site, at: siteIndex(dep, site), settings: s}
+		if a.all(); dep.Geo != nil && s.GSLB {
+			a.adviseGeo(dep.Geo)
+		}
+		out = append(out, a.out...)
 	}
 	return out
 }
@@ -167,14 +174,13 @@ func (a *adviser) say(severity plugins.Severity, path, summary, detail, fix stri
 	a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: fmt.Sprintf("sites[%d].", a.at) + path, Summary: summary, Detail: detail, Fix: fix})
 }
 
-func (a *adviser) all() []plugins.Diagnostic {
+func (a *adviser) all() {
 	for i := range a.site.Pools {
 		a.pool(i, &a.site.Pools[i])
 	}
 	for i := range a.site.Groups {
 		a.group(i, &a.site.Groups[i])
 	}
-	return a.out
 }
 
 func (a *adviser) pool(i int, p *plugins.Pool) {

@@ -72,11 +72,15 @@ func newBox(t *testing.T) *appliance.Box {
 	return box
 }
 
-func conformance(t *testing.T, change func(*Settings), wrap func(*testing.T, plugins.Driver) plugins.Driver) {
+func conformance(t *testing.T, intents []plugintest.Intent, change func(*Settings), wrap func(*testing.T, plugins.Driver) plugins.Driver) {
 	plugintest.Suite{
-		Site: "hq",
+		Site: "hq", Intents: intents,
 		Open: func(t *testing.T) plugintest.Target {
 			box, logs := newBox(t), new(lockedBuffer)
+			if intents != nil {
+				box.Share("dc_of_others", map[string]any{"class": "GSLB_Data_Center"})
+				box.Share("aovlb_hqX", map[string]any{"class": "GSLB_Data_Center"})
+			}
 			return plugintest.Target{
 				Driver: func(t *testing.T) plugins.Driver { return wrap(t, configured(t, box, logs, change)) },
 				Writes: box.Writes, BreakAfter: box.BreakAfter, Logs: logs.String,
@@ -97,13 +101,19 @@ func conformance(t *testing.T, change func(*Settings), wrap func(*testing.T, plu
 
 // TestConformance holds the driver to what all drivers promise.
 func TestConformance(t *testing.T) {
-	conformance(t, nil, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
+	conformance(t, nil, nil, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
 }
 
 // TestConformanceWithAll does so over gRPC, with all that settings can add.
 func TestConformanceWithAll(t *testing.T) {
 	password := secretFile(t, plugintest.Canary)
-	conformance(t, func(s *Settings) {
-		s.IKESPI, s.Mirror, s.RADIUSPassword = true, true, plugins.Secret{File: password}
+	conformance(t, nil, func(s *Settings) {
+		s.IKESPI, s.Mirror, s.RADIUSPassword, s.GSLB = true, true, plugins.Secret{File: password}, true
 	}, func(t *testing.T, d plugins.Driver) plugins.Driver { return remote.Driver(t, d, nil) })
+}
+
+// TestConformanceOfNames does so where names lead to sites, beside others who declare
+// theirs.
+func TestConformanceOfNames(t *testing.T) {
+	conformance(t, plugintest.Names(plugintest.Layout{}), func(s *Settings) { s.GSLB = true }, func(_ *testing.T, d plugins.Driver) plugins.Driver { return d })
 }

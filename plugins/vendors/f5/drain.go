@@ -35,6 +35,9 @@ var bodies = map[state]map[string]string{
 }
 
 func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, is state) error {
+	if name, ok := ref.GeoSite(); ok {
+		return d.drainSite(ctx, name, is != stateEnable)
+	}
 	s, err := d.setup(ctx)
 	if err != nil {
 		return err
@@ -81,6 +84,44 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, is state) er
 	if _, err := s.client.do(ctx, save, nil); err != nil {
 		return fmt.Errorf("f5: %v: it is done, but not saved for the next start: %w", ref, err)
 	}
+	return nil
+}
+
+// drainSite disables the pools of a site in all names, or enables them again: AS3 does
+// so, which also keeps which sites are drained.
+func (d *Driver) drainSite(ctx context.Context, name string, on bool) error {
+	s, err := d.setup(ctx)
+	if err != nil {
+		return err
+	}
+	done, err := d.write(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	f, err := s.read(ctx, nil)
+	ref := plugins.GeoRef(name)
+	switch {
+	case err != nil:
+		return err
+	case len(f.deployment.Refs(f.site, ref)) == 0:
+		return fmt.Errorf("f5: %v: %w", ref, plugins.ErrNotFound)
+	case !on && !f.sites[name]:
+		return fmt.Errorf("f5: %v: %w", ref, plugins.ErrNotDrained)
+	case on && f.sites[name]:
+		return nil
+	}
+	if delete(f.sites, name); on {
+		f.sites[name] = true
+	}
+	w, err := s.want(f.deployment, f, f.drained)
+	if err != nil {
+		return err
+	}
+	if err := s.declare(ctx, w, f, false, nil); err != nil {
+		return fmt.Errorf("f5: %v: %w", ref, err)
+	}
+	d.log().Info("drain", "site", name, "on", on)
 	return nil
 }
 

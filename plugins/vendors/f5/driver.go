@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -108,7 +109,15 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 		return nil, err
 	}
 	c, s, _ := d.setUp.Peek()
-	return check(dep, c, s), nil
+	return check(dep, c, d.asked(s)), nil
+}
+
+// asked returns the settings with what a driver that isn't configured could do.
+func (d *Driver) asked(s Settings) Settings {
+	if _, _, client := d.setUp.Peek(); client == nil {
+		s.GSLB = true
+	}
+	return s
 }
 
 // siteName returns the name of the site that is served: that of the configuration,
@@ -118,7 +127,7 @@ func (s *target) siteName(ctx context.Context, dep *plugins.Deployment) (string,
 		return s.config.Site, nil
 	}
 	if dep != nil {
-		if x := dep.Site(""); x != nil {
+		if x := dep.Served(""); x != nil {
 			return x.Name, nil
 		}
 	}
@@ -158,7 +167,9 @@ func (s *target) read(ctx context.Context, dep *plugins.Deployment) (*found, err
 func (s *target) want(dep *plugins.Deployment, f *found, drained map[plugins.BackendRef]state) (*wanted, error) {
 	r := &renderer{dep: dep.Of(f.site), owner: s.config.Owner, settings: s.settings, files: disk{}, drained: drained}
 	if dep != nil {
-		r.site = dep.Site(f.site)
+		r.site, r.geo = dep.Served(f.site), dep.Geo
+		r.sites = maps.Clone(f.sites)
+		maps.DeleteFunc(r.sites, func(name string, _ bool) bool { return len(dep.Refs("", plugins.GeoRef(name))) == 0 })
 	}
 	w, err := r.all(f.name)
 	if err != nil {
@@ -216,7 +227,10 @@ func (d *Driver) try(ctx context.Context, s *target, dep *plugins.Deployment, f 
 	if err != nil {
 		return err
 	}
-	if err := s.client.declare(ctx, w, "", true, nil); err != nil {
+	if err := s.free(ctx, w, f); err != nil {
+		return err
+	}
+	if err := s.declare(ctx, w, f, true, nil); err != nil {
 		return fmt.Errorf("f5: AS3 would not take the declaration: %w", err)
 	}
 	return nil
@@ -262,7 +276,10 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 		progress = func(plugins.Progress) {}
 	}
 	progress(plugins.Progress{Total: len(list), Text: "AS3 gets the declaration"})
-	err = s.client.declare(ctx, w, f.key, false, func(text string) { progress(plugins.Progress{Total: len(list), Text: text}) })
+	if err := s.free(ctx, w, f); err != nil {
+		return err
+	}
+	err = s.declare(ctx, w, f, false, func(text string) { progress(plugins.Progress{Total: len(list), Text: text}) })
 	if err != nil {
 		if errors.Is(err, plugins.ErrStale) {
 			return err
@@ -290,6 +307,9 @@ func (d *Driver) Read(ctx context.Context) (*plugins.State, error) {
 	out := &plugins.State{Revision: plugins.RevisionOf(f.objects), Deployment: f.deployment, Applied: f.applied, Objects: f.objects}
 	for ref := range f.drained {
 		out.Drained = append(out.Drained, plugins.DrainRequest{BackendRef: ref})
+	}
+	for name := range f.sites {
+		out.Drained = append(out.Drained, plugins.DrainRequest{BackendRef: plugins.GeoRef(name)})
 	}
 	slices.SortFunc(out.Drained, func(a, b plugins.DrainRequest) int {
 		return strings.Compare(a.BackendRef.String(), b.BackendRef.String())

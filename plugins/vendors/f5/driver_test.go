@@ -198,14 +198,6 @@ func TestRenderRule(t *testing.T) {
 	}
 }
 
-// TestGeo refuses it, and says why.
-func TestGeo(t *testing.T) {
-	s, ok := func() (plugins.Support, bool) { c := capabilities(Settings{}); return c.Lookup("geo", "") }()
-	if !ok || s.Level != plugins.LevelNone || !strings.Contains(s.Instead, "/Common/Shared") {
-		t.Errorf("%+v", s)
-	}
-}
-
 // TestChangedSecret has a new secret brought to the box, which doesn't tell the old one.
 func TestChangedSecret(t *testing.T) {
 	box := newBox(t)

@@ -2,11 +2,15 @@ package f5
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/gslb"
 )
 
 // liveVirtual is a virtual server as iControl REST has it.
@@ -63,10 +67,92 @@ func (m *liveMember) admin() state {
 type live struct {
 	virtuals map[string]*liveVirtual
 	pools    map[string]*livePool
+	names    map[string]*liveName // wide IPs and their pools, by type of record, application and name
 }
 
-func (c *client) live(ctx context.Context, tenant string) (*live, error) {
-	out := &live{virtuals: make(map[string]*liveVirtual), pools: make(map[string]*livePool)}
+// liveName is a wide IP or a pool of one.
+type liveName struct {
+	Name     string `json:"name"`
+	SubPath  string `json:"subPath"`
+	LBMode   string `json:"poolLbMode"`
+	Method   string `json:"loadBalancingMode"`
+	TTL      *int   `json:"ttl"`
+	Disabled bool   `json:"disabled"`
+}
+
+// answers reads the wide IPs and pools of a tenant.
+func (c *client) answers(ctx context.Context, tenant string, out *live) error {
+	filter := url.Values{"$filter": {"partition eq " + tenant}}
+	for _, kind := range []string{"wideip", "pool"} {
+		for _, record := range gslb.Families() {
+			var list struct {
+				Items []liveName `json:"items"`
+			}
+			if _, err := c.get(ctx, "/mgmt/tm/gtm/"+kind+"/"+strings.ToLower(record), filter, &list); err != nil {
+				return err
+			}
+			for i := range list.Items {
+				x := &list.Items[i]
+				out.names[record+" "+x.SubPath+"/"+x.Name] = x
+			}
+		}
+	}
+	return nil
+}
+
+// correctName has a wide IP, or a pool of one, be what the BIG-IP really has.
+func (l *live) correctName(o *plugins.Object, set func(name, value string)) bool {
+	app, name, _ := strings.Cut(o.Name, "/")
+	if o.Kind == "GSLB_Domain" {
+		name = o.Get("domainName")
+	}
+	x := l.names[o.Get("resourceRecordType")+" "+app+"/"+name]
+	if x == nil {
+		return false
+	}
+	if o.Kind == "GSLB_Domain" {
+		if set("poolLbMode", x.LBMode); x.Disabled {
+			set("enabled", "false")
+		}
+		return true
+	}
+	if set("lbModePreferred", x.Method); x.TTL != nil {
+		set("ttl", strconv.Itoa(*x.TTL))
+	}
+	set("enabled", strconv.FormatBool(!x.Disabled))
+	return true
+}
+
+// free says whether somebody else has topology records: AS3 keeps all of them together,
+// and would remove theirs.
+func (s *target) free(ctx context.Context, w *wanted, f *found) error {
+	count := func(v any) int {
+		body, _ := v.(map[string]any)
+		list, _ := body["records"].([]any)
+		return len(list)
+	}
+	if !slices.ContainsFunc(w.shared, func(p part) bool { return p.body["class"] == "GSLB_Topology_Records" }) {
+		return nil
+	}
+	had := 0
+	app, _ := f.common.tenant[shared].(map[string]any)
+	for _, name := range ours(s.config.Owner, f.site, f.common.tenant) {
+		had += count(app[name])
+	}
+	var list struct {
+		Items []struct{} `json:"items"`
+	}
+	if _, err := s.client.get(ctx, "/mgmt/tm/gtm/topology", nil, &list); err != nil && statusOf(err) != http.StatusNotFound {
+		return fmt.Errorf("f5: read topology records: %w", err)
+	}
+	if n := len(list.Items) - had; n > 0 {
+		return fmt.Errorf("f5: the BIG-IP has %d topology records that aren't ours, which AS3 would remove: leave out order in geo, or remove them", n)
+	}
+	return nil
+}
+
+func (c *client) live(ctx context.Context, tenant string, answers bool) (*live, error) {
+	out := &live{virtuals: make(map[string]*liveVirtual), pools: make(map[string]*livePool), names: make(map[string]*liveName)}
 	filter := url.Values{"$filter": {"partition eq " + tenant}}
 	var virtuals struct {
 		Items []liveVirtual `json:"items"`
@@ -88,6 +174,9 @@ func (c *client) live(ctx context.Context, tenant string) (*live, error) {
 	for i := range pools.Items {
 		p := &pools.Items[i]
 		out.pools[p.SubPath+"/"+p.Name] = p
+	}
+	if answers {
+		return out, c.answers(ctx, tenant, out)
 	}
 	return out, nil
 }
@@ -112,6 +201,8 @@ func (l *live) correct(o *plugins.Object, body map[string]any, drained func(memb
 		o.Fields = append(o.Fields, plugins.Field{Name: name, Value: value})
 	}
 	switch o.Kind {
+	case "GSLB_Domain", "GSLB_Pool":
+		return l.correctName(o, set)
 	case "Service_TCP", "Service_UDP":
 		v := l.virtuals[o.Name]
 		if v == nil {

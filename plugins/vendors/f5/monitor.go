@@ -74,7 +74,7 @@ func (r *renderer) monitor(c *plugins.Check, kind string, p *plugins.Pool) (part
 	}
 	switch kind {
 	case "http", "https":
-		ask, expect := question(c, p)
+		ask, expect := question(c, cmp.Or(c.Host, p.Backends[0].Address.String()))
 		body["send"], body["receive"] = ask, expect
 		line += fmt.Sprintf(" send \"%s\" recv \"%s\"", ask, expect)
 	case "radius":
@@ -117,8 +117,7 @@ func (r *renderer) login(c *plugins.Check, body map[string]any) (string, error) 
 
 // question is what is sent, and what a good answer holds. BIG-IP wants the end of a
 // line as a backslash and a letter.
-func question(c *plugins.Check, p *plugins.Pool) (ask, expect string) {
-	host := cmp.Or(c.Host, p.Backends[0].Address.String())
+func question(c *plugins.Check, host string) (ask, expect string) {
 	verb, path := "GET", cmp.Or(c.Path, "/")
 	if c.Type == plugins.CheckSSTP {
 		verb, path = "HEAD", plugins.SSTPPath

@@ -22,13 +22,15 @@ type found struct {
 	applied    string
 	deployment *plugins.Deployment
 	live       *live
+	common     *stored         // what others have a part in
+	sites      map[string]bool // of geo, that are drained
 	objects    []plugins.Object
 	drained    map[plugins.BackendRef]state
 }
 
 // find reads the tenant of a site.
 func (s *target) find(ctx context.Context, site string) (*found, error) {
-	f := &found{stored: new(stored), site: site, drained: make(map[plugins.BackendRef]state)}
+	f := &found{stored: new(stored), common: new(stored), sites: make(map[string]bool), site: site, drained: make(map[plugins.BackendRef]state)}
 	if site == "" {
 		return f, nil
 	}
@@ -38,7 +40,7 @@ func (s *target) find(ctx context.Context, site string) (*found, error) {
 		return nil, fmt.Errorf("f5: read the declaration: %w", err)
 	}
 	if f.tenant == nil {
-		return f, nil
+		return f, s.findShared(ctx, f)
 	}
 	memory, _ := f.tenant["constants"].(map[string]any)
 	mark, _ := memory["owner"].(string)
@@ -56,12 +58,34 @@ func (s *target) find(ctx context.Context, site string) (*found, error) {
 			f.deployment = d
 		}
 	}
-	if f.live, err = s.client.live(ctx, f.name); err != nil {
+	drained, _ := memory["drained_sites"].(string)
+	for _, name := range strings.Fields(drained) {
+		f.sites[name] = true
+	}
+	_, answers := f.tenant[answersApp]
+	if f.live, err = s.client.live(ctx, f.name, answers); err != nil {
 		return nil, fmt.Errorf("f5: read what is served: %w", err)
 	}
 	f.readDrains(s.config.Owner)
 	f.readObjects(s.config.Owner)
-	return f, nil
+	return f, s.findShared(ctx, f)
+}
+
+// findShared reads what is ours where others have a part, if it is to be or was.
+func (s *target) findShared(ctx context.Context, f *found) error {
+	if !s.settings.GSLB && (f.deployment == nil || f.deployment.Geo == nil) {
+		return nil
+	}
+	var err error
+	if f.common, err = s.client.fetch(ctx, common); err != nil {
+		return fmt.Errorf("f5: read the declaration of /Common: %w", err)
+	}
+	app, _ := f.common.tenant[shared].(map[string]any)
+	for _, name := range ours(s.config.Owner, f.site, f.common.tenant) {
+		body, _ := app[name].(map[string]any)
+		f.objects = append(f.objects, object(shared, name, body))
+	}
+	return nil
 }
 
 // memberRef is a member of a pool of the tenant, and the backend that it is for.
@@ -215,7 +239,11 @@ func changes(f *found, w *wanted) []plugins.Change {
 			list = append(list, complete(o, f.objects))
 		}
 	}
-	out := plugins.DiffObjects(f.objects, list)
+	var others []plugins.Object
+	for _, p := range w.shared {
+		others = append(others, complete(object(shared, p.name, p.body), f.objects))
+	}
+	out := plugins.DiffObjects(f.objects, append(others, list...))
 	for i := range out {
 		switch c := &out[i]; {
 		case !strings.HasPrefix(c.Kind, "Service_"):

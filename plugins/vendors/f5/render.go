@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -40,6 +41,7 @@ type wanted struct {
 	name   string
 	tenant map[string]any
 	apps   []app
+	shared []part   // what AS3 has in an application with that of others
 	hide   []string // secrets that are in it
 }
 
@@ -61,6 +63,10 @@ type renderer struct {
 	files    files
 	// drained says what becomes of backends that are drained.
 	drained map[plugins.BackendRef]state
+	// geo are names to answer for; nil if there are none. sites are those of it
+	// that are drained.
+	geo   *plugins.Geo
+	sites map[string]bool
 
 	hide []string
 }
@@ -101,7 +107,11 @@ func (r *renderer) all(tenant string) (*wanted, error) {
 		return nil, err
 	}
 	w.tenant["label"] = "aovlb"
-	w.tenant["constants"] = map[string]any{"class": "Constants", "owner": r.owner.Mark(r.site.Name, r.dep.Revision()), "deployment": string(memory)}
+	constants := map[string]any{"class": "Constants", "owner": r.owner.Mark(r.site.Name, r.dep.Revision()), "deployment": string(memory)}
+	if len(r.sites) > 0 {
+		constants["drained_sites"] = strings.Join(slices.Sorted(maps.Keys(r.sites)), " ")
+	}
+	w.tenant["constants"] = constants
 	for i := range r.site.Groups {
 		a, err := r.group(&r.site.Groups[i])
 		if err != nil {
@@ -113,6 +123,9 @@ func (r *renderer) all(tenant string) (*wanted, error) {
 		}
 		w.tenant[a.name] = body
 		w.apps = append(w.apps, *a)
+	}
+	if err := r.answers(w); err != nil {
+		return nil, err
 	}
 	w.hide = r.hide
 	return w, nil

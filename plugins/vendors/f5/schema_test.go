@@ -173,7 +173,7 @@ func TestSchema(t *testing.T) {
 		for _, all := range []bool{false, true} {
 			set := Settings{}.usual()
 			if all {
-				set.IKESPI, set.Mirror, set.RADIUSPassword = true, true, plugins.Secret{File: password}
+				set.IKESPI, set.Mirror, set.RADIUSPassword, set.GSLB = true, true, plugins.Secret{File: password}, true
 			}
 			c := plugins.Config{Site: "hq"}
 			if dep == nil || plugins.HasError(check(dep, c, set)) {
@@ -181,12 +181,12 @@ func TestSchema(t *testing.T) {
 			}
 			good++
 			for way, from := range map[string]files{"declared": disk{}, "rendered": paper{}} {
-				r := &renderer{dep: dep, site: dep.Site("hq"), owner: c.Owner, settings: set, files: from}
+				r := &renderer{dep: dep, site: dep.Served("hq"), geo: dep.Geo, owner: c.Owner, settings: set, files: from}
 				w, err := r.all(tenantName(c.Owner, "hq"))
 				if err != nil {
 					t.Fatalf("%s: %v", name, err)
 				}
-				b, err := json.Marshal(request(w.name, w.tenant))
+				b, err := json.Marshal(request(w.tenants()))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -200,7 +200,7 @@ func TestSchema(t *testing.T) {
 			}
 		}
 	}
-	if good < 60 {
+	if good < 70 {
 		t.Errorf("only %d declarations were looked at", good)
 	}
 }
@@ -211,7 +211,7 @@ func TestTaken(t *testing.T) {
 	password := secretFile(t, "a password")
 	plain := configured(t, box, nil, nil)
 	all := configured(t, box, nil, func(s *Settings) {
-		s.IKESPI, s.Mirror, s.RADIUSPassword = true, true, plugins.Secret{File: password}
+		s.IKESPI, s.Mirror, s.RADIUSPassword, s.GSLB = true, true, plugins.Secret{File: password}, true
 	})
 	for name, dep := range deployments(t) {
 		for _, d := range []*Driver{plain, all} {

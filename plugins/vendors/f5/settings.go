@@ -40,6 +40,9 @@ type Settings struct {
 	// Mirror has the other BIG-IP of a pair know connections and who lives
 	// where, so that clients survive a failover.
 	Mirror bool `json:"mirror,omitempty"`
+	// GSLB has the BIG-IP answer for the names of geo, which takes BIG-IP DNS.
+	// Without it they are left to others.
+	GSLB bool `json:"gslb,omitempty"`
 }
 
 // schema is that of Settings.
@@ -60,7 +63,8 @@ const schema = `{
     "no_dry_run": {"type": "boolean", "default": false, "description": "Plan doesn't ask AS3 whether it would take the declaration."},
     "ike_spi": {"type": "boolean", "default": false, "description": "Clients of IKEv2 are known by the SPI that they begin with, where a group's affinity is spi. It takes an iRule."},
     "radius_password": {"type": "object", "additionalProperties": false, "properties": {"file": {"type": "string"}, "env": {"type": "string"}}, "description": "Where the password is with which checks of type radius log in as their user, who must be let in. Without it servers are only pinged."},
-    "mirror": {"type": "boolean", "default": false, "description": "The other BIG-IP of a pair knows connections and who lives where, so that clients survive a failover."}
+    "mirror": {"type": "boolean", "default": false, "description": "The other BIG-IP of a pair knows connections and who lives where, so that clients survive a failover."},
+    "gslb": {"type": "boolean", "default": false, "description": "Has the BIG-IP answer for the names of geo, which takes BIG-IP DNS. Without it they are left to others."}
   }
 }
 `

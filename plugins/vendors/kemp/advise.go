@@ -15,14 +15,14 @@ func check(dep *plugins.Deployment, site string, s Settings) []plugins.Diagnosti
 		return nil
 	}
 	out := plugins.Errors(dep.Validate())
-	if dep.Site(site) == nil && len(out) == 0 {
+	if dep.Served(site) == nil && len(out) == 0 {
 		return append(out, plugins.Diagnostic{
 			Severity: plugins.SeverityError, Path: "sites", Summary: fmt.Sprintf("there is no site %q", site), Fix: "name one of its sites in the driver's configuration",
 		})
 	}
 	broken := len(out) > 0
 	out = append(out, plugins.Judge(dep, site, capabilities(s))...)
-	if x := dep.Site(site); x != nil && !broken {
+	if x := dep.Served(site); x != nil && !broken {
 		a := &adviser{site: x, settings: s}
 		for i := range dep.Sites {
 			if &dep.Sites[i] == x {
@@ -30,6 +30,9 @@ func check(dep *plugins.Deployment, site string, s Settings) []plugins.Diagnosti
 			}
 		}
 		a.advise()
+		if dep.Geo != nil && s.GSLB {
+			a.adviseGeo(dep.Geo)
+		}
 		out = append(out, a.out...)
 	}
 	return out

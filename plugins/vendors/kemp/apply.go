@@ -18,7 +18,7 @@ func order(list []plugins.Change) []plugins.Change {
 	var made, removed []plugins.Change
 	gone := map[string]bool{}
 	for _, c := range list {
-		if c.Action == plugins.ActionRemove && c.Kind == kindService {
+		if c.Action == plugins.ActionRemove && (c.Kind == kindService || c.Kind == kindName || c.Kind == kindAddress) {
 			gone[c.Name] = true
 		}
 	}
@@ -28,12 +28,13 @@ func order(list []plugins.Change) []plugins.Change {
 		case c.Action != plugins.ActionRemove:
 			made = append(made, c)
 		case (c.Kind == kindServer || c.Kind == kindTLS) && gone[parent(c)]:
+		case c.Kind == kindAddress && gone[strings.Fields(c.Name)[0]], c.Kind == kindPlace && (gone[strings.Fields(c.Name)[0]] || gone[strings.Join(strings.Fields(c.Name)[:2], " ")]):
 		default:
 			removed = append(removed, c)
 		}
 	}
 	rank := func(c plugins.Change) int {
-		return slices.Index([]string{kindServer, kindTLS, kindService, kindACME, kindCertificate, kindMemory}, c.Kind)
+		return slices.Index([]string{kindPlace, kindAddress, kindName, kindServer, kindTLS, kindService, kindACME, kindCertificate, kindMemory}, c.Kind)
 	}
 	slices.SortStableFunc(removed, func(a, b plugins.Change) int { return rank(a) - rank(b) })
 	// The memory is kept once all else is done.
@@ -67,6 +68,10 @@ func effect(c plugins.Change) string {
 			return "clients may have to connect anew"
 		case changed("Persist", "FollowVSID"):
 			return "clients may move to another backend when they come again"
+		}
+	case kindName:
+		if c.Action == plugins.ActionRemove {
+			return "the name isn't answered any more"
 		}
 	case kindServer:
 		if c.Action == plugins.ActionRemove {
@@ -105,11 +110,13 @@ func (d *Driver) change(ctx context.Context, box *client, w *work, x plugins.Cha
 		return err
 	case kindServer:
 		return w.server(ctx, box, x, remove)
+	case kindName, kindAddress, kindPlace:
+		return w.name(ctx, box, x, remove)
 	case kindMemory:
 		if remove {
 			return d.forget(ctx, box, w.rules)
 		}
-		return d.remember(ctx, box, w.found, &memory{Revision: w.dep.Revision(), Site: remembered(w.renderer.site), Drained: w.drained})
+		return d.remember(ctx, box, w.found, &memory{Revision: w.dep.Revision(), Site: remembered(w.renderer.site), Drained: w.drained, Geo: rememberedGeo(w.renderer.geo), Names: ourNames(w.renderer.geo)})
 	}
 	return errors.New("nobody knows what this is")
 }

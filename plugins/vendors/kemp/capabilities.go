@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/gslb"
 )
 
 // What the LoadMaster's own numbers may be.
@@ -28,12 +29,16 @@ func (d *Driver) Capabilities(ctx context.Context) (plugins.Capabilities, error)
 		return plugins.Capabilities{}, context.Cause(ctx)
 	}
 	_, s, _ := d.setUp.Peek()
-	return capabilities(s), nil
+	return capabilities(d.asked(s)), nil
 }
 
 func capabilities(s Settings) plugins.Capabilities {
+	geo := gslb.Off("it takes the LoadMaster's GEO")
+	if s.GSLB {
+		geo = gslbSupport()
+	}
 	return plugins.Capabilities{
-		Support:     slices.Concat(poolSupport(s), groupSupport(), tlsSupport(), certificateSupport(), geoSupport()),
+		Support:     slices.Concat(poolSupport(s), groupSupport(), tlsSupport(), certificateSupport(), geo),
 		SameAddress: true, MinInterval: plugins.Duration(leastInterval),
 	}
 }
@@ -143,10 +148,4 @@ func certificateSupport() []plugins.Support {
 			plugins.None(at+".ca_file", "the LoadMaster trusts the CAs that it has", "add the root to those of the LoadMaster"),
 		},
 	)
-}
-
-func geoSupport() []plugins.Support {
-	return []plugins.Support{plugins.None("geo",
-		"the LoadMaster's GEO serves single names for which a zone elsewhere delegates to it: no zones of your own, no networks by prefix and tier, no horizons, no quorum",
-		"serve it with another driver, such as builtin, and have it watch the LoadMaster's addresses")}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -85,15 +86,21 @@ const prefix = "aovlb_hq_"
 // the API; by the second also as a plugin, over gRPC.
 func TestConformance(t *testing.T) {
 	for name, change := range map[string]func(*Settings){
-		"v2":     nil,
-		"grpc":   nil,
-		"v1":     func(s *Settings) { s.API = APIv1 },
-		"timers": func(s *Settings) { s.ServiceTimers = true },
+		"v2":          nil,
+		"grpc":        nil,
+		"v1":          func(s *Settings) { s.API = APIv1 },
+		"timers":      func(s *Settings) { s.ServiceTimers = true },
+		"names":       func(s *Settings) { s.GSLB = true },
+		"names by v1": func(s *Settings) { s.API, s.GSLB = APIv1, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			var intents []plugintest.Intent
+			if strings.HasPrefix(name, "names") {
+				intents = plugintest.Names(plugintest.Layout{})
+			}
 			plugintest.Suite{
-				Site: "hq",
+				Site: "hq", Intents: intents,
 				Open: func(t *testing.T) plugintest.Target {
 					b := newBench(t, change)
 					return plugintest.Target{

@@ -32,7 +32,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err != nil {
 		return err
 	}
-	refs := f.memory.Site.Refs(ref)
+	refs := f.memory.deployment().Refs("", ref)
 	if len(refs) == 0 {
 		return fmt.Errorf("kemp: %v: %w", ref, plugins.ErrNotFound)
 	}
@@ -52,7 +52,13 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	if err := d.remember(ctx, box, f, &m); err != nil {
 		return fmt.Errorf("kemp: drain %v: %w", ref, err)
 	}
-	w := &work{found: f, renderer: &renderer{site: m.Site, owner: c.Owner, settings: s, drained: m.Drained}}
+	w := &work{found: f, renderer: &renderer{site: m.Site, geo: m.Geo, owner: c.Owner, settings: s, drained: m.Drained}}
+	if name, ok := ref.GeoSite(); ok {
+		if err := w.drainSite(ctx, box, name); err != nil {
+			return fmt.Errorf("kemp: drain %v: %w", ref, err)
+		}
+		refs = nil
+	}
 	for _, x := range plugins.DiffObjects(w.servers(refs)) {
 		if err := w.server(ctx, box, x, x.Action == plugins.ActionRemove); err != nil {
 			return fmt.Errorf("kemp: drain %v: %s: %w", ref, x.Name, err)

@@ -83,12 +83,20 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 		return nil, err
 	}
 	c, s, _ := d.setUp.Peek()
-	return check(dep, c.Site, s), nil
+	return check(dep, c.Site, d.asked(s)), nil
+}
+
+// asked returns the settings with what a driver that isn't configured could do.
+func (d *Driver) asked(s Settings) Settings {
+	if _, _, box := d.setUp.Peek(); box == nil {
+		s.GSLB = true
+	}
+	return s
 }
 
 // siteOf returns the name of the site that is served.
 func siteOf(c plugins.Config, dep *plugins.Deployment) string {
-	if s := dep.Site(c.Site); c.Site == "" && s != nil {
+	if s := dep.Served(c.Site); c.Site == "" && s != nil {
 		return s.Name
 	}
 	return c.Site
@@ -117,13 +125,17 @@ func prepare(ctx context.Context, c plugins.Config, s Settings, box *client, dep
 		w.changes = order(plugins.DiffObjects(f.objects, nil))
 		return w, nil
 	}
-	x := dep.Site(site)
-	w.drained = slices.DeleteFunc(slices.Clone(f.memory.Drained), func(d drain) bool { return len(x.Refs(plugins.BackendRef{Pool: d.Pool, Backend: d.Backend})) == 0 })
-	w.renderer = &renderer{site: x, owner: c.Owner, settings: s, drained: w.drained}
+	w.drained = slices.DeleteFunc(slices.Clone(f.memory.Drained), func(d drain) bool {
+		return len(dep.Refs(site, plugins.BackendRef{Pool: d.Pool, Backend: d.Backend})) == 0
+	})
+	w.renderer = &renderer{site: dep.Served(site), geo: dep.Geo, owner: c.Owner, settings: s, drained: w.drained}
 	if err := w.renderer.readSums(); err != nil {
 		return nil, err
 	}
 	if err := f.taken(w.renderer.services()); err != nil {
+		return nil, err
+	}
+	if err := f.takenNames(dep.Geo); err != nil {
 		return nil, err
 	}
 	w.want = append(w.renderer.objects(), memoryObject(dep.Revision(), memoryWhole))
@@ -172,6 +184,9 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	}
 	if p.Base != "" && p.Base != plugins.RevisionOf(w.objects) {
 		return plugins.ErrStale
+	}
+	if err := d.claim(ctx, box, w); err != nil {
+		return fmt.Errorf("kemp: keep which names are ours: %w", err)
 	}
 	for i, x := range w.changes {
 		if x.Kind == kindACME && x.Action != plugins.ActionRemove {

@@ -17,6 +17,7 @@ type found struct {
 	services     []*foundService // all, also those of others
 	rules        []rule
 	memory       memory
+	fqdns        map[string]bool // names of GEO, and whether they are ours
 	objects      []plugins.Object
 }
 
@@ -73,7 +74,11 @@ func find(ctx context.Context, c *client, owner plugins.Owner, site string) (*fo
 		return nil, err
 	}
 	f.arrange(held)
-	f.readRules(rules)
+	f.readMemory(rules)
+	if err := f.findNames(ctx, c); err != nil {
+		return nil, err
+	}
+	f.memoryObjects()
 	if f.site == "" && f.memory.Site != nil {
 		f.site = f.memory.Site.Name
 	}
@@ -258,18 +263,28 @@ func (f *found) readCertificates(ctx context.Context, c *client, list *node) ([]
 	return out, nil
 }
 
-// readRules reads what was kept.
+// readRules reads what was kept, and shows it.
 func (f *found) readRules(list *node) {
+	f.readMemory(list)
+	f.memoryObjects()
+}
+
+// readMemory reads what was kept.
+func (f *found) readMemory(list *node) {
 	for _, n := range list.all("MatchContentRule") {
 		if r, ok := parseRule(f.prefix, n.get("Name"), n.get("Pattern")); ok {
 			f.rules = append(f.rules, r)
 		}
 	}
+	f.memory, _, _ = unpack(f.rules)
+}
+
+// memoryObjects shows what was kept.
+func (f *found) memoryObjects() {
 	if len(f.rules) == 0 {
 		return
 	}
 	m, generation, alone := unpack(f.rules)
-	f.memory = m
 	state := memoryWhole
 	if generation == 0 || !alone {
 		state = "left over"

@@ -37,6 +37,10 @@ type memory struct {
 	Site *plugins.Site `json:"site,omitempty"`
 	// Drained are the backends that Drain was called for.
 	Drained []drain `json:"drained,omitempty"`
+	// Geo has the names, and where they lead.
+	Geo *plugins.Geo `json:"geo,omitempty"`
+	// Names are those that are ours on the LoadMaster, or are about to be.
+	Names []string `json:"names,omitempty"`
 }
 
 // drain is a drain under way.
@@ -53,6 +57,18 @@ const (
 	partSize    = 180     // characters of a rule
 	maxUnpacked = 4 << 20 // bytes
 )
+
+// deployment returns what is kept, as a deployment.
+func (m *memory) deployment() *plugins.Deployment {
+	if m.Site == nil {
+		return nil
+	}
+	d := &plugins.Deployment{Geo: m.Geo}
+	if len(m.Site.Pools) > 0 {
+		d.Sites = []plugins.Site{*m.Site}
+	}
+	return d
+}
 
 // remembered returns what has to be kept of a site: no certificates, and nothing of
 // checks but what they are called.
@@ -188,7 +204,9 @@ func (d *Driver) remember(ctx context.Context, c *client, f *found, m *memory) e
 			return err
 		}
 	}
-	return d.forget(ctx, c, f.rules)
+	old := f.rules
+	f.rules = rules
+	return d.forget(ctx, c, old)
 }
 
 // forget removes rules.

@@ -64,6 +64,7 @@ type renderer struct {
 	owner    plugins.Owner
 	settings Settings
 	drained  []drain
+	geo      *plugins.Geo      // names to answer for; nil if there are none
 	sums     map[string]string // SHA-256 of certificates from files, by their names here
 }
 
@@ -133,7 +134,7 @@ func (r *renderer) objects() []plugins.Object {
 			}
 		}
 	}
-	return out
+	return append(out, r.nameObjects()...)
 }
 
 // prover returns the service at whose address a certificate's name is proved: the

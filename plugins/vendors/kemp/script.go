@@ -16,11 +16,12 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 		return nil, err
 	}
 	c, s, _ := d.setUp.Peek()
+	s = d.asked(s)
 	list := check(dep, c.Site, s)
 	if dep == nil || plugins.HasError(list) {
 		return nil, fmt.Errorf("%w for a LoadMaster", plugins.ErrInvalid)
 	}
-	r := &renderer{site: dep.Site(siteOf(c, dep)), owner: c.Owner, settings: s}
+	r := &renderer{site: dep.Served(siteOf(c, dep)), geo: dep.Geo, owner: c.Owner, settings: s}
 	w := &writer{renderer: r, services: r.services()}
 	w.all(list)
 	return []plugins.File{{
@@ -67,11 +68,53 @@ func (w *writer) all(list []plugins.Diagnostic) {
 		w.ends(&w.services[i])
 		w.servers(&w.services[i])
 	}
+	w.names()
+}
+
+// names adds names, their addresses, and whose clients these serve.
+func (w *writer) names() {
+	for _, o := range w.nameObjects() {
+		part := strings.Fields(o.Name)
+		call := fmt.Sprintf("fqdn = %s", quote(part[0]))
+		if len(part) > 1 {
+			call += fmt.Sprintf("; ip = %s", quote(part[1]))
+		}
+		step := func(command, more string) {
+			w.line("$null = Invoke-LoadMaster @{ cmd = '%s'; %s%s }", command, call, more)
+		}
+		more, ask := "", ""
+		for _, f := range o.Fields {
+			switch f.Name {
+			case "CheckerAddr":
+				ask += "; checkerip = " + quote(f.Value)
+			case "CheckerPort":
+				ask += "; port = " + quote(f.Value)
+			default:
+				more += "; " + f.Name + " = " + quote(f.Value)
+			}
+		}
+		switch o.Kind {
+		case kindName:
+			w.line("")
+			w.line("# The name %s: TTL in seconds; rr takes turns, wrr by weight, fw the greatest weight that is up, lb by location, prx the nearest.", part[0])
+			w.line("# GEO must be enabled before (Global Balancing), and the parent zone delegate the name to the LoadMaster.")
+			step("addfqdn", "")
+			step("modfqdn", more)
+		case kindAddress:
+			step("addmap", "")
+			step("modmap", more)
+			if ask != "" {
+				step("changecheckeraddr", ask)
+			}
+		case kindPlace:
+			step("addcountry", fmt.Sprintf("; countrycode = %s; iscontinent = %s", quote(part[3]), quote(map[bool]string{true: "yes", false: "no"}[part[2] == "continent"])))
+		}
+	}
 }
 
 // needsCalls reports whether something is needed that the module has no command for.
 func (w *writer) needsCalls() bool {
-	return slices.ContainsFunc(w.services, func(s service) bool { return s.group.Limits.MaxClients > 0 || s.listener.TLS.Terminated() }) ||
+	return w.geo != nil || slices.ContainsFunc(w.services, func(s service) bool { return s.group.Limits.MaxClients > 0 || s.listener.TLS.Terminated() }) ||
 		slices.ContainsFunc(w.site.Certificates, func(c plugins.Certificate) bool { return c.ACME != nil })
 }
 

@@ -39,6 +39,9 @@ type Settings struct {
 	// firmware can. Without it the times are those of the whole LoadMaster, which
 	// the driver leaves alone.
 	ServiceTimers bool `json:"service_timers,omitempty"`
+	// GSLB has the LoadMaster's GEO answer for the names of geo; without it they are
+	// left to others. GEO must be enabled there.
+	GSLB bool `json:"gslb,omitempty"`
 }
 
 // An API is a version of the LoadMaster's API.
@@ -68,7 +71,8 @@ const schema = `{
     "timeout": {"type": "string", "default": "30s", "description": "How long one call may take."},
     "rate": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 20, "description": "How many calls a second are made at most."},
     "remote_servers": {"type": "boolean", "default": false, "description": "Allows backends that are in none of the LoadMaster's own networks; it must be enabled there, too."},
-    "service_timers": {"type": "boolean", "default": false, "description": "Sets the times of checks in each virtual service, which newer firmware can. Without it those of the whole LoadMaster count, which are left alone."}
+    "service_timers": {"type": "boolean", "default": false, "description": "Sets the times of checks in each virtual service, which newer firmware can. Without it those of the whole LoadMaster count, which are left alone."},
+    "gslb": {"type": "boolean", "default": false, "description": "Has the LoadMaster's GEO answer for the names of geo; without it they are left to others. GEO must be enabled there."}
   },
   "$defs": {
     "secret": {

@@ -25,7 +25,7 @@ func (a *adviser) say(severity plugins.Severity, path, summary, detail, fix stri
 	a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: a.at + path, Summary: summary, Detail: detail, Fix: fix})
 }
 
-func (a *adviser) advise() []plugins.Diagnostic {
+func (a *adviser) advise(geo *plugins.Geo) []plugins.Diagnostic {
 	if p := a.owner.Prefix(a.site.Name); len(p) > mostPrefix {
 		a.say(plugins.SeverityError, ".name", "with the owner's name it is too long for NetScaler's names",
 			fmt.Sprintf("they would begin with %s, of which %d characters are the most", p, mostPrefix), "shorten the site's name or the owner's")
@@ -35,6 +35,9 @@ func (a *adviser) advise() []plugins.Diagnostic {
 	}
 	for i := range a.site.Groups {
 		a.group(fmt.Sprintf(".groups[%d]", i), &a.site.Groups[i])
+	}
+	if geo != nil {
+		a.adviseGeo(geo)
 	}
 	return a.out
 }

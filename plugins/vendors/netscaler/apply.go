@@ -114,6 +114,8 @@ func (c *client) change(ctx context.Context, s *step) error {
 		return c.renew(ctx, s, differs)
 	case "servicegroup_servicegroupmember_binding":
 		return c.member(ctx, s.want, differs)
+	case "gslbvserver_gslbservice_binding", "gslbvserver_domain_binding":
+		return c.rebind(ctx, s, differs)
 	}
 	changed := body(s.want, func(p prop) bool { return differs[p.name] })
 	for _, k := range s.want.kind.keys {
@@ -138,6 +140,20 @@ func (c *client) change(ctx context.Context, s *step) error {
 		return nil
 	}
 	return c.send(ctx, http.MethodPost, s.Kind+"?action=unset", s.want, unset)
+}
+
+// rebind changes what is said of a site's service, or of a name: that belongs to the
+// virtual server. An address of last resort goes only with the name.
+func (c *client) rebind(ctx context.Context, s *step, differs map[string]bool) error {
+	if differs["backupip"] && s.want.get("backupip") == "" {
+		if err := c.remove(ctx, s.found); err != nil {
+			return err
+		}
+		return c.add(ctx, s.want)
+	}
+	fields := body(s.want, func(prop) bool { return true })
+	path := "config/gslbvserver/" + url.PathEscape(s.want.parent())
+	return c.do(ctx, http.MethodPut, path, "change "+s.Kind+" "+s.want.name(), map[string]any{"gslbvserver": fields}, nil)
 }
 
 // renew puts new files behind a certificate's name, which keeps what it is bound to.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/gslb"
 )
 
 // Capabilities says what NetScaler 13.1 and later can do.
@@ -14,14 +15,19 @@ func (d *Driver) Capabilities(ctx context.Context) (plugins.Capabilities, error)
 	if err := ctx.Err(); err != nil {
 		return plugins.Capabilities{}, context.Cause(ctx)
 	}
-	return capabilities(), nil
+	return capabilities(d.answers()), nil
 }
 
 const elsewhere = "serve it with another driver, such as builtin"
 
-func capabilities() plugins.Capabilities {
+// capabilities says what can be done, with GSLB or without.
+func capabilities(answers bool) plugins.Capabilities {
+	geo := gslb.Off("GSLB needs a delegation, and concerns the whole appliance")
+	if answers {
+		geo = gslbSupport()
+	}
 	return plugins.Capabilities{
-		Support:     slices.Concat(poolSupport(), groupSupport(), radiusSupport(), tlsSupport()),
+		Support:     slices.Concat(poolSupport(), groupSupport(), radiusSupport(), tlsSupport(), geo),
 		MinInterval: plugins.Duration(time.Second), ExactExpect: true, DrainDeadline: true, KeepsClients: true,
 	}
 }
@@ -76,7 +82,6 @@ func groupSupport() []plugins.Support {
 		plugins.Partial("fastpath=off", "the appliance carries packets in its own way"),
 		plugins.None("fastpath=require", "the fast path is that of Linux", "leave it out"),
 		plugins.None("fastpath_options", "the fast path is that of Linux", "leave it out"),
-		plugins.None("geo", "sites of GSLB have RPC nodes, a location database and delegations that a deployment says nothing of, and GSLB answers from its own zones only", elsewhere),
 	)
 }
 
@@ -119,25 +124,25 @@ func tlsSupport() []plugins.Support {
 }
 
 // check says what is wrong with dep, or unwise, for a NetScaler.
-func check(dep *plugins.Deployment, conf plugins.Config) []plugins.Diagnostic {
+func check(dep *plugins.Deployment, conf plugins.Config, answers bool) []plugins.Diagnostic {
 	if dep == nil {
 		return nil
 	}
 	out := plugins.Errors(dep.Validate())
-	if dep.Site(conf.Site) == nil && len(out) == 0 {
+	if dep.Served(conf.Site) == nil && len(out) == 0 {
 		return append(out, plugins.Diagnostic{
 			Severity: plugins.SeverityError, Path: "sites", Summary: fmt.Sprintf("there is no site %q", conf.Site), Fix: "name one of its sites in the driver's configuration",
 		})
 	}
-	out = append(out, plugins.Judge(dep, conf.Site, capabilities())...)
-	if s := dep.Site(conf.Site); s != nil && !plugins.HasError(out) {
+	out = append(out, plugins.Judge(dep, conf.Site, capabilities(answers))...)
+	if s := dep.Served(conf.Site); s != nil && !plugins.HasError(out) {
 		a := &adviser{site: s, owner: conf.Owner}
 		for i := range dep.Sites {
 			if &dep.Sites[i] == s {
 				a.at = fmt.Sprintf("sites[%d]", i)
 			}
 		}
-		out = append(out, a.advise()...)
+		out = append(out, a.advise(dep.Geo)...)
 	}
 	return out
 }

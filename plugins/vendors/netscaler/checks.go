@@ -39,13 +39,22 @@ func checksOf(p *plugins.Pool) []plugins.Check {
 	return out
 }
 
-// monitor renders a check.
+// monitor renders a check of a pool.
 func (r *renderer) monitor(p *plugins.Pool, c plugins.Check) (*item, error) {
+	it, err := r.monitorOf(c, []string{p.Name, c.Name}, p.Name+" "+c.Name, "check "+c.Name+" of pool "+p.Name)
+	if err != nil {
+		return nil, fmt.Errorf("check %s of pool %s: %w", c.Name, p.Name, err)
+	}
+	return it, nil
+}
+
+// monitorOf renders a check, whose name is made of parts. salt tells its secret from
+// those of others.
+func (r *renderer) monitorOf(c plugins.Check, parts []string, salt, note string) (*item, error) {
 	k := kindOf("lbmonitor")
-	it := &item{kind: k, note: "check " + c.Name + " of pool " + p.Name}
-	parts := []string{p.Name, c.Name}
+	it := &item{kind: k, note: note}
 	typ := map[plugins.CheckType]string{
-		plugins.CheckIKEv2: "PING", plugins.CheckICMP: "PING", plugins.CheckTCP: "TCP", plugins.CheckSSTP: "HTTP", plugins.CheckHTTPS: "HTTP",
+		plugins.CheckIKEv2: "PING", plugins.CheckICMP: "PING", plugins.CheckTCP: "TCP", plugins.CheckRadSec: "TCP", plugins.CheckSSTP: "HTTP", plugins.CheckHTTPS: "HTTP",
 		plugins.CheckRADIUS: "RADIUS",
 	}[c.Type]
 	if c.Accounting {
@@ -54,16 +63,16 @@ func (r *renderer) monitor(p *plugins.Pool, c plugins.Check) (*item, error) {
 	it.fix("type", typ)
 	timing(it, c)
 	switch c.Type {
-	case plugins.CheckTCP:
+	case plugins.CheckTCP, plugins.CheckRadSec:
 		it.set("destport", c.Port)
 	case plugins.CheckSSTP, plugins.CheckHTTPS:
 		request(it, c)
 	case plugins.CheckRADIUS:
 		it.set("destport", c.Port)
 		it.set("username", cmp.Or(c.User, probeUser))
-		key, mark, err := r.secret(c.Secret(), p.Name+" "+c.Name)
+		key, mark, err := r.secret(c.Secret(), salt)
 		if err != nil {
-			return nil, fmt.Errorf("check %s of pool %s: %w", c.Name, p.Name, err)
+			return nil, err
 		}
 		if mark != "" {
 			parts = append(parts, mark)
@@ -73,7 +82,7 @@ func (r *renderer) monitor(p *plugins.Pool, c plugins.Check) (*item, error) {
 			it.hide("password", nobody)
 			it.set("respcode", []string{"2-3"})
 		}
-	case plugins.CheckIKEv2, plugins.CheckICMP, plugins.CheckRadSec:
+	case plugins.CheckIKEv2, plugins.CheckICMP:
 	}
 	it.keys = []any{r.name(parts...), typ}
 	return it, nil

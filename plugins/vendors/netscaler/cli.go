@@ -15,11 +15,14 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	conf, _, _ := d.setUp.Peek()
-	if list := check(dep, conf); plugins.HasError(list) || dep == nil {
+	conf, s, _ := d.setUp.Peek()
+	if list := check(dep, conf, d.answers()); plugins.HasError(list) || dep == nil {
 		return nil, fmt.Errorf("%w for NetScaler", plugins.ErrInvalid)
 	}
-	r := &renderer{owner: conf.Owner, site: dep.Site(siteOf(conf, dep)), paper: true}
+	r := &renderer{owner: conf.Owner, site: dep.Served(siteOf(conf, dep)), geo: dep.Geo, paper: true}
+	if s.GSLB != nil {
+		r.address = s.GSLB.Address
+	}
 	items, err := r.render()
 	if err != nil {
 		return nil, where(err)
@@ -27,7 +30,7 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	var b strings.Builder
 	b.WriteString("# What a NetScaler ADC 13.1 or later needs for Always On VPN, as commands of its CLI:\n" +
 		"# copy them into an SSH session, or copy the file there and run: batch -fileName /var/tmp/aovlb.nscli\n" +
-		"# Words in < > are to be replaced.\n\nenable ns feature LB SSL\n")
+		"# Words in < > are to be replaced.\n\nenable ns feature LB SSL" + map[bool]string{true: " GSLB"}[dep.Geo != nil] + "\n")
 	for _, f := range r.copies() {
 		b.WriteString("# copy " + f + " to " + folder + "/\n")
 	}
@@ -93,6 +96,14 @@ var headings = map[string]string{
 	"sslvserver_sslcertkey_binding":           "what clients are shown, and which are believed",
 	"sslvserver_sslcipher_binding":            "ciphers beside the default ones",
 	"lbvserver_servicegroup_binding":          "and who serves them",
+	"gslbsite":                                "who answers for names; an appliance has one site of its own: leave it out if there is one",
+	"location":                                "where gateways are, and networks that no location file knows; the last word marks these as ours",
+	"gslbservice":                             "the gateways that names lead to",
+	"gslbservice_lbmonitor_binding":           "and how they are checked",
+	"gslbvserver":                             "names, and how a site is chosen; EDR ENABLED answers with nothing while no site is left",
+	"gslbvserver_gslbservice_binding":         "and the gateways that they lead to",
+	"gslbvserver_domain_binding":              "the names themselves; TTL in seconds",
+	"service":                                 "where queries are answered: the parent zone delegates the names to here",
 	"lbgroup":                                 "one server for all ports of a client",
 	"lbgroup_lbvserver_binding":               "and the virtual servers that agree",
 }
@@ -106,11 +117,13 @@ var words = map[string]string{
 	"newservicerequestincrementinterval": "newServiceRequestIncrementInterval", "resptimeout": "resptimeout", "successretries": "successRetries",
 	"destport": "destPort", "httprequest": "httpRequest", "respcode": "respCode", "customheaders": "customHeaders", "username": "userName",
 	"radkey": "radKey", "sessionticket": "sessionTicket", "clientauth": "clientAuth", "clientcert": "clientCert", "serverauth": "serverAuth",
+	"backuplbmethod": "backupLBMethod", "edr": "EDR", "mir": "MIR", "ecs": "ECS", "ecsaddrvalidation": "ecsAddrValidation", "dnsrecordtype": "dnsRecordType",
+	"sitename": "siteName", "ttl": "TTL", "backupip": "backupIP", "destip": "destIP",
 	"commonname": "commonName", "snienable": "SNIEnable", "proxyprotocol": "proxyProtocol", "proxyprotocoltxversion": "proxyProtocolTxVersion",
 }
 
 // silent are properties that are part of another one, or stand by themselves.
-var silent = []string{"type", "units3", "units4", "servicetype", "ipv46", "port", "ipaddress", "linkcertkeyname", "newservicerequestunit", "graceful"}
+var silent = []string{"type", "units3", "units4", "servicetype", "ipv46", "port", "ipaddress", "linkcertkeyname", "servername", "sitetype", "siteipaddress", "preferredlocation", "newservicerequestunit", "graceful"}
 
 // units are those of properties that have one.
 var units = map[string]string{"interval": "units3", "resptimeout": "units4", "newservicerequest": "newservicerequestunit"}
@@ -185,6 +198,22 @@ func command(it *item) string {
 		return "bind lb vserver " + k[0] + " " + k[1]
 	case "lbgroup":
 		return "add lb group " + k[0] + o
+	case "gslbsite":
+		return "add gslb site " + k[0] + " " + it.get("sitetype") + " " + it.get("siteipaddress") + o
+	case "location":
+		return "add location " + k[0] + " " + k[1] + " " + word(it.get("preferredlocation"))
+	case "gslbservice":
+		return "add gslb service " + k[0] + " " + it.get("servername") + " " + it.get("servicetype") + " *" + o
+	case "gslbservice_lbmonitor_binding":
+		return "bind gslb service " + k[0] + " -monitorName " + k[1]
+	case "gslbvserver":
+		return "add gslb vserver " + k[0] + " " + it.get("servicetype") + o
+	case "gslbvserver_gslbservice_binding":
+		return "bind gslb vserver " + k[0] + " -serviceName " + k[1] + o
+	case "gslbvserver_domain_binding":
+		return "bind gslb vserver " + k[0] + " -domainName " + k[1] + o
+	case "service":
+		return "add service " + k[0] + " " + it.get("servername") + " " + it.get("servicetype") + " " + it.get("port") + o
 	case "lbgroup_lbvserver_binding":
 		return "bind lb group " + k[0] + " " + k[1]
 	}

@@ -88,11 +88,44 @@ func (b *box) driver(t *testing.T) *Driver {
 var _ http.Handler = (*box)(nil)
 
 // TestConformance holds the driver to what all drivers promise.
-func TestConformance(t *testing.T) {
+func TestConformance(t *testing.T) { conformance(t, nil, nil) }
+
+// TestConformanceOfNames holds it to that where names lead to sites, of an appliance
+// with a GSLB site and without.
+func TestConformanceOfNames(t *testing.T) {
+	conformance(t, plugintest.Names(plugintest.Layout{}), func(b *box) { b.withGSLB(t, `{"address": "10.0.0.5"}`) })
+	conformance(t, plugintest.Names(plugintest.Layout{})[:4], func(b *box) {
+		b.withGSLB(t, `{}`)
+		b.Put("gslbsite", "headquarters", map[string]any{"sitetype": "LOCAL", "siteipaddress": "10.0.0.6"})
+	})
+}
+
+// withGSLB turns GSLB on, and has the driver use it.
+func (b *box) withGSLB(t *testing.T, settings string) {
+	t.Helper()
+	b.SetFeatures("LB", "SSL", "GSLB")
+	b.Put("location", "192.0.2.0-192.0.2.255", map[string]any{"ipfrom": "192.0.2.0", "ipto": "192.0.2.255", "preferredlocation": "EU.IT.*.*.*.somebody"})
+	b.Put("gslbvserver", "intranet", map[string]any{"servicetype": "HTTP"})
+	var s map[string]json.RawMessage
+	if err := json.Unmarshal(b.settings, &s); err != nil {
+		t.Fatal(err)
+	}
+	s["gslb"] = json.RawMessage(settings)
+	raw, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.settings = raw
+}
+
+func conformance(t *testing.T, intents []plugintest.Intent, change func(*box)) {
 	plugintest.Suite{
-		Site: "hq",
+		Site: "hq", Intents: intents,
 		Open: func(t *testing.T) plugintest.Target {
 			b := newBox(t)
+			if change != nil {
+				change(b)
+			}
 			return plugintest.Target{
 				Driver: func(t *testing.T) plugins.Driver { return b.driver(t) },
 				Writes: b.Writes, BreakAfter: b.BreakAfter, Logs: b.logs.String,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/gslb"
 )
 
 // Drain disables a backend's members: gracefully, with the time that is left as
@@ -37,7 +38,7 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	}
 	m := *f.memory
 	site := m.Deployment.Site(f.site)
-	refs, drained, err := site.Redrain(m.Drained, ref, req)
+	refs, drained, err := m.Deployment.Redrain(f.site, m.Drained, ref, req)
 	if err != nil {
 		return err
 	}
@@ -48,6 +49,12 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 		return err
 	}
 	for _, x := range refs {
+		if name, ok := x.GeoSite(); ok {
+			if err := c.drainSite(ctx, conf, s, f, name); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := c.drainMembers(ctx, f, site, x, req, conf.Owner); err != nil {
 			return err
 		}
@@ -56,6 +63,39 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, req *plugins
 	d.log().Info("drain", "backend", ref.String(), "on", req != nil)
 	if s.saves() {
 		return c.save(ctx)
+	}
+	return nil
+}
+
+// drainSite takes a site of geo out of all names, or brings it back into them: its
+// services are unbound, and bound again.
+func (c *client) drainSite(ctx context.Context, conf plugins.Config, s Settings, f *found, name string) error {
+	want, err := renderAll(conf, s, f.memory.Deployment, f, f.memory.Drained)
+	if err != nil {
+		return err
+	}
+	r := &renderer{owner: conf.Owner, site: f.memory.Deployment.Served(f.site)}
+	of := make(map[string]bool)
+	for _, x := range gslb.Sites(f.memory.Deployment.Geo) {
+		for _, record := range gslb.Families() {
+			for _, m := range gslb.Members(x, record) {
+				of[r.serviceName(x, &m)] = of[r.serviceName(x, &m)] || x.Name == name
+			}
+		}
+	}
+	list := steps(f.items, want)
+	for i := range list {
+		it := list[i].want
+		if it == nil {
+			it = list[i].found
+		}
+		// Whatever else differs is for a plan.
+		if it.kind.name != "gslbvserver_gslbservice_binding" || !of[it.child()] || lookup(f.items, "gslbvserver", it.parent()) == nil || lookup(f.items, "gslbservice", it.child()) == nil {
+			continue
+		}
+		if err := c.take(ctx, &list[i]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -85,6 +85,13 @@ func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, *client, 
 	return d.setUp.Get(ctx, errConfigure)
 }
 
+// answers reports whether the appliance is to answer for names. A driver that isn't
+// configured says what it could do.
+func (d *Driver) answers() bool {
+	_, s, c := d.setUp.Peek()
+	return c == nil || s.GSLB != nil
+}
+
 func (d *Driver) log() *slog.Logger {
 	if d.Logger != nil {
 		return d.Logger
@@ -98,7 +105,7 @@ func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugi
 		return nil, err
 	}
 	c, _, _ := d.setUp.Peek()
-	return check(dep, c), nil
+	return check(dep, c, d.answers()), nil
 }
 
 // kept returns the drains of backends that dep still has.
@@ -106,19 +113,30 @@ func (f *found) kept(dep *plugins.Deployment) []plugins.DrainRequest {
 	if f.memory == nil || dep == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(f.memory.Drained), func(r plugins.DrainRequest) bool { return len(dep.Site(f.site).Refs(r.BackendRef)) == 0 })
+	return slices.DeleteFunc(slices.Clone(f.memory.Drained), func(r plugins.DrainRequest) bool { return len(dep.Refs(f.site, r.BackendRef)) == 0 })
+}
+
+// renderAll renders what is wanted of a deployment, beside what is there.
+func renderAll(conf plugins.Config, s Settings, dep *plugins.Deployment, f *found, drained []plugins.DrainRequest) ([]*item, error) {
+	r := &renderer{owner: conf.Owner, site: dep.Served(f.site), drained: drained, servers: f.servers, geo: dep.Geo, local: f.local}
+	if s.GSLB != nil {
+		r.address = s.GSLB.Address
+	}
+	return r.render()
 }
 
 // compare reads what is there, and says what is to be done for dep.
-func (c *client) compare(ctx context.Context, conf plugins.Config, dep *plugins.Deployment) (*found, []step, error) {
+func (c *client) compare(ctx context.Context, conf plugins.Config, s Settings, dep *plugins.Deployment) (*found, []step, error) {
 	f, err := c.find(ctx, conf.Owner, siteOf(conf, dep))
 	if err != nil {
 		return nil, nil, err
 	}
 	var want []*item
 	if dep != nil {
-		r := &renderer{owner: conf.Owner, site: dep.Site(f.site), drained: f.kept(dep), servers: f.servers}
-		if want, err = r.render(); err != nil {
+		if dep.Geo != nil && !f.balances {
+			return nil, nil, errors.New("GSLB is turned off on the appliance, for everybody; an administrator turns it on by: enable ns feature GSLB")
+		}
+		if want, err = renderAll(conf, s, dep, f, f.kept(dep)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -127,15 +145,15 @@ func (c *client) compare(ctx context.Context, conf plugins.Config, dep *plugins.
 
 // Plan says what Apply would change.
 func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Plan, error) {
-	conf, _, c, err := d.setup(ctx)
+	conf, s, c, err := d.setup(ctx)
 	if err != nil {
 		return nil, err
 	}
-	p := &plugins.Plan{Deployment: dep, Diagnostics: check(dep, conf)}
+	p := &plugins.Plan{Deployment: dep, Diagnostics: check(dep, conf, s.GSLB != nil)}
 	if plugins.HasError(p.Diagnostics) {
 		return p, nil
 	}
-	f, list, err := c.compare(ctx, conf, dep)
+	f, list, err := c.compare(ctx, conf, s, dep)
 	if err != nil {
 		return nil, where(err)
 	}
@@ -156,7 +174,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	if p == nil {
 		return errors.New("netscaler: there is no plan")
 	}
-	if plugins.HasError(check(p.Deployment, conf)) {
+	if plugins.HasError(check(p.Deployment, conf, s.GSLB != nil)) {
 		return plugins.ErrInvalid
 	}
 	if progress == nil {
@@ -164,7 +182,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f, list, err := c.compare(ctx, conf, p.Deployment)
+	f, list, err := c.compare(ctx, conf, s, p.Deployment)
 	if err != nil {
 		return where(err)
 	}

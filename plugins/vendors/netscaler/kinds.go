@@ -25,6 +25,8 @@ type kind struct {
 	refers string
 	// ours are bindings that are the driver's only if what is bound is.
 	ours bool
+	// gslb are kinds that are only looked at while GSLB is enabled.
+	gslb bool
 }
 
 // kinds are in the order in which they are made.
@@ -36,7 +38,7 @@ var kinds = []*kind{
 		name: "lbmonitor", keys: []string{"monitorname", "type"}, args: []string{"type"},
 		props: []string{
 			"type", "interval", "units3", "resptimeout", "units4", "retries", "successretries", "destport", "httprequest", "respcode", "secure",
-			"customheaders", "username",
+			"customheaders", "username", "destip",
 		},
 		defaults: map[string]string{"units3": "SEC", "units4": "SEC", "destport": "0", "secure": "NO"},
 	},
@@ -91,6 +93,31 @@ var kinds = []*kind{
 		args: []string{"servicegroupname"},
 	},
 	{name: "lbgroup", keys: []string{"name"}, props: []string{"persistencetype", "rule", "timeout"}, defaults: map[string]string{"persistencetype": "NONE"}},
+	{name: "gslbsite", keys: []string{"sitename"}, props: []string{"sitetype", "siteipaddress"}, gslb: true},
+	{name: "location", keys: []string{"ipfrom", "ipto"}, args: []string{"ipto"}, props: []string{"preferredlocation"}, gslb: true},
+	{
+		name: "gslbservice", keys: []string{"servicename"}, gslb: true,
+		props:    []string{"servername", "servicetype", "port", "sitename", "healthmonitor", "monthreshold", "comment"},
+		defaults: map[string]string{"healthmonitor": "YES", "monthreshold": "0"},
+	},
+	{
+		name: "gslbservice_lbmonitor_binding", keys: []string{"servicename", "monitor_name"}, of: "gslbservice", binds: "lbmonitor", args: []string{"monitor_name"}, ours: true,
+	},
+	{
+		name: "gslbvserver", keys: []string{"name"}, refers: "backupvserver", gslb: true,
+		props: []string{
+			"servicetype", "dnsrecordtype", "lbmethod", "backuplbmethod", "edr", "mir", "ecs", "ecsaddrvalidation", "disableprimaryondown", "backupvserver", "comment",
+		},
+		defaults: map[string]string{"edr": "DISABLED", "mir": "DISABLED", "ecs": "DISABLED", "ecsaddrvalidation": "DISABLED", "disableprimaryondown": "DISABLED"},
+	},
+	{
+		name: "gslbvserver_gslbservice_binding", keys: []string{"name", "servicename"}, of: "gslbvserver", binds: "gslbservice", args: []string{"servicename"},
+		props: []string{"weight"}, defaults: map[string]string{"weight": "1"},
+	},
+	{
+		name: "gslbvserver_domain_binding", keys: []string{"name", "domainname"}, of: "gslbvserver", args: []string{"domainname"}, props: []string{"ttl", "backupip"},
+	},
+	{name: "service", keys: []string{"name"}, props: []string{"servername", "servicetype", "port", "comment"}, gslb: true},
 	{name: "lbgroup_lbvserver_binding", keys: []string{"name", "vservername"}, of: "lbgroup", binds: "lbvserver", args: []string{"vservername"}},
 }
 

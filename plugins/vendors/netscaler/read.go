@@ -25,6 +25,9 @@ type found struct {
 	// servers are all addresses that have a name, also those of others: NetScaler
 	// takes each address once.
 	servers map[netip.Addr]string
+	// local is the appliance's own GSLB site, balances says whether it has GSLB.
+	local    string
+	balances bool
 	// states are members' states, by servicegroup, server and port.
 	states map[string]string
 }
@@ -113,6 +116,9 @@ func (c *client) find(ctx context.Context, owner plugins.Owner, site string) (*f
 		return r.out, nil // nothing was ever applied, and nobody says for which site
 	}
 	for _, k := range kinds {
+		if (k.gslb || k.of != "" && kindOf(k.of).gslb) && !r.out.balances {
+			continue // its commands would be refused
+		}
 		switch {
 		case k.name == "systemfile":
 			r.files(k, files)
@@ -138,6 +144,7 @@ func (r *reader) features(ctx context.Context) error {
 		return nil
 	}
 	have, ok := list[0]["feature"].([]any)
+	r.out.balances = slices.Contains(have, any("GSLB"))
 	if ok && !slices.Contains(have, any("LB")) {
 		return errors.New("load balancing is turned off on the appliance, for everybody; an administrator turns it on by: enable ns feature LB SSL")
 	}
@@ -169,7 +176,14 @@ func (r *reader) top(ctx context.Context, k *kind) error {
 				r.out.servers[a.Unmap()] = name
 			}
 		}
-		if r.owns(name) {
+		owned := r.owns(name)
+		switch {
+		case k.name == "gslbsite" && x.text("sitetype") == "LOCAL":
+			r.out.local = name
+		case k.name == "location":
+			owned = strings.HasSuffix(x.text("preferredlocation"), "."+locationMark(r.owner, r.out.site))
+		}
+		if owned {
 			list = append(list, read(k, x))
 		}
 	}
@@ -252,7 +266,7 @@ func siteOf(c plugins.Config, dep *plugins.Deployment) string {
 	if c.Site != "" {
 		return c.Site
 	}
-	if s := dep.Site(""); s != nil {
+	if s := dep.Served(""); s != nil {
 		return s.Name
 	}
 	return ""

@@ -35,6 +35,9 @@ type renderer struct {
 	drained []plugins.DrainRequest
 	servers map[netip.Addr]string // names that addresses have already
 	paper   bool                  // for people: no secrets and no files are read
+	geo     *plugins.Geo          // names to answer for; nil if there are none
+	local   string                // the appliance's GSLB site, if it has one
+	address netip.Addr            // where it is, if it is ours
 	items   []*item
 	cas     map[string][]string
 }
@@ -61,6 +64,9 @@ func (r *renderer) render() ([]*item, error) {
 		if err := r.group(g, r.site.Pool(g.Pool)); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.answers(); err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(r.items, func(a, b *item) int { return slices.Index(kinds, a.kind) - slices.Index(kinds, b.kind) })
 	return r.items, nil
@@ -320,17 +326,23 @@ func mostClients(p *plugins.Pool, priority int) (int, bool) {
 	return most, true
 }
 
-// member renders a backend of a servicegroup, and its server.
-func (r *renderer) member(sg *item, l *plugins.Listener, p *plugins.Pool, b *plugins.Backend) *item {
-	addr := b.Address.Unmap()
+// server returns the name of an address. It renders one if there is none.
+func (r *renderer) server(addr netip.Addr, note string) string {
+	addr = addr.Unmap()
 	name := r.servers[addr]
 	if name == "" || r.owner.Owns(r.site.Name, name) {
 		name = r.name(addr.String())
-		s := &item{kind: kindOf("server"), keys: []any{name}, note: "backend " + b.Name + " of pool " + p.Name}
+		s := &item{kind: kindOf("server"), keys: []any{name}, note: note}
 		s.fix("ipaddress", addr.String())
 		s.set("comment", r.owner.Mark(r.site.Name, ""))
 		r.add(s)
 	}
+	return name
+}
+
+// member renders a backend of a servicegroup, and its server.
+func (r *renderer) member(sg *item, l *plugins.Listener, p *plugins.Pool, b *plugins.Backend) *item {
+	name := r.server(b.Address, "backend "+b.Name+" of pool "+p.Name)
 	m := &item{kind: kindOf("servicegroup_servicegroupmember_binding"), keys: []any{sg.keys[0], name, int(l.TargetPort())}, note: "backend " + b.Name}
 	m.set("weight", weightOf(p, b))
 	switch away := r.isDrained(p, b); {

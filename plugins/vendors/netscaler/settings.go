@@ -27,6 +27,9 @@ type Settings struct {
 	Save *bool `json:"save,omitempty"`
 	// Rate is how many requests it is sent a second at most; 0 means 50.
 	Rate int `json:"rate,omitempty"`
+	// GSLB has the appliance answer for the names of geo; nil leaves these to
+	// others.
+	GSLB *GSLB `json:"gslb,omitempty"`
 }
 
 // schema is that of Settings.
@@ -46,7 +49,11 @@ const schema = `{
     "ca_file": {"type": "string", "description": "The CAs, or the certificate itself, that the appliance's certificate is verified with; empty means those of the system."},
     "server_name": {"type": "string", "description": "The name in that certificate; empty means that of url."},
     "save": {"type": "boolean", "default": true, "description": "Save the configuration after a change, with those of others."},
-    "rate": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 50, "description": "How many requests it is sent a second at most."}
+    "rate": {"type": "integer", "minimum": 1, "maximum": 100000, "default": 50, "description": "How many requests it is sent a second at most."},
+    "gslb": {
+      "type": "object", "additionalProperties": false, "description": "Has the appliance answer for the names of geo (GSLB); without it these are left to others.",
+      "properties": {"address": {"type": "string", "description": "The appliance's own address as a GSLB site; it can be left out if it has such a site already."}}
+    }
   }
 }
 `
@@ -84,6 +91,9 @@ func readSettings(c *plugins.Config) (Settings, error) {
 	}
 	if s.Rate < 0 || s.Rate > 100000 {
 		add("rate", "%d is not between 1 and 100000", s.Rate)
+	}
+	if g := s.GSLB; g != nil && g.Address.IsValid() && (g.Address.IsUnspecified() || g.Address.IsMulticast() || g.Address.Zone() != "") {
+		add("gslb.address", "%v is no address of its own", g.Address)
 	}
 	if s.Rate == 0 {
 		s.Rate = 50

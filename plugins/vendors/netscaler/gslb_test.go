@@ -1,0 +1,258 @@
+package netscaler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/plugintest"
+)
+
+// world is a deployment with names, of the suite's.
+func world(t *testing.T, name string, change func(*plugins.Geo)) *plugins.Deployment {
+	t.Helper()
+	for _, in := range plugintest.Names(plugintest.Layout{}) {
+		if in.Name == name {
+			d := in.Deployment.Clone()
+			if change != nil {
+				change(d.Geo)
+			}
+			return d
+		}
+	}
+	t.Fatalf("there is no intent %q", name)
+	return nil
+}
+
+func bound(b *box, v string) []string { return b.Bound("gslbvserver_gslbservice_binding", v) }
+
+// TestNames looks at what the appliance answers with.
+func TestNames(t *testing.T) {
+	b := newBox(t)
+	b.withGSLB(t, `{"address": "10.0.0.5"}`)
+	d := b.driver(t)
+	apply(t, d, world(t, "names, two sites and one after them", nil))
+	v4, v6, eu := "", "", ""
+	for _, n := range b.Names("gslbvserver") {
+		domain := strings.Join(b.Bound("gslbvserver_domain_binding", n), " ")
+		switch record := b.Get("gslbvserver", n, "dnsrecordtype"); {
+		case strings.HasPrefix(domain, "domainname=gw.vpn.example.com ttl=30") && record == "A":
+			v4 = n
+		case strings.HasPrefix(domain, "domainname=gw.vpn.example.com ttl=30"):
+			v6 = n
+		case strings.HasPrefix(domain, "domainname=eu.vpn.example.com ttl=30") && record == "A":
+			eu = n
+		}
+	}
+	if v4 == "" || v6 == "" || eu == "" {
+		t.Fatalf("names are %v", b.Names("gslbvserver"))
+	}
+	const ras1, ras2, lyon = "servicename=aovlb_hq_gslb_berlin_ras1", "servicename=aovlb_hq_gslb_berlin_ras2", "servicename=aovlb_hq_gslb_lyon_ras1"
+	if diff := cmp.Diff([]string{ras1 + " weight=1", ras2 + " weight=1"}, bound(b, v4)); diff != "" {
+		t.Error(diff)
+	}
+	// Berlin has two gateways of both, Seattle one of IPv6: the sites share alike.
+	if got := strings.Join(bound(b, v6), "; "); strings.Count(got, "weight=50") != 2 || strings.Count(got, "weight=100") != 1 {
+		t.Error(got)
+	}
+	standby := b.Get("gslbvserver", v4, "backupvserver")
+	if diff := cmp.Diff([]string{lyon + " weight=1"}, bound(b, standby)); diff != "" {
+		t.Error(diff)
+	}
+	want(t, "two sites of one name", strings.Join(bound(b, eu), "; "), ras1+" weight=50; "+ras2+" weight=50; "+lyon+" weight=100")
+	if got := b.Bound("gslbservice_lbmonitor_binding", "aovlb_hq_gslb_berlin_ras1"); len(got) != 1 || !strings.Contains(got[0], "sstp") {
+		t.Errorf("the checks are %v", got)
+	}
+	want(t, "health of what isn't checked", b.Get("gslbservice", "aovlb_hq_gslb_lyon_ras1", "healthmonitor"), "NO")
+	want(t, "the site", b.Get("gslbsite", "aovlb_hq_gslb_site", "siteipaddress"), "10.0.0.5")
+	if got := b.Names("service"); len(got) != 2 {
+		t.Errorf("queries are answered by %v", got)
+	}
+	apply(t, d, nil)
+	if got := b.Names("gslbvserver"); len(got) != 1 {
+		t.Errorf("there are still %v", got)
+	}
+}
+
+// TestDrainOfASite takes a site out of all names, and an Apply leaves it out.
+func TestDrainOfASite(t *testing.T) {
+	b := newBox(t)
+	b.withGSLB(t, `{"address": "10.0.0.5"}`)
+	d := b.driver(t)
+	dep := world(t, "names", nil)
+	apply(t, d, dep)
+	count := func() (berlin, others int) {
+		for _, n := range b.Names("gslbvserver") {
+			for _, x := range bound(b, n) {
+				if strings.Contains(x, "berlin") {
+					berlin++
+				} else {
+					others++
+				}
+			}
+		}
+		return berlin, others
+	}
+	before, rest := count()
+	ref := plugins.ParseBackendRef("geo:berlin")
+	if err := plugins.DrainWithin(t.Context(), d, plugins.DrainRequest{BackendRef: ref, Deadline: time.Now().Add(time.Hour)}, time.Millisecond, nil); err != nil {
+		t.Fatal(err)
+	}
+	if now, others := count(); now != 0 || others != rest || before != 8 {
+		t.Errorf("Berlin is bound %d times, was %d; others %d, were %d", now, before, others, rest)
+	}
+	s, err := d.Read(t.Context())
+	if err != nil || len(s.Drained) != 1 || s.Drained[0].BackendRef != ref {
+		t.Errorf("%+v, %v", s, err)
+	}
+	w := b.Writes()
+	if p := apply(t, d, dep); len(p.Changes) > 0 || b.Writes() != w {
+		t.Errorf("an Apply undoes the drain: %v", p.Changes)
+	}
+	// A name more, without the drained site.
+	more := dep.Clone()
+	more.Geo.Names = append(more.Geo.Names, plugins.GeoName{Name: "x.vpn.example.com"})
+	apply(t, d, more)
+	if now, _ := count(); now != 0 {
+		t.Errorf("Berlin is bound %d times", now)
+	}
+	// Broken off anywhere, it is made good.
+	for n := range 20 {
+		b.BreakAfter(n)
+		err := d.Undrain(t.Context(), ref)
+		b.BreakAfter(-1)
+		d = b.driver(t)
+		apply(t, d, more)
+		if err == nil {
+			break
+		}
+		if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: ref}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now, _ := count(); now != 12 {
+		t.Errorf("Berlin is bound %d times again", now)
+	}
+	for _, no := range []string{"geo:rome", "geo:", "geo/berlin", "berlin"} {
+		if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.ParseBackendRef(no)}); !errors.Is(err, plugins.ErrNotFound) {
+			t.Errorf("%s: %v", no, err)
+		}
+	}
+	if err := d.Undrain(t.Context(), ref); !errors.Is(err, plugins.ErrNotDrained) {
+		t.Errorf("what isn't drained: %v", err)
+	}
+}
+
+// TestOnlyNames has an appliance answer for names, and do nothing else.
+func TestOnlyNames(t *testing.T) {
+	b := newBox(t)
+	b.withGSLB(t, `{"address": "10.0.0.5"}`)
+	d := new(Driver)
+	if err := d.Configure(t.Context(), plugins.Config{Settings: b.settings}); err != nil {
+		t.Fatal(err)
+	}
+	foreign := b.Except("aovlb_geo_")
+	dep := &plugins.Deployment{Geo: world(t, "names, near the client", nil).Geo}
+	apply(t, d, dep)
+	if p := apply(t, d, dep); len(p.Changes) > 0 {
+		t.Errorf("there is still to do %v", p.Changes)
+	}
+	if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.GeoRef("lyon")}); err != nil {
+		t.Error(err)
+	}
+	s, err := d.Read(t.Context())
+	if err != nil || s.Applied != dep.Revision() || len(s.Drained) != 1 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if st, err := d.Stats(t.Context()); err != nil || len(st.Pools) != 0 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	apply(t, d, nil)
+	if diff := cmp.Diff(foreign, b.Except("aovlb_geo_")); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestGSLBIsOff: names are refused unless the settings ask for them, and while the
+// appliance has the feature turned off, or no site of its own.
+func TestGSLBIsOff(t *testing.T) {
+	b := newBox(t)
+	dep := world(t, "names", nil)
+	p, err := b.driver(t).Plan(t.Context(), dep)
+	if err != nil || !slices.ContainsFunc(p.Diagnostics, func(g plugins.Diagnostic) bool { return g.Path == "geo" && g.Severity == plugins.SeverityError }) {
+		t.Errorf("%v, %v", p, err)
+	}
+	b.withGSLB(t, `{}`)
+	if _, err := b.driver(t).Plan(t.Context(), dep); err == nil || !strings.Contains(err.Error(), "gslb.address") {
+		t.Errorf("without a site: %v", err)
+	}
+	b.SetFeatures("LB", "SSL")
+	if _, err := b.driver(t).Plan(t.Context(), dep); err == nil || !strings.Contains(err.Error(), "enable ns feature GSLB") {
+		t.Errorf("without the feature: %v", err)
+	}
+	list, err := new(Driver).Validate(context.Background(), dep)
+	if err != nil || plugins.HasError(list) {
+		t.Errorf("a driver that isn't configured: %v, %v", list, err)
+	}
+	err = new(Driver).Configure(t.Context(), plugins.Config{Settings: json.RawMessage(`{"url":"https://ns","user":"u","password":{"env":"P"},"gslb":{"address":"0.0.0.0"}}`)})
+	if l := plugins.FieldErrors(err); len(l) != 1 || l[0].Path != "settings.gslb.address" {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestAdviceOnNames has said what becomes of what NetScaler can't do.
+func TestAdviceOnNames(t *testing.T) {
+	for what, c := range map[string]struct {
+		change func(*plugins.Geo)
+		path   string
+		level  plugins.Severity
+	}{
+		"a wildcard":       {func(g *plugins.Geo) { g.Names[0].Name = "*.vpn.example.com" }, "geo.names[0].name", plugins.SeverityError},
+		"distance":         {func(g *plugins.Geo) { g.Names[0].Order = []string{"distance"} }, "geo.names[0].order[0]", plugins.SeverityWarning},
+		"priority at last": {func(g *plugins.Geo) { g.Names[0].Order = []string{"country", "priority"} }, "geo.names[0].order[1]", plugins.SeverityWarning},
+		"a signed zone":    {func(g *plugins.Geo) { g.Zones[0].Keys = []plugins.GeoKey{{File: "K"}} }, "geo.zones[0].keys", plugins.SeverityError},
+		"inside only":      {func(g *plugins.Geo) { g.Sites[2].Gateways[0].Addresses = nil }, "geo.sites[2].gateways[0].addresses", plugins.SeverityError},
+		"an address twice": {func(g *plugins.Geo) { g.Sites[2].Gateways = g.Sites[0].Gateways[:1] }, "geo.sites[2].gateways[0].addresses[0]", plugins.SeverityError},
+		"a long life":      {func(g *plugins.Geo) { g.Names[0].TTL = plugins.Duration(1500 * time.Millisecond) }, "geo.names[0].ttl", plugins.SeverityInfo},
+		"an open door":     {func(g *plugins.Geo) { g.Listen[0] = netip.MustParseAddrPort("0.0.0.0:53") }, "geo.listen[0]", plugins.SeverityError},
+		"who may be":       {func(g *plugins.Geo) { g.Sites[0].Only, g.Sites[0].Serves.Countries = true, []string{"DE"} }, "geo.sites[0].only", plugins.SeverityError},
+		"a manual return":  {func(g *plugins.Geo) { g.Failback = plugins.FailbackManual }, "geo.failback", plugins.SeverityWarning},
+		"a network of IPv6": {func(g *plugins.Geo) {
+			g.Names[0].Order, g.Networks = []string{"country"}, []plugins.GeoNetwork{{Prefix: netip.MustParsePrefix("2001:db8::/32")}}
+		}, "geo.networks[0].prefix", plugins.SeverityWarning},
+	} {
+		list, err := new(Driver).Validate(context.Background(), world(t, "names", c.change))
+		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
+			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
+		}
+	}
+}
+
+// TestRenderedNames has the commands for names, with what an administrator must know.
+func TestRenderedNames(t *testing.T) {
+	list, err := new(Driver).Render(t.Context(), world(t, "names, near the client", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(list[0].Content)
+	for _, line := range []string{
+		"enable ns feature LB SSL GSLB\n",
+		"add gslb site aovlb_hq_gslb_site LOCAL <the appliance's own address as a GSLB site>\n",
+		"add location 198.51.100.31 198.51.100.31 EU.FR.*.*.*.aovlb_hq\n",
+		"add gslb service aovlb_hq_gslb_berlin_ras1 aovlb_hq_198_51_100_1_", " ANY * -siteName aovlb_hq_gslb_site -healthMonitor YES",
+		" ANY -dnsRecordType A -lbMethod STATICPROXIMITY -backupLBMethod ROUNDROBIN -EDR DISABLED",
+		" -domainName gw.vpn.example.com -TTL 30\n", " ADNS 53 ",
+	} {
+		if !strings.Contains(text, line) {
+			t.Errorf("%q is missing in\n%s", line, text)
+		}
+	}
+}
