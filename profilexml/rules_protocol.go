@@ -161,16 +161,17 @@ func checkOldProtocol(k *check) {
 }
 
 func checkSecrets(k *check, n *Node) {
-	if n.spec == nil || n.spec.Type != Text || n.Space != "" {
-		return
-	}
-	switch n.spec.Path() {
-	case "VPNProfile/NativeProfile/L2tpPsk", "VPNProfile/APNBinding/Password":
-		if k.text(n) == "" {
-			return
-		}
+	if isSecret(n) && k.text(n) != "" {
 		k.report(n, nil, "<%s> is a secret that everybody with the profile can read", n.Name())
 	}
+}
+
+func isSecret(n *Node) bool {
+	if n.spec == nil || n.spec.Type != Text || n.Space != "" {
+		return false
+	}
+	p := n.spec.Path()
+	return p == "VPNProfile/NativeProfile/L2tpPsk" || p == "VPNProfile/APNBinding/Password"
 }
 
 // servers calls f for each server: its address and its friendly name.

@@ -144,6 +144,10 @@ func checkWhiteSpace(k *check, n *Node) {
 	}
 	raw := k.doc.Value(n)
 	if v := strings.TrimSpace(raw); v != raw && v != "" {
+		if isSecret(n) { // it may be meant, and nobody could see whether it is right
+			k.reportValue(n, nil, "there is white space around the value of <%s>", n.Name())
+			return
+		}
 		k.reportValue(n, k.setValue(n, v), "there is white space around the value of <%s>", n.Name())
 	}
 }

@@ -56,6 +56,9 @@ func runCrypto(ctx context.Context, env *environment, args []string) error {
 // parsePolicy reads what cryptoUsage calls a policy.
 func parsePolicy(s string) (ikev2.Policy, error) {
 	first, rest, _ := strings.Cut(s, ",")
+	if strings.EqualFold(first, "strong") {
+		first = "high" // as aovlb profile calls it
+	}
 	known, ok := ikev2.LookUpPolicy(first)
 	switch {
 	case ok && rest == "":

@@ -109,6 +109,12 @@ func runProbe(ctx context.Context, env *environment, args []string) error {
 	if a.acct {
 		p.port = 1813
 	}
+	if a.timeout <= 0 {
+		return &usageError{"--timeout has to be above zero"}
+	}
+	if _, err := a.proposals(); err != nil {
+		return &usageError{"--offer: " + err.Error()}
+	}
 	targets, err := a.resolve(ctx, args[1], p.port)
 	if err != nil {
 		return err

@@ -72,6 +72,9 @@ func (c *profileCheck) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if c.timeout <= 0 {
+		return &usageError{"--timeout has to be above zero"}
+	}
 	if c.probe != "" {
 		targets, err := new(asked).resolve(ctx, c.probe, 500)
 		if err != nil {
@@ -155,6 +158,9 @@ func runProfileCheck(ctx context.Context, env *environment, args []string) error
 		}
 	}
 	if c.asked {
+		for _, p := range list {
+			p.hideSecrets()
+		}
 		if err := printJSON(env.stdout, list); err != nil {
 			return err
 		}
@@ -166,6 +172,39 @@ func runProfileCheck(ctx context.Context, env *environment, args []string) error
 		return errSilent
 	}
 	return nil
+}
+
+// hideSecrets leaves out fixes whose text holds a secret: what moves one, or the
+// element around it, would show it.
+func (p *checkedProfile) hideSecrets() {
+	if p.doc == nil || p.doc.Root == nil {
+		return
+	}
+	var secrets []string
+	var walk func(*profilexml.Node)
+	walk = func(n *profilexml.Node) {
+		if n.Kind == profilexml.ElementNode && (strings.EqualFold(n.Local, "L2tpPsk") || strings.EqualFold(n.Local, "Password")) {
+			inner := strings.TrimSpace(p.doc.Text[n.OpenEnd:n.CloseStart])
+			for _, v := range []string{inner, strings.TrimSpace(p.doc.Value(n))} {
+				if v != "" {
+					secrets = append(secrets, v)
+				}
+			}
+		}
+		for _, c := range n.Children {
+			walk(c)
+		}
+	}
+	walk(p.doc.Root)
+	for _, list := range [][]profilexml.Finding{p.Findings, p.Fixed} {
+		for i := range list {
+			if slices.ContainsFunc(list[i].Fix, func(e profilexml.Edit) bool {
+				return slices.ContainsFunc(secrets, func(v string) bool { return strings.Contains(e.Text, v) })
+			}) {
+				list[i].Fix = nil
+			}
+		}
+	}
 }
 
 // one checks a file, beside the others, and fixes and prints it.
