@@ -1,6 +1,7 @@
 package lb
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
@@ -351,6 +352,36 @@ func BenchmarkTable(b *testing.B) {
 			i++
 		}
 	})
+}
+
+// BenchmarkNames gives clients that have as many names as they may another one, which
+// pushes out their oldest: so a user of RADIUS gets a session with each login.
+func BenchmarkNames(b *testing.B) {
+	const clients = 1 << 16
+	for _, most := range []int{4, DefaultMaxNames, 64} {
+		b.Run(fmt.Sprintf("%d of %d clients", most, clients), func(b *testing.B) {
+			bal := newBalancer(b, "a")
+			bal.Table.MaxClients, bal.Table.MaxNames = clients, most
+			m, f := bal.member(b, "a"), flow("192.0.2.1", 500, 1813)
+			next := uint64(clients)
+			login := func(user uint64) {
+				next++
+				bal.Answered(m, f, StageEstablished, WhyPicked, spi(user), spi(next))
+			}
+			for user := range uint64(clients) {
+				for range most {
+					login(user)
+				}
+			}
+			if s := bal.Table.Stats(); s.Clients != clients || s.Names != clients*most {
+				b.Fatalf("%d clients with %d names", s.Clients, s.Names)
+			}
+			b.ReportAllocs()
+			for i := uint64(0); b.Loop(); i++ {
+				login(mix(i) % clients)
+			}
+		})
+	}
 }
 
 func TestHalfOpenSweptBesideEstablished(t *testing.T) {

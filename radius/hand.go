@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,8 +25,15 @@ type hand struct {
 	avoid []lb.ID
 	keys  [2 * lb.MaxKeys]lb.Key
 	post  post
+	mail  []letter
 	bufs  [][]byte
 	tos   []dest
+}
+
+// letter is a packet and where a front sends it to.
+type letter struct {
+	b  []byte
+	to dest
 }
 
 // outgoing is a packet to be sent.
@@ -87,6 +95,14 @@ func (h *hand) replyAt(r *request, at int) {
 	h.out = append(h.out, outgoing{front: r.front, via: r.via, flow: r.flow, local: r.local, at: at, n: len(h.arena) - at})
 }
 
+// flushMany sends what has been collected if it is much, so that what came first in a
+// large batch doesn't wait for all of it.
+func (h *hand) flushMany() {
+	if len(h.out) >= 64 {
+		h.flush()
+	}
+}
+
 // flush sends what has been collected. No lock may be held.
 func (h *hand) flush() {
 	for i := 0; i < len(h.out); i++ { //nolint:intrange // flushing one may add more
@@ -108,13 +124,14 @@ func (h *hand) flush() {
 // flushLink sends the ith packet, and all others for the same link.
 func (h *hand) flushLink(i int) {
 	l := h.out[i].link
-	h.bufs = h.bufs[:0]
+	h.mail = h.mail[:0]
 	for j := i; j < len(h.out); j++ {
 		if o := &h.out[j]; o.link == l && !o.sent {
 			o.sent = true
-			h.bufs = append(h.bufs, h.arena[o.at:o.at+o.n])
+			h.mail = append(h.mail, letter{b: h.arena[o.at : o.at+o.n]})
 		}
 	}
+	h.order()
 	for sent, tries := 0, 0; sent < len(h.bufs); tries++ {
 		n, err := h.post.write(&l.io, h.bufs[sent:])
 		sent += n
@@ -134,14 +151,14 @@ func (h *hand) flushLink(i int) {
 // flushFront is flushLink for a front.
 func (h *hand) flushFront(i int) {
 	f := h.out[i].front
-	h.bufs, h.tos = h.bufs[:0], h.tos[:0]
+	h.mail = h.mail[:0]
 	for j := i; j < len(h.out); j++ {
 		if o := &h.out[j]; o.front == f && !o.sent {
 			o.sent = true
-			h.bufs = append(h.bufs, h.arena[o.at:o.at+o.n])
-			h.tos = append(h.tos, dest{o.flow.Client, o.local})
+			h.mail = append(h.mail, letter{h.arena[o.at : o.at+o.n], dest{o.flow.Client, o.local}})
 		}
 	}
+	h.order()
 	for sent := 0; sent < len(h.bufs); {
 		n, err := h.post.writeTo(f, h.bufs[sent:], h.tos[sent:])
 		sent += n
@@ -150,6 +167,36 @@ func (h *hand) flushFront(i int) {
 			sent++ // that one can't be sent; the others may
 		}
 	}
+}
+
+// order puts the letters in the order they are sent in: by where they go, and there
+// the long ones first, which makes for long trains. Of packets that arrive at one
+// moment none depends on another, but for the records of a session.
+func (h *hand) order() {
+	h.bufs, h.tos = h.bufs[:0], h.tos[:0]
+	records := false
+	for i := range h.mail {
+		records = records || Code(h.mail[i].b[0]) == AccountingRequest
+	}
+	if !records {
+		slices.SortStableFunc(h.mail, compareLetters)
+	}
+	for i := range h.mail {
+		h.bufs = append(h.bufs, h.mail[i].b)
+		h.tos = append(h.tos, h.mail[i].to)
+	}
+}
+
+func compareLetters(a, b letter) int {
+	if a.to != b.to {
+		if c := a.to.to.Compare(b.to.to); c != 0 {
+			return c
+		}
+		if c := a.to.local.Compare(b.to.local); c != 0 {
+			return c
+		}
+	}
+	return len(b.b) - len(a.b)
 }
 
 // rare limits how often something is logged: the first time at once, then once a

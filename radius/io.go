@@ -9,7 +9,7 @@ import (
 
 // This file carries packets one by one, over whatever a net.Conn or a
 // net.PacketConn stands for. On Linux, UDP sockets are served in batches instead:
-// see mmsg_linux.go.
+// see mmsg_linux.go and inbox_linux.go.
 
 // inbox is what was received at once.
 type inbox interface {
@@ -30,11 +30,11 @@ type linkIO struct {
 	batch *batch // not nil if it can be written in batches
 }
 
-func (l *linkIO) init(c net.Conn) {
+func (l *linkIO) init(c net.Conn, s shelf) {
 	l.conn = c
 	if u, ok := c.(*net.UDPConn); ok {
 		if l.batch = newBatch(u); l.batch != nil {
-			l.in = l.batch.inbox(linkBatch, false)
+			l.in = l.batch.inbox(s, false)
 			return
 		}
 	}
@@ -50,11 +50,11 @@ type frontIO struct {
 	batch *batch
 }
 
-func (f *frontIO) init(c net.PacketConn) {
+func (f *frontIO) init(c net.PacketConn, s shelf) {
 	f.conn = asAddrPortConn(c)
 	if u, ok := c.(*net.UDPConn); ok {
 		if f.batch = newBatch(u); f.batch != nil {
-			f.in = f.batch.inbox(frontBatch, true)
+			f.in = f.batch.inbox(s, true)
 			return
 		}
 	}
@@ -62,11 +62,6 @@ func (f *frontIO) init(c net.PacketConn) {
 }
 
 func (f *frontIO) recv() (int, error) { return f.in.recv() }
-
-const (
-	frontBatch = 64
-	linkBatch  = 32
-)
 
 // addrPortConn are the methods of a net.UDPConn that allocate nothing.
 type addrPortConn interface {

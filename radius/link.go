@@ -87,7 +87,7 @@ func (p *Proxy) open(c *cell, v *server, m *lb.Member) (*link, error) {
 	for i := range l.slots {
 		l.slots[i].prev, l.slots[i].next = byte(i-1), byte(i+1)
 	}
-	l.io.init(conn)
+	l.io.init(conn, p.shelf)
 	p.wg.Go(func() { p.readLink(l) })
 	return l, nil
 }
@@ -136,6 +136,7 @@ func (p *Proxy) readLink(l *link) {
 		h.tick()
 		for i := range n {
 			p.answered(h, l, l.io.in.at(i))
+			h.flushMany()
 		}
 		h.flush()
 		if err == nil {

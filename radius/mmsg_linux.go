@@ -18,9 +18,10 @@ import (
 // the scheduler; where there is nothing to read, Go's poller waits.
 //
 // Packets of one length that go the same way one after the other are handed over as
-// one, a train, and cut up again at the end of the kernel's way (UDP GSO): requests
-// differ in length as names do, but most accepts of a policy are equally long. It is
-// the way through the kernel that a packet costs.
+// one, a train, and cut up again at the end of the kernel's way (UDP GSO); the last
+// one may be shorter. It is the way through the kernel that a packet costs. The
+// packets of a batch are put in such an order that trains are long: see hand.order.
+// What comes in as a train is taken as one too (UDP GRO): see inbox_linux.go.
 
 // mmsghdr is struct mmsghdr of recvmmsg(2), on 64-bit machines.
 type mmsghdr struct {
@@ -54,127 +55,21 @@ func newBatch(c *net.UDPConn) *batch {
 	return b
 }
 
-const (
-	// slotLen takes a packet and its padding, if there is little of that; more
-	// is cut off. The odd line keeps the slots apart in the processor's caches.
-	slotLen    = MaxLen + 64
-	controlLen = 96
-)
-
-// mmsgInbox reads a batch.
-type mmsgInbox struct {
-	b       *batch
-	hdrs    []mmsghdr
-	iovs    []syscall.Iovec
-	names   []syscall.RawSockaddrInet6
-	bufs    []byte
-	control []byte
-	try     func(fd uintptr) bool
-	n       int
-	errno   syscall.Errno
-}
-
-// inbox makes an inbox of n slots. named says that the packets come from many.
-func (b *batch) inbox(n int, named bool) inbox {
-	i := &mmsgInbox{b: b, hdrs: make([]mmsghdr, n), iovs: make([]syscall.Iovec, n), bufs: make([]byte, n*slotLen)}
-	if named {
-		i.names, i.control = make([]syscall.RawSockaddrInet6, n), make([]byte, n*controlLen)
-	}
-	for k := range i.hdrs {
-		i.iovs[k].Base = &i.bufs[k*slotLen]
-		i.iovs[k].SetLen(slotLen)
-		i.hdrs[k].Iov, i.hdrs[k].Iovlen = &i.iovs[k], 1
-	}
-	i.try = func(fd uintptr) bool {
-		for {
-			n, _, e := syscall.RawSyscall6(syscall.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&i.hdrs[0])), uintptr(len(i.hdrs)), syscall.MSG_DONTWAIT, 0, 0)
-			if e == syscall.EINTR {
-				continue
-			}
-			i.n, i.errno = int(n), e
-			return e != syscall.EAGAIN
-		}
-	}
-	return i
-}
-
-func (i *mmsgInbox) recv() (int, error) {
-	for k := range i.names {
-		h := &i.hdrs[k]
-		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&i.names[k])), syscall.SizeofSockaddrInet6
-		h.Control = &i.control[k*controlLen]
-		h.SetControllen(controlLen)
-	}
-	if err := i.b.raw.Read(i.try); err != nil {
-		return 0, err
-	}
-	if i.errno != 0 {
-		return 0, os.NewSyscallError("recvmmsg", i.errno)
-	}
-	return i.n, nil
-}
-
-func (i *mmsgInbox) at(k int) []byte {
-	return i.bufs[k*slotLen : k*slotLen+int(i.hdrs[k].n)]
-}
-
-func (i *mmsgInbox) from(k int) netip.AddrPort { return addrOf(&i.names[k]) }
-
-func addrOf(sa *syscall.RawSockaddrInet6) netip.AddrPort {
-	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&sa.Port))[:])
-	if sa.Family == syscall.AF_INET {
-		sa4 := (*syscall.RawSockaddrInet4)(unsafe.Pointer(sa))
-		return netip.AddrPortFrom(netip.AddrFrom4(sa4.Addr), port)
-	}
-	a := netip.AddrFrom16(sa.Addr).Unmap()
-	if sa.Scope_id != 0 && a.Is6() {
-		a = a.WithZone(strconv.FormatUint(uint64(sa.Scope_id), 10))
-	}
-	return netip.AddrPortFrom(a, port)
-}
-
-// local returns the address that a packet was sent to, if the socket says.
-func (i *mmsgInbox) local(k int) netip.Addr {
-	n := int(i.hdrs[k].Controllen)
-	if n < syscall.SizeofCmsghdr {
-		return netip.Addr{}
-	}
-	b := i.control[k*controlLen : k*controlLen+min(n, controlLen)]
-	for len(b) >= syscall.SizeofCmsghdr {
-		h := (*syscall.Cmsghdr)(unsafe.Pointer(&b[0]))
-		if h.Len < syscall.SizeofCmsghdr || h.Len > uint64(len(b)) {
-			break
-		}
-		data := b[syscall.SizeofCmsghdr:h.Len]
-		switch {
-		case h.Level == syscall.IPPROTO_IP && h.Type == syscall.IP_PKTINFO && len(data) >= syscall.SizeofInet4Pktinfo:
-			return netip.AddrFrom4((*syscall.Inet4Pktinfo)(unsafe.Pointer(&data[0])).Addr)
-		case h.Level == syscall.IPPROTO_IPV6 && h.Type == syscall.IPV6_PKTINFO && len(data) >= syscall.SizeofInet6Pktinfo:
-			p := (*syscall.Inet6Pktinfo)(unsafe.Pointer(&data[0]))
-			a := netip.AddrFrom16(p.Addr)
-			if a.IsLinkLocalUnicast() && a.Is6() {
-				a = a.WithZone(strconv.FormatUint(uint64(p.Ifindex), 10))
-			}
-			return a
-		}
-		b = b[min(syscall.CmsgSpace(len(data)), len(b)):]
-	}
-	return netip.Addr{}
-}
-
 // post is what sending takes. It belongs to a hand.
 type post struct {
-	hdrs    [frontBatch]mmsghdr
-	iovs    [frontBatch]syscall.Iovec
-	names   [frontBatch]syscall.RawSockaddrInet6
-	control [frontBatch][64]byte
-	count   [frontBatch]int // packets of each message
+	hdrs    [postBatch]mmsghdr
+	iovs    [postBatch]syscall.Iovec
+	names   [postBatch]syscall.RawSockaddrInet6
+	control [postBatch][64]byte
+	count   [postBatch]int // packets of each message
 	try     func(fd uintptr) bool
 	n, sent int // messages
 	errno   syscall.Errno
 }
 
 const (
+	// postBatch is how many packets are sent by one call.
+	postBatch  = 64
 	udpSegment = 103 // UDP_SEGMENT
 	// trainPacket is how long a packet of a train may be. Trains are never cut
 	// into fragments, so what may be too long for the way isn't in any.
@@ -256,10 +151,11 @@ func (s *post) load(b *batch, bufs [][]byte, to []dest) {
 	}
 }
 
-// joins reports whether buf may follow the packets of a train: all are of one length.
+// joins reports whether buf may follow the packets of a train: all are of one length,
+// but for the last one.
 func (s *post) joins(train [][]byte, buf []byte) bool {
-	n := len(buf)
-	return n == len(train[0]) && n <= trainPacket && (len(train)+1)*n <= trainLen
+	n := len(train[0])
+	return len(buf) <= n && len(buf) > 0 && len(train[len(train)-1]) == n && n <= trainPacket && (len(train)+1)*n <= trainLen
 }
 
 // put makes buf the first packet of the mth message, as the ith of all.

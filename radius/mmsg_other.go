@@ -9,7 +9,12 @@ type batch struct{ in inbox }
 
 func newBatch(*net.UDPConn) *batch { return nil }
 
-func (b *batch) inbox(int, bool) inbox { return b.in }
+func (b *batch) inbox(shelf, bool) inbox { return b.in }
+
+// shelf stands for what batches share.
+type shelf struct{}
+
+func newShelf(int) shelf { return shelf{} }
 
 // post is what sending takes.
 type post struct{}

@@ -97,6 +97,7 @@ type Proxy struct {
 	count    counters
 	reasons  reasons
 	hands    sync.Pool
+	shelf    shelf
 	spooler  spooler
 	failures failures
 

@@ -398,3 +398,171 @@ func TestAccountingFollowsClass(t *testing.T) {
 		t.Error("Class is a name although nobody said so")
 	}
 }
+
+// A Message-Authenticator is added as long as there is room for it, both ways, and
+// what has none for want of room passes as it is.
+func TestProxyAddsWhatFits(t *testing.T) {
+	perform(t, nil, func(w *theatre) {
+		fill := func(b []attr, have, size int) []attr {
+			for ; have < size; have += len(b[len(b)-1].v) + 2 {
+				k := min(size-have, 255)
+				if size-have-k == 1 {
+					k -= 2
+				}
+				b = append(b, attr{vendorSpecific, make([]byte, k-2)})
+			}
+			return b
+		}
+		size := 0
+		for _, s := range w.servers {
+			s.handle = func(s *script, p Packet) [][]byte {
+				return [][]byte{seal(build(AccessAccept, p.Identifier(), 0, fill(nil, HeaderLen, size)...), s.secret, p.Authenticator())}
+			}
+		}
+		n := w.nas(40000)
+		for _, size = range []int{4000, MaxLen - 18, MaxLen - 17, MaxLen} {
+			first := []attr{text(UserName, "ada")}
+			b := w.request(AccessRequest, fill(first, len(build(AccessRequest, 0, 0, first...))+6, size)...)
+			if len(b) != size {
+				t.Fatalf("made %d bytes, not %d", len(b), size)
+			}
+			want := size
+			if size <= MaxLen-18 {
+				want += 18
+			}
+			if p := n.ask(b); p.Code() != AccessAccept || len(p.Bytes()) != want {
+				t.Errorf("%d bytes: answered by %v of %d bytes, want %d", size, p.Code(), len(p.Bytes()), want)
+			}
+			for _, s := range w.servers {
+				for _, r := range s.requests {
+					if len(r) != want {
+						t.Errorf("%d bytes were sent on as %d, want %d", size, len(r), want)
+					}
+				}
+				s.requests = nil
+			}
+		}
+	})
+}
+
+// A server's answer with EAP and without a Message-Authenticator is dropped, whatever
+// its Response Authenticator is, and doesn't end the wait (RFC 3579 §3.2).
+func TestProxyDropsBareEAPAnswers(t *testing.T) {
+	perform(t, nil, func(w *theatre) {
+		for _, s := range w.servers {
+			s.handle = func(s *script, p Packet) [][]byte {
+				bare := seal(build(AccessChallenge, p.Identifier(), 0, text(State, "x"), attr{EAPMessage, []byte{1, 1, 0, 5, EAPPEAP}}), s.secret, p.Authenticator())
+				return append([][]byte{bare}, s.behave(p)...)
+			}
+		}
+		n := w.nas(40000)
+		p := n.ask(w.request(AccessRequest, eapAttrs("ada", "", "")...))
+		if state, _ := p.Lookup(State); p.Code() != AccessChallenge || string(state) == "x" {
+			t.Errorf("answered by %v with State %q", p.Code(), state)
+		}
+		bad := uint64(0)
+		for _, s := range w.proxy.Stats().Servers {
+			bad += s.BadAuthenticators
+		}
+		if bad != 1 || len(w.suspects) > 0 {
+			t.Errorf("%d counted, suspected: %v", bad, w.suspects)
+		}
+	})
+}
+
+// Two NASes number their sessions alike: the accounting of each goes to the server of
+// its own user.
+func TestProxySessionsOfTwoNASes(t *testing.T) {
+	perform(t, nil, func(w *theatre) {
+		var nases []nasSocket
+		for i := range 2 {
+			nases = append(nases, nasSocket{w, w.listen(netip.AddrFrom4([4]byte{10, 0, 0, byte(10 + i)}), 40000)})
+		}
+		ask := func(i int, c Code, attrs ...attr) (server string) {
+			before := w.processed()
+			b := w.request(c, attrs...)
+			for at := HeaderLen; at < len(b); at += int(b[at+1]) { // each names itself
+				if Type(b[at]) == NASIPAddress {
+					b[at+5] = byte(10 + i)
+				}
+			}
+			if c == AccountingRequest {
+				clear(b[4:20])
+				sum := Packet{b: b}.AccountingAuthenticator(clientSecret)
+				copy(b[4:20], sum[:])
+			} else {
+				w.resign(b)
+			}
+			if p := nases[i].ask(b); p.Code() != AccessAccept && p.Code() != AccountingResponse {
+				t.Errorf("NAS %d: answered by %v", i, p.Code())
+			}
+			if w.processed()[1] > before[1] {
+				return "nps2"
+			}
+			return "nps1"
+		}
+		differ := 0
+		for k := range 12 {
+			session := text(AcctSessionID, fmt.Sprintf("%08x", k))
+			var at [2]string
+			for i := range at {
+				at[i] = ask(i, AccessRequest, text(UserName, fmt.Sprintf("user%d-%d", i, k)), session, msgAuth())
+			}
+			for i := range at {
+				if got := ask(i, AccountingRequest, session); got != at[i] {
+					t.Errorf("session %d of NAS %d is at %s, its accounting went to %s", k, i, at[i], got)
+				}
+			}
+			if at[0] != at[1] {
+				differ++
+			}
+		}
+		if differ == 0 {
+			t.Error("no session of one number was at two servers: nothing was tested")
+		}
+	})
+}
+
+// A server that was silent gets new users again within ten seconds of its return, by
+// its answers or by its probe alone.
+func TestProxySilentServerReturns(t *testing.T) {
+	perform(t, nil, func(w *theatre) {
+		n := w.nas(40000)
+		serve := func(from, to int) {
+			for i := from; i < to; i++ {
+				b := w.request(AccessRequest, text(UserName, fmt.Sprint("user", i)), msgAuth())
+				for range 5 { // as a NAS repeats it
+					n.send(b)
+					if n.await(b, 2*time.Second).Code() == AccessAccept {
+						break
+					}
+				}
+			}
+		}
+		shunned := func() (times uint64) {
+			for _, s := range w.proxy.Stats().Servers {
+				times += s.Shunned
+			}
+			return times
+		}
+		w.servers[0].hush(true)
+		serve(0, 30)
+		if shunned() == 0 {
+			t.Fatal("nobody noticed that a server is silent")
+		}
+		w.servers[0].hush(false)
+		back, before := time.Now(), w.processed()[0]
+		for i := 100; w.processed()[0] == before; i++ {
+			if time.Since(back) > 10*time.Second {
+				t.Fatal("it gets no new users ten seconds after it came back")
+			}
+			serve(i, i+1)
+			time.Sleep(500 * time.Millisecond)
+		}
+		before = w.processed()[0]
+		serve(200, 240)
+		if got := w.processed()[0] - before; got < 10 {
+			t.Errorf("it gets %d of 40 new users after it came back", got)
+		}
+	})
+}

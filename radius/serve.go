@@ -46,6 +46,7 @@ func (p *Proxy) init() {
 		for range n {
 			p.cells = append(p.cells, &cell{p: p, byKey: make(map[requestID]*request), max: max(most/n, 1)})
 		}
+		p.shelf = newShelf(4 + 2*n) // who receives at one moment, and some more
 		p.ended = make(chan struct{})
 		p.failures.init(p.NameKey)
 	})
@@ -69,7 +70,7 @@ func (p *Proxy) Serve(ctx context.Context, conns ...net.PacketConn) error {
 		return err
 	}
 	defer close(p.ended)
-	fronts, err := openFronts(conns)
+	fronts, err := p.openFronts(conns)
 	if err != nil {
 		cancel(err)
 	}
@@ -111,7 +112,7 @@ func (p *Proxy) start(cancel context.CancelCauseFunc) error {
 	return nil
 }
 
-func openFronts(conns []net.PacketConn) ([]*front, error) {
+func (p *Proxy) openFronts(conns []net.PacketConn) ([]*front, error) {
 	var fronts []*front
 	for _, c := range conns {
 		a, ok := c.LocalAddr().(*net.UDPAddr)
@@ -119,7 +120,7 @@ func openFronts(conns []net.PacketConn) ([]*front, error) {
 			return nil, fmt.Errorf("radius: a %T isn't a UDP socket", c)
 		}
 		f := &front{conn: c, service: a.AddrPort().Port()}
-		f.io.init(c)
+		f.io.init(c, p.shelf)
 		if u, ok := c.(*net.UDPConn); ok {
 			prepare(u)
 		}
@@ -217,6 +218,7 @@ func (p *Proxy) read(f *front) error {
 		for i := range n {
 			fl := lb.Flow{Client: f.io.in.from(i), Service: f.service}
 			_ = p.take(h, f.io.in.at(i), fl, nil, f, f.io.in.local(i), nil)
+			h.flushMany()
 		}
 		h.flush()
 		switch {

@@ -336,6 +336,8 @@ type setting struct {
 	name          string
 	ports, window int
 	early, late   time.Duration // when servers answer; 0 means at once
+	mixed         bool          // requests and answers are of many lengths
+	apart         bool          // the shore receives each packet by itself
 	// beside is how many times what radsecproxy carries the Proxy should; 0
 	// where it isn't the contender that limits.
 	beside float64
@@ -347,6 +349,7 @@ func (l *speedLab) run(c *contender, at *setting, d time.Duration) speedResult {
 	if c.name == "direct" {
 		targets = []string{"127.0.0.2:" + c.port, "127.0.0.3:" + c.port}
 	}
+	l.shore.mixed, l.shore.apart = at.mixed, at.apart
 	l.shore.early, l.shore.late = int(at.early/shoreTick), int(at.late/shoreTick)
 	cpu, was := c.cpu(), processors(l.t)
 	var is [][2]int
@@ -440,7 +443,9 @@ func TestSpeed(t *testing.T) {
 	}
 	for _, at := range []setting{
 		{name: "servers that take 5 to 20 ms", ports: 32, window: 64, early: 5 * time.Millisecond, late: 20 * time.Millisecond, beside: 3},
-		{name: "prompt servers", ports: 8, window: 12, beside: 1.3},
+		{name: "prompt servers", ports: 8, window: 12, beside: 3},
+		{name: "apart: prompt servers, each packet received by itself", ports: 8, window: 12, apart: true, beside: 1.3},
+		{name: "mixed: prompt servers, packets of many lengths", ports: 8, window: 12, mixed: true, beside: 1.3},
 		{name: "one at a time", ports: 1, window: 1},
 	} {
 		if only := os.Getenv("AOVLB_BENCH_SETTING"); only != "" && !strings.HasPrefix(at.name, only) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,9 +23,12 @@ type shore struct {
 	sign    *signer
 	servers []*shoreSocket
 	clients []*shoreClient
-	users   [2000][]byte
+	users   [2][2000][]byte // all of one length, and of many
 	serial  uint64
+	mixed   bool // packets are of many lengths
+	apart   bool // it receives each packet by itself
 
+	shelf  shelf
 	arena  []byte
 	now    []shoreAnswer
 	trains trains
@@ -75,7 +79,7 @@ type shoreRequest struct {
 func (s *shore) socket(c *net.UDPConn, named bool) *shoreSocket {
 	prepare(c)
 	k := &shoreSocket{conn: c, batch: newBatch(c)}
-	k.in = k.batch.inbox(frontBatch, named).(*mmsgInbox)
+	k.in = k.batch.inbox(s.shelf, named).(*mmsgInbox)
 	if err := k.batch.raw.Control(func(fd uintptr) { k.fd = fd }); err != nil {
 		s.t.Fatal(err)
 	}
@@ -83,22 +87,26 @@ func (s *shore) socket(c *net.UDPConn, named bool) *shoreSocket {
 	return k
 }
 
+// apart has the kernel cut up trains before they are received, or not: where it does,
+// that is the work of who sends them, on one machine.
+func (k *shoreSocket) apart(yes bool) error {
+	whole := 1
+	if yes {
+		whole = 0
+	}
+	return syscall.SetsockoptInt(int(k.fd), syscall.IPPROTO_UDP, udpGRO, whole)
+}
+
 // read returns how many packets were there.
 func (k *shoreSocket) read() int {
-	for i := range k.in.names {
-		h := &k.in.hdrs[i]
-		h.Name, h.Namelen = (*byte)(unsafe.Pointer(&k.in.names[i])), syscall.SizeofSockaddrInet6
-		h.SetControllen(0)
-	}
-	k.in.try(k.fd)
-	if k.in.errno != 0 {
+	if !k.in.receive(k.fd) || k.in.errno != 0 {
 		return 0
 	}
-	return k.in.n
+	return k.in.s.split(k.in.n, k.in.named)
 }
 
 func newShore(t *testing.T, port string, hosts ...string) *shore {
-	s := &shore{t: t, key: newKey(NewSecret([]byte(speedSecret))), sign: newSigner()}
+	s := &shore{t: t, key: newKey(NewSecret([]byte(speedSecret))), sign: newSigner(), shelf: newShelf(64)}
 	for _, h := range hosts {
 		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(h+":"+port)))
 		if err != nil {
@@ -106,9 +114,12 @@ func newShore(t *testing.T, port string, hosts ...string) *shore {
 		}
 		s.servers = append(s.servers, s.socket(c, true))
 	}
-	for i := range s.users {
-		b := appendAttribute(nil, UserName, fmt.Appendf(nil, "user%04d@example.com", i))
-		s.users[i] = appendAttribute(b, CallingStationID, fmt.Appendf(nil, "02-00-00-00-%02X-%02X", i/256, i%256))
+	for i := range s.users[0] {
+		station := fmt.Appendf(nil, "02-00-00-00-%02X-%02X", i/256, i%256)
+		for k, domain := range []string{"example.com", strings.Repeat("x", i*7919%25) + ".example.com"} {
+			b := appendAttribute(nil, UserName, fmt.Appendf(nil, "user%04d@%s", i, domain))
+			s.users[k][i] = appendAttribute(b, CallingStationID, station)
+		}
 	}
 	return s
 }
@@ -165,7 +176,7 @@ func (s *shore) serve(now time.Time) {
 			if p.Code() == AccountingRequest {
 				code = AccountingResponse
 			}
-			a.n = len(s.sign.short(a.b[:0], code, p.Identifier(), s.key, p.Authenticator(), code == AccessAccept))
+			a.n = len(s.answer(a.b[:0], code, p))
 			if s.late == 0 {
 				s.now = append(s.now, a)
 				continue
@@ -186,6 +197,21 @@ func (s *shore) serve(now time.Time) {
 		}
 		s.wheel[s.tick%shoreTicks] = due[:0]
 	}
+}
+
+// answer appends an answer to p, with a Class of any length if packets are mixed.
+func (s *shore) answer(b []byte, code Code, p Packet) []byte {
+	signed := code == AccessAccept
+	b = s.sign.short(b, code, p.Identifier(), s.key, p.Authenticator(), signed)
+	if !s.mixed || !signed {
+		return b
+	}
+	s.serial++
+	b = appendAttribute(b, Class, b[4:5+s.serial*7919%23])
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	clear(b[HeaderLen+2 : HeaderLen+18])
+	s.sign.seal(b, s.key, p.Authenticator(), true)
+	return b
 }
 
 // reply sends those of the answers that are k's.
@@ -219,7 +245,11 @@ func (s *shore) request(b []byte, c *shoreClient, now time.Time) []byte {
 	b = binary.BigEndian.AppendUint64(b, s.serial*0x9e3779b97f4a7c15)
 	b = binary.BigEndian.AppendUint64(b, s.serial)
 	b = append(b, byte(MessageAuthenticator), 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-	b = append(b, s.users[s.serial%uint64(len(s.users))]...)
+	users := &s.users[0]
+	if s.mixed {
+		users = &s.users[1]
+	}
+	b = append(b, users[s.serial%uint64(len(users))]...)
 	b = append(b, byte(UserPassword), 18)
 	b = append(b, b[start+4:start+20]...)
 	b = append(b, byte(NASIPAddress), 6, 127, 0, 0, 1)
@@ -233,15 +263,19 @@ func (s *shore) request(b []byte, c *shoreClient, now time.Time) []byte {
 	return b
 }
 
-// send sends n new requests of c, which are all of one size.
+// send sends n new requests of c, in trains if they are of one size.
 func (s *shore) send(c *shoreClient, n int, now time.Time) {
 	s.arena = slices.Grow(s.arena[:0], n*256)
+	most := trainMax
+	if s.mixed {
+		most = 1
+	}
 	for n > 0 {
 		start := len(s.arena)
-		for range min(n, trainMax) {
+		for range min(n, most) {
 			s.arena = s.request(s.arena, c, now)
 		}
-		k := min(n, trainMax)
+		k := min(n, most)
 		s.trains.add(c.shoreSocket, s.arena[start:], (len(s.arena)-start)/k, nil)
 		n -= k
 	}
@@ -306,6 +340,16 @@ func (s *shore) run(targets []string, at *setting, d time.Duration, ended func()
 		s.clients = append(s.clients, &shoreClient{shoreSocket: s.socket(c.(*net.UDPConn), false)})
 	}
 	defer func() { s.clients = nil }()
+	for _, c := range s.clients {
+		if err := c.apart(s.apart); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, k := range s.servers {
+		if err := k.apart(s.apart); err != nil {
+			s.t.Fatal(err)
+		}
+	}
 	begin := time.Now()
 	end := begin.Add(d)
 	look := begin

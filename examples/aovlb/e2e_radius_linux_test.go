@@ -164,8 +164,15 @@ func radclient(t *testing.T, o options) {
 	if !useDNAT() && len(count) != 2 {
 		t.Errorf("20 clients: %v", count)
 	}
-	if out, err := w.nas.Radclient(authVIP, "auth", "User-Name = user1", "User-Password = wrong"); err == nil || !strings.Contains(out, "Access-Reject") {
-		t.Errorf("a wrong password: %v, %s", err, out)
+	// CHAP's challenge is the Request Authenticator, unless there is another.
+	for _, kind := range []string{"User-Password", "CHAP-Password", "MS-CHAP-Password"} {
+		out, err := w.nas.Radclient(authVIP, "auth", "User-Name = user1", fmt.Sprintf("%s = %q", kind, peers.Password))
+		if err != nil || !strings.Contains(out, "Access-Accept") {
+			t.Errorf("%s: %v, %s", kind, err, out)
+		}
+		if out, err := w.nas.Radclient(authVIP, "auth", "User-Name = user1", kind+" = wrong"); err == nil || !strings.Contains(out, "Access-Reject") {
+			t.Errorf("a wrong %s: %v, %s", kind, err, out)
+		}
 	}
 	t.Logf("20 requests accepted: %v; a wrong password rejected", count)
 }
@@ -230,6 +237,10 @@ func eapEach(t *testing.T, o options) {
 				t.Errorf("%s, Framed-MTU %d: at %v", m, each.mtu, at)
 			}
 			t.Logf("%s, Framed-MTU %d: %d rounds at %v", m, each.mtu, results[i].Rounds, at)
+		}
+		r, err := w.nas.EAP(peers.EAP{Server: authVIP, User: "nobody.example.com", Station: k*100 + 99, PKI: w.pki, Fragment: each.fragment, FramedMTU: each.mtu})
+		if err == nil || !strings.Contains(r.Output, "Access-Reject") || r.Retransmits > 0 {
+			t.Errorf("a stranger: %v after %d rounds and %d retransmissions", err, r.Rounds, r.Retransmits)
 		}
 		after, err := w.nas.Counter("Ip", "ReasmOKs")
 		if err != nil {

@@ -19,8 +19,8 @@ var RADIUSPrograms = []string{"freeradius", "radclient", "eapol_test"}
 // RADIUSSecret is the secret of every server, for clients at any address.
 const RADIUSSecret = "testing123-but-longer"
 
-// A RADIUSServer is the configuration of a FreeRADIUS server, which takes PAP and
-// each [EAPMethod] on UDP port 1812 and accounting on 1813. Any user whose name
+// A RADIUSServer is the configuration of a FreeRADIUS server, which takes PAP,
+// CHAP, MS-CHAP and each [EAPMethod] on UDP port 1812 and accounting on 1813. Any user whose name
 // starts with "user" has the password [Password].
 type RADIUSServer struct {
 	// Name is in the Reply-Message of its answers.
@@ -120,6 +120,8 @@ client all {
 modules {
 	pap {
 	}
+	chap {
+	}
 	mschap {
 	}
 	files users {
@@ -185,12 +187,16 @@ server default {
 			ok = return
 		}
 		users
+		chap
 		mschap
 		pap
 	}
 	authenticate {
 		Auth-Type PAP {
 			pap
+		}
+		Auth-Type CHAP {
+			chap
 		}
 		Auth-Type MS-CHAP {
 			mschap
