@@ -307,6 +307,9 @@ func (v *validator) geoNames(at string, g *Geo, sites map[string]string) {
 				v.add(path+".targets."+s, "there is no site %q", s)
 			}
 			v.domain(path+".targets."+s, t)
+			if strings.EqualFold(strings.TrimSuffix(t, "."), strings.TrimSuffix(n.Name, ".")) {
+				v.add(path+".targets."+s, "%s would be answered with itself", n.Name)
+			}
 		}
 	}
 }

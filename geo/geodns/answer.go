@@ -312,6 +312,10 @@ func (r *responder) node(n *node, i int, name *qname, from netip.AddrPort, chain
 			return nil
 		}
 	}
+	if r.asksProof(n.zone) {
+		r.negative(n.zone, n, name, false)
+		return nil
+	}
 	if n.geo != nil {
 		if r.geoName(n, name, from, chain) {
 			return nil
@@ -459,11 +463,23 @@ func (r *responder) negative(z *zoneTable, n *node, name *qname, missing bool) {
 	if missing {
 		r.rcode = rcodeNXDomain
 	}
+	if r.asksProof(z) && (r.sign || !missing) {
+		r.deny(z, n, name, missing)
+		r.rcode = rcodeSuccess
+		return
+	}
 	if r.sign && z.signer != nil {
 		r.deny(z, n, name, missing)
 	}
 	// The zone's name is the end of the name asked.
 	r.put(&r.ns, z, &z.negative, name.pointer(name.count-z.depth), z.negative.ttl, name.from(name.count-z.depth))
+}
+
+// asksProof reports whether what is asked for is the proof of what a name has, or
+// its signature. Every name of a signed zone has these two, so there is no proof
+// that it hasn't: saying so would be bogus.
+func (r *responder) asksProof(z *zoneTable) bool {
+	return z.signer != nil && (r.q.qtype == typeNSEC || r.q.qtype == typeRRSIG)
 }
 
 // referral sends to the servers of a zone below.

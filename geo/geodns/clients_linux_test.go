@@ -135,6 +135,13 @@ func TestDelv(t *testing.T) {
 		{"x.vpn.example.com A", "; negative response, fully validated"},
 		{"signed.example.com DS", "; fully validated"},
 		{"sub.example.com DS", "; negative response, fully validated"},
+		{"mail.example.com NSEC", "; fully validated"},
+		{"alias.example.com NSEC", "; fully validated"},
+		{"vpn.example.com NSEC", "; fully validated"},
+		{"x.wild.example.com NSEC", "; fully validated"},
+		{"nope.example.com NSEC", "; fully validated"},
+		{"old.example.com DNAME", "; fully validated"},
+		{"a.b.old.example.com TXT", "; fully validated"},
 		{strings.Repeat("x", 63) + ".example.com A", "; negative response, fully validated"},
 	} {
 		name, typ, _ := strings.Cut(c.q, " ")

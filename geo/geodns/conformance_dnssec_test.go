@@ -214,6 +214,24 @@ func denialRules() []rule {
 			m = c.signed("vpn.example.com MX") // what no site has may be kept
 			c.is(c.nsec(m, "vpn.example.com").Hdr.Ttl == 60, "%v", m)
 		}},
+		{"RFC 4035 2.3", "the proof of a name can be asked for", "signed", func(c *conf) {
+			m := c.code(c.signed("mail.example.com NSEC"), 0)
+			c.is(len(m.Answer) == 2 && m.Answer[0].Header().Rrtype == dns.TypeNSEC && m.Answer[1].Header().Rrtype == dns.TypeRRSIG, "%v", m)
+			m = c.code(c.signed("alias.example.com NSEC"), 0)
+			c.is(len(m.Answer) == 2 && m.Answer[0].Header().Rrtype == dns.TypeNSEC, "an alias has one, too:\n%v", m)
+		}},
+		{"RFC 4035 2.2", "a signature can be asked for", "signed", func(c *conf) {
+			m := c.code(c.tcp("mail.example.com RRSIG", withDO), 0)
+			c.is(len(m.Answer) > 0 && m.Answer[0].Header().Rrtype == dns.TypeRRSIG, "%v", m)
+		}},
+		{"RFC 9824 3.2", "the proof of no name can be asked for", "compact", func(c *conf) {
+			for _, name := range []string{"nope.example.com", "x.wild.example.com", "vpn.example.com"} {
+				m := c.code(c.signed(name+" NSEC"), 0)
+				c.is(len(m.Answer) == 2 && len(m.Ns) == 0, "%v", m)
+				m = c.code(c.tcp(name+" RRSIG", withDO, compactOK), 0)
+				c.is(len(m.Answer) == 1 && m.Answer[0].Header().Rrtype == dns.TypeRRSIG, "%v", m)
+			}
+		}},
 		{"RFC 4035 5.4", "the longest name has its proof", "compact", func(c *conf) {
 			l := strings.Repeat("x", 63)
 			c.signed(l + "." + l + "." + l + "." + strings.Repeat("x", 49) + ".example.com A")

@@ -408,7 +408,8 @@ func (r *responder) putSig(count *uint16, z *zoneTable, set *rrset, owner uint16
 }
 
 // deny proves that there is no such type at a name, or no such name at all, by
-// compact denial of existence (RFC 9824).
+// compact denial of existence (RFC 9824). The proof itself, or its signature, is
+// the answer to who asks for that.
 func (r *responder) deny(z *zoneTable, n *node, name *qname, missing bool) {
 	types := []uint16{typeRRSIG, typeNSEC}
 	if missing {
@@ -437,18 +438,26 @@ func (r *responder) deny(z *zoneTable, n *node, name *qname, missing bool) {
 		// the proofs it has (RFC 8198) must not keep this one for others.
 		ttl = 0
 	}
-	r.nsec(z, name.pointer(0), ttl, name.bytes(), types)
+	owner, own := name.pointer(0), name.bytes()
+	switch set := nsec(ttl, own, types); r.q.qtype {
+	case typeRRSIG:
+		r.putSig(&r.an, z, set, owner, ttl, own)
+	case typeNSEC:
+		r.put(&r.an, z, set, owner, ttl, own)
+	default:
+		r.put(&r.ns, z, set, owner, ttl, own)
+	}
 }
 
 // denyDS proves that a delegation is not signed.
 func (r *responder) denyDS(n *node, owner uint16, name []byte) {
-	r.nsec(n.zone, owner, n.zone.negative.ttl, name, []uint16{typeNS, typeRRSIG, typeNSEC})
+	ttl := n.zone.negative.ttl
+	r.put(&r.ns, n.zone, nsec(ttl, name, []uint16{typeNS, typeRRSIG, typeNSEC}), owner, ttl, name)
 }
 
-// nsec appends an NSEC record that speaks of one name only.
-func (r *responder) nsec(z *zoneTable, owner uint16, ttl uint32, name []byte, types []uint16) {
+// nsec makes an NSEC record that speaks of one name only.
+func nsec(ttl uint32, name []byte, types []uint16) *rrset {
 	slices.Sort(types)
-	set := rrset{typ: typeNSEC, start: []uint16{0}}
 	b := binary.BigEndian.AppendUint16(nil, 0xc00c)
 	b = binary.BigEndian.AppendUint16(b, typeNSEC)
 	b = binary.BigEndian.AppendUint16(b, classIN)
@@ -458,8 +467,7 @@ func (r *responder) nsec(z *zoneTable, owner uint16, ttl uint32, name []byte, ty
 	b = appendNext(b, name)
 	b = appendBitmap(b, slices.Compact(types))
 	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
-	set.wire = b
-	r.put(&r.ns, z, &set, owner, ttl, name)
+	return &rrset{typ: typeNSEC, start: []uint16{0}, wire: b}
 }
 
 // appendNext appends the name that follows another directly in the order of

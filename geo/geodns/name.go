@@ -161,9 +161,12 @@ func (n *Name) pack(gateways [][]netip.Addr) answer {
 				continue
 			}
 			more = true
-			if a := g[round]; a.Is4() && len(v4) < most {
+			switch a := g[round]; {
+			case slices.Contains(v4, a), slices.Contains(v6, a):
+				// Two gateways behind one address: no record twice (RFC 2181 section 5).
+			case a.Is4() && len(v4) < most:
 				v4 = append(v4, a)
-			} else if a.Is6() && len(v6) < most {
+			case a.Is6() && len(v6) < most:
 				v6 = append(v6, a)
 			}
 		}

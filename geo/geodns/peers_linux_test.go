@@ -148,6 +148,8 @@ zone:
 		"less than 512 octets means 512":           "it refuses a few octets",
 		"a client's cookie gets a server's":        "it has clients show it before they get an answer",
 		"a cookie can be had without a question":   "it wants one",
+		"an alias made of a DNAME keeps the case":  "it writes it in lower case",
+		"what would be too long is YXDOMAIN":       "it says NXDOMAIN",
 	}}
 	var c dns.Client
 	m := new(dns.Msg)
