@@ -41,6 +41,7 @@ func (l *Limits) Advise(g *plugins.Geo) []plugins.Diagnostic {
 		a.name(g, &n)
 	}
 	a.once(g)
+	a.unused(g)
 	for i := range g.Sites {
 		s, at := &g.Sites[i], index("geo.sites", i)
 		for k := range s.Gateways {
@@ -87,6 +88,23 @@ func (a *adviser) name(g *plugins.Geo, n *Name) {
 	}
 	if several := func(s *plugins.GeoSite) bool { return len(Members(s, "A")) > 1 || len(Members(s, "AAAA")) > 1 }; !a.Together && n.Spec.Method != "all" && slices.ContainsFunc(n.Sites(), several) {
 		a.say(plugins.SeverityInfo, n.Path, "an answer has the address of one gateway", "gateways of a site that are up share its clients", "")
+	}
+}
+
+// unused says what sites say that no name asks for.
+func (a *adviser) unused(g *plugins.Geo) {
+	weighs, ordered := false, false
+	for _, n := range Names(g) {
+		weighs, ordered = weighs || n.Weighs(), ordered || slices.Contains(n.Spec.Order, "priority")
+	}
+	for i := range g.Sites {
+		s, at := &g.Sites[i], index("geo.sites", i)
+		if s.Weight != nil && !weighs {
+			a.say(plugins.SeverityInfo, at+".weight", "no name goes by weight, so it has no effect", "", "")
+		}
+		if s.Priority != 0 && !ordered {
+			a.say(plugins.SeverityInfo, at+".priority", "no name goes by priority, so it has no effect", "", "")
+		}
 	}
 }
 
