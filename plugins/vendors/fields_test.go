@@ -418,8 +418,12 @@ func namesOf(t *testing.T, dir, cert string) []base {
 		n.AllDown, n.LastResort = "last-resort", []netip.Addr{netip.MustParseAddr("198.51.100.9")}
 	})
 	for _, c := range []plugins.Check{
-		{Type: plugins.CheckTCP, Port: 443}, {Type: plugins.CheckHTTPS, Host: "vpn.example.com"}, {Type: plugins.CheckICMP}, {Type: plugins.CheckIKEv2},
-		{Type: plugins.CheckRADIUS, SecretFile: filepath.Join(dir, "secret")}, {Type: plugins.CheckRADIUS, SecretEnv: "RADIUS_SECRET"},
+		{Type: plugins.CheckTCP, Port: 443},
+		{Type: plugins.CheckHTTPS, Host: "vpn.example.com"},
+		{Type: plugins.CheckICMP},
+		{Type: plugins.CheckIKEv2},
+		{Type: plugins.CheckRADIUS, SecretFile: filepath.Join(dir, "secret")},
+		{Type: plugins.CheckRADIUS, SecretEnv: "RADIUS_SECRET"},
 	} {
 		add("names checked by "+string(c.Type), func(_ *plugins.Geo, _ *plugins.GeoName, s *plugins.GeoSite) { s.Checks = []plugins.Check{c} })
 	}

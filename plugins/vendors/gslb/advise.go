@@ -38,7 +38,7 @@ func index(at string, i int) string { return fmt.Sprintf("%s[%d]", at, i) }
 func (l *Limits) Advise(g *plugins.Geo) []plugins.Diagnostic {
 	a := &adviser{Limits: l}
 	for _, n := range Names(g) {
-		a.name(g, &n)
+		a.name(&n)
 	}
 	a.once(g)
 	a.unused(g)
@@ -62,7 +62,7 @@ func (a *adviser) say(severity plugins.Severity, path, summary, detail, fix stri
 	a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: path, Summary: summary, Detail: detail, Fix: fix})
 }
 
-func (a *adviser) name(g *plugins.Geo, n *Name) {
+func (a *adviser) name(n *Name) {
 	switch {
 	case strings.HasPrefix(n.FQDN, "*.") && !a.Wildcards:
 		a.say(plugins.SeverityError, n.Path+".name", a.Product+" answers for single names only", "", "name each of them")
