@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -61,7 +63,10 @@ func (b *balancer) plan(ctx context.Context, remove bool) (*plugins.Plan, error)
 // geoElsewhere takes geo out of a deployment with sites for a balancer that can't
 // serve it, and says so.
 func geoElsewhere(dep *plugins.Deployment, c plugins.Capabilities) []plugins.Diagnostic {
-	if s, ok := c.Lookup("geo", ""); dep.Geo == nil || len(dep.Sites) == 0 || ok && s.Level != plugins.LevelNone {
+	can := slices.ContainsFunc(c.Support, func(s plugins.Support) bool {
+		return (s.Field == "geo" || strings.HasPrefix(s.Field, "geo.")) && s.Level != plugins.LevelNone
+	})
+	if dep.Geo == nil || len(dep.Sites) == 0 || can {
 		return nil
 	}
 	dep.Geo = nil

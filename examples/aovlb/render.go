@@ -125,7 +125,7 @@ func (r *rendering) choose(of string) error {
 		return fmt.Errorf("%s has %d sites: say which one by --site", r.src.file, len(list))
 	case r.site == "" && len(list) == 1:
 		r.site = list[0].Name
-	case r.src.config.Deployment.Site(r.site) == nil:
+	case len(list) > 0 && r.src.config.Deployment.Site(r.site) == nil, len(list) == 0 && r.site != "":
 		return fmt.Errorf("%s has no site %q", r.src.file, r.site)
 	}
 	return nil
@@ -134,10 +134,18 @@ func (r *rendering) choose(of string) error {
 // files writes the site alone, and says what can't be done of it.
 func (r *rendering) files(ctx context.Context, env *environment) ([]plugins.File, error) {
 	dep := r.src.config.Deployment
-	at := slices.IndexFunc(dep.Sites, func(s plugins.Site) bool { return s.Name == r.site })
-	dep.Sites = dep.Sites[at : at+1]
-	// None of those that files are written for is a DNS server.
-	elsewhere := geoElsewhere(&dep, plugins.Capabilities{})
+	at := max(slices.IndexFunc(dep.Sites, func(s plugins.Site) bool { return s.Name == r.site }), 0)
+	if len(dep.Sites) > 0 { // or it has only names
+		dep.Sites = dep.Sites[at : at+1]
+	}
+	var c plugins.Capabilities
+	if d, ok := r.Renderer.(plugins.Driver); ok {
+		var err error
+		if c, err = d.Capabilities(ctx); err != nil {
+			return nil, err
+		}
+	}
+	elsewhere := geoElsewhere(&dep, c)
 	list, err := r.Validate(ctx, &dep)
 	if err != nil {
 		return nil, err

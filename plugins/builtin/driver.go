@@ -102,7 +102,13 @@ func (d *Driver) current() *running {
 }
 
 // base identifies r for Plan.Base.
-func (r *running) base() string { return cmp.Or(r.deployment.Revision(), "nothing") }
+func (r *running) base() string {
+	site := ""
+	if r.site != nil {
+		site = r.site.Name
+	}
+	return cmp.Or(r.deployment.Of(site).Revision(), "nothing")
+}
 
 func (d *Driver) siteNow() *plugins.Site { return d.site.Load() }
 

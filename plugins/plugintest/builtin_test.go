@@ -44,10 +44,27 @@ func TestBuiltinRemote(t *testing.T) {
 	conform(t, func(t *testing.T, d plugins.Driver) plugins.Driver { return remote.Driver(t, d, nil) })
 }
 
+// A program that serves one site of several isn't concerned by the others.
+func TestBuiltinOfOneSite(t *testing.T) {
+	s := builtinSuite(func(t *testing.T, d plugins.Driver) plugins.Driver {
+		if err := d.Configure(t.Context(), plugins.Config{Site: "hq"}); err != nil {
+			t.Fatal(err)
+		}
+		return d
+	})
+	s.Site = "hq"
+	s.Intents = plugintest.Intents(s.Layout, "/nonexistent")[:3]
+	s.Run(t)
+}
+
 func conform(t *testing.T, far func(*testing.T, plugins.Driver) plugins.Driver) {
+	builtinSuite(far).Run(t)
+}
+
+func builtinSuite(far func(*testing.T, plugins.Driver) plugins.Driver) plugintest.Suite {
 	// Other runs of this test may open listeners at the same time.
 	front := netip.AddrFrom4([4]byte{127, 61, byte(os.Getpid() >> 8), byte(os.Getpid()) | 1})
-	s := plugintest.Suite{
+	return plugintest.Suite{
 		Layout: plugintest.Layout{Front: front, Back: netip.MustParseAddr("127.0.62.10"), PortOffset: 20000},
 		Open: func(t *testing.T) plugintest.Target {
 			log := new(logs)
@@ -71,5 +88,4 @@ func conform(t *testing.T, far func(*testing.T, plugins.Driver) plugins.Driver) 
 			return ""
 		},
 	}
-	s.Run(t)
 }

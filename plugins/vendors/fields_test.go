@@ -40,10 +40,12 @@ func TestFieldsAreNamed(t *testing.T) {
 var usual = map[string]string{"groups.listeners.tls.mode": `"passthrough"`, "groups.radius.mode": `"forward"`}
 
 // unseen reports whether nobody need see what a field says: names are for people and
-// for other fields, and not all are names of something there; and to need any of one
-// check is to need all.
+// check is to need all, and the name of a zone is what its names end in.
 func unseen(field string, d *plugins.Deployment) bool {
 	checks := d.Sites[0].Pools[0].Checks
+	if field == "geo.zones.origin" || field == "geo.sites.check_need" && len(d.Geo.Sites[0].Checks) < 2 {
+		return true
+	}
 	return field == "name" || strings.HasSuffix(field, ".name") || field == "pools.need" && (len(checks) < 2 || checks[0].Type == plugins.CheckIKEv2)
 }
 
@@ -165,7 +167,7 @@ func silent(t *testing.T, product, before, field string, list []meant) (refused 
 // takesWords reports whether a field has a few words for values, of which some may be
 // refused and others not.
 func takesWords(field string) bool {
-	for _, name := range []string{"type", "protocol", "mode", "affinity", "picker", "failback", "need", "admin", "client_address", "min_version", "ask", "proxy_protocol"} {
+	for _, name := range []string{"type", "protocol", "mode", "affinity", "picker", "failback", "need", "admin", "client_address", "min_version", "ask", "proxy_protocol", "check_need", "method", "all_down"} {
 		if strings.HasSuffix(field, "."+name) {
 			return true
 		}
@@ -265,6 +267,7 @@ func others(t reflect.Type, dir string) []string {
 			"other", "maglev", "least-clients", "round-robin", "least-outstanding", "automatic", "delayed", "manual", "all", "any", "ikev2", "sstp", "radius",
 			"radsec", "tcp", "udp", "https", "icmp", "head", "call", "ip-https", "spi", "source", "user", "nat", "transparent", "enabled", "draining", "disabled",
 			"v1", "v2", "passthrough", "offload", "reencrypt", "1.2", "1.3", "forward", "proxy", "off", "auto", "on", "nftables", "vpn2.example.com", "/health",
+			"weighted", "hash", "first", "least-load", "as-if-up", "nodata", "servfail", "priority", "network", "country", "continent", "distance", "subdivision", "EU", "DE", "US-WA", "x.vpn2.example.com",
 			filepath.Join(dir, "other.pem"), filepath.Join(dir, "secret"), "OTHER_SECRET", strings.Repeat("ab", 32), "10.9.0.0/16",
 		} {
 			out = append(out, fmt.Sprintf("%q", w))
@@ -365,5 +368,64 @@ func basesOf(t *testing.T, dir string) []base {
 			{Name: "acct", Protocol: plugins.ProtocolRADIUS, Address: netip.AddrPortFrom(front, 1813)},
 		}
 	})
+	return append(out, namesOf(t, dir, cert)...)
+}
+
+// namesOf are deployments in which the fields of geo have a meaning.
+func namesOf(t *testing.T, dir, cert string) []base {
+	t.Helper()
+	var out []base
+	add := func(name string, change func(*plugins.Geo, *plugins.GeoName, *plugins.GeoSite)) {
+		d := site()
+		d.Sites[0].Groups[0].Listeners = listeners(netip.MustParseAddr("192.0.2.1"))
+		gateway := func(name string, list ...string) plugins.GeoGateway {
+			g := plugins.GeoGateway{Name: name}
+			for _, a := range list {
+				g.Addresses = append(g.Addresses, netip.MustParseAddr(a))
+			}
+			return g
+		}
+		d.Geo = &plugins.Geo{
+			Listen: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.53:53")}, Zones: []plugins.GeoZone{{Origin: "example.com", File: cert}},
+			Names: []plugins.GeoName{{Name: "gw.vpn2.example.com"}, {Name: "vpn2.example.com"}},
+			Sites: []plugins.GeoSite{
+				{Name: "other", Gateways: []plugins.GeoGateway{gateway("ras1", "198.51.100.1"), gateway("ras2", "198.51.100.2")}, Checks: []plugins.Check{{Type: plugins.CheckSSTP}}},
+				{Name: "there", Gateways: []plugins.GeoGateway{gateway("ras1", "198.51.100.3")}},
+			},
+		}
+		change(d.Geo, &d.Geo.Names[0], &d.Geo.Sites[0])
+		if err := d.Validate(); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		b := base{name, d, make(map[string][]meant)}
+		for _, field := range plugins.Fields() {
+			if strings.HasPrefix(field, "geo.") {
+				b.other[field] = meants(d, field, dir)
+			}
+		}
+		out = append(out, b)
+	}
+	add("names", func(*plugins.Geo, *plugins.GeoName, *plugins.GeoSite) {})
+	add("names by weight", func(_ *plugins.Geo, n *plugins.GeoName, _ *plugins.GeoSite) { n.Method = "weighted" })
+	add("names by priority", func(_ *plugins.Geo, n *plugins.GeoName, s *plugins.GeoSite) {
+		n.Order, s.Priority = []string{"priority"}, 2
+	})
+	add("names by place", func(g *plugins.Geo, n *plugins.GeoName, s *plugins.GeoSite) {
+		n.Order, s.Continent, s.Country = []string{"country"}, "EU", "DE"
+		g.Networks = []plugins.GeoNetwork{{Prefix: netip.MustParsePrefix("203.0.113.0/24"), GeoPlace: plugins.GeoPlace{Country: "FR"}}}
+	})
+	add("names with a last resort", func(_ *plugins.Geo, n *plugins.GeoName, _ *plugins.GeoSite) {
+		n.AllDown, n.LastResort = "last-resort", []netip.Addr{netip.MustParseAddr("198.51.100.9")}
+	})
+	for _, c := range []plugins.Check{
+		{Type: plugins.CheckTCP, Port: 443},
+		{Type: plugins.CheckHTTPS, Host: "vpn.example.com"},
+		{Type: plugins.CheckICMP},
+		{Type: plugins.CheckIKEv2},
+		{Type: plugins.CheckRADIUS, SecretFile: filepath.Join(dir, "secret")},
+		{Type: plugins.CheckRADIUS, SecretEnv: "RADIUS_SECRET"},
+	} {
+		add("names checked by "+string(c.Type), func(_ *plugins.Geo, _ *plugins.GeoName, s *plugins.GeoSite) { s.Checks = []plugins.Check{c} })
+	}
 	return out
 }

@@ -210,6 +210,14 @@ func (b *Box) validateGlobal(at string, x, app, adc map[string]any, bad func(str
 				bad("%s/members: there is no virtual server %v of that family", at, m["virtualServer"])
 			}
 		})
+	default:
+		validateName(at, x, points, bad)
+	}
+}
+
+// validateName checks a wide IP, or topology records.
+func validateName(at string, x map[string]any, points func(string, any, string) map[string]any, bad func(string, ...any)) {
+	switch x["class"] {
 	case "GSLB_Domain":
 		if !domainForm.MatchString(text(x["domainName"], "")) {
 			bad("%s/domainName: %v is no domain name", at, x["domainName"])

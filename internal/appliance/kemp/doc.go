@@ -7,4 +7,6 @@
 // when a virtual service goes; nothing is transactional, so that what is before a
 // wrong parameter is kept; everything is saved at once; the times of checks are global;
 // servers of UDP are only pinged; ports are texts in one place and numbers in another.
+// Its GEO says names with a dot at their end, takes the time to live of a name only with
+// its own settings turned on, and is told of a check's address by a command of its own.
 package kemp

@@ -36,7 +36,8 @@ var fqdnKinds = []kind{
 // mapKinds are the parameters of modmap.
 var mapKinds = []kind{
 	oneOf("Checker", "icmp", "none", "icmp", "tcp", "clust", "http", "https"), number("Weight", 1, 65535, "1000"), flagKind("Enable", "Y"),
-	text("CheckerURL", 126), text("CheckerHost", 255), {name: "CheckerCodes", check: codes}, oneOf("CheckerHTTPMethod", "", "HEAD", "GET", "POST"),
+	text("CheckerURL", 126), text("CheckerHost", 255), oneOf("CheckerHTTPMethod", "", "HEAD", "GET", "POST"),
+	{name: "CheckerCodes", check: codes},
 }
 
 // Disable has GEO not answer at all, nor be asked about names.

@@ -126,9 +126,9 @@ func (r *renderer) shared(parts ...string) string {
 
 // answers renders what answers for names: an application of the tenant, and what AS3
 // has only in the shared one.
-func (r *renderer) answers(w *wanted) error {
+func (r *renderer) answers(w *wanted) {
 	if r.geo == nil {
-		return nil
+		return
 	}
 	for _, s := range gslb.Sites(r.geo) {
 		w.shared = append(w.shared, r.dataCenter(s)...)
@@ -155,7 +155,6 @@ func (r *renderer) answers(w *wanted) error {
 	}
 	w.tenant[a.name] = body
 	w.apps = append(w.apps, *a)
-	return nil
 }
 
 // dataCenter renders a site: a data centre, a server with the gateways, and its checks.

@@ -59,7 +59,7 @@ func (s *target) find(ctx context.Context, site string) (*found, error) {
 		}
 	}
 	drained, _ := memory["drained_sites"].(string)
-	for _, name := range strings.Fields(drained) {
+	for name := range strings.FieldsSeq(drained) {
 		f.sites[name] = true
 	}
 	_, answers := f.tenant[answersApp]

@@ -38,9 +38,10 @@ func index(at string, i int) string { return fmt.Sprintf("%s[%d]", at, i) }
 func (l *Limits) Advise(g *plugins.Geo) []plugins.Diagnostic {
 	a := &adviser{Limits: l}
 	for _, n := range Names(g) {
-		a.name(g, &n)
+		a.name(&n)
 	}
 	a.once(g)
+	a.unused(g)
 	for i := range g.Sites {
 		s, at := &g.Sites[i], index("geo.sites", i)
 		for k := range s.Gateways {
@@ -61,7 +62,7 @@ func (a *adviser) say(severity plugins.Severity, path, summary, detail, fix stri
 	a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: path, Summary: summary, Detail: detail, Fix: fix})
 }
 
-func (a *adviser) name(g *plugins.Geo, n *Name) {
+func (a *adviser) name(n *Name) {
 	switch {
 	case strings.HasPrefix(n.FQDN, "*.") && !a.Wildcards:
 		a.say(plugins.SeverityError, n.Path+".name", a.Product+" answers for single names only", "", "name each of them")
@@ -87,6 +88,23 @@ func (a *adviser) name(g *plugins.Geo, n *Name) {
 	}
 	if several := func(s *plugins.GeoSite) bool { return len(Members(s, "A")) > 1 || len(Members(s, "AAAA")) > 1 }; !a.Together && n.Spec.Method != "all" && slices.ContainsFunc(n.Sites(), several) {
 		a.say(plugins.SeverityInfo, n.Path, "an answer has the address of one gateway", "gateways of a site that are up share its clients", "")
+	}
+}
+
+// unused says what sites say that no name asks for.
+func (a *adviser) unused(g *plugins.Geo) {
+	weighs, ordered := false, false
+	for _, n := range Names(g) {
+		weighs, ordered = weighs || n.Weighs(), ordered || slices.Contains(n.Spec.Order, "priority")
+	}
+	for i := range g.Sites {
+		s, at := &g.Sites[i], index("geo.sites", i)
+		if s.Weight != nil && !weighs {
+			a.say(plugins.SeverityInfo, at+".weight", "no name goes by weight, so it has no effect", "", "")
+		}
+		if s.Priority != 0 && !ordered {
+			a.say(plugins.SeverityInfo, at+".priority", "no name goes by priority, so it has no effect", "", "")
+		}
 	}
 }
 

@@ -108,6 +108,7 @@ func (n *Name) Sites() []*plugins.GeoSite { return slices.Concat(n.Tiers...) }
 
 // A Member is an address of a gateway that clients get.
 type Member struct {
+	// Gateway is whose it is, Address the address.
 	Gateway *plugins.GeoGateway
 	Address netip.Addr
 	// Nth counts the addresses of the same family that the gateway has, from 0.

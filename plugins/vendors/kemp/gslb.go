@@ -141,8 +141,12 @@ func (r *renderer) nameObjects() []plugins.Object {
 			stick = sticky
 		}
 		out = append(out, plugins.Object{Kind: kindName, Name: n.FQDN, Fields: []plugins.Field{
-			{Name: "SelectionCriteria", Value: selection(&n)}, {Name: "SiteRecoveryMode", Value: mode}, {Name: "LocalSettings", Value: "Y"},
-			{Name: "LocalTTL", Value: strconv.Itoa(l.Seconds(&n))}, {Name: "LocalSticky", Value: stick}, {Name: "UnanimousChecks", Value: yesNo(unanimous)},
+			{Name: "SelectionCriteria", Value: selection(&n)},
+			{Name: "SiteRecoveryMode", Value: mode},
+			{Name: "LocalSettings", Value: "Y"},
+			{Name: "LocalTTL", Value: strconv.Itoa(l.Seconds(&n))},
+			{Name: "LocalSticky", Value: stick},
+			{Name: "UnanimousChecks", Value: yesNo(unanimous)},
 		}})
 		for tier, sites := range n.Tiers {
 			for _, s := range sites {

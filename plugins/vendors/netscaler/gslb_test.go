@@ -256,3 +256,40 @@ func TestRenderedNames(t *testing.T) {
 		}
 	}
 }
+
+// TestTaken says what NITRO says of what is there already (error 273), and goes on once
+// it isn't: an address of somebody else's, and a name.
+func TestTaken(t *testing.T) {
+	b := newBox(t)
+	b.withGSLB(t, `{"address": "10.0.0.5"}`)
+	b.Put("lbvserver", "theirs", map[string]any{"servicetype": "TCP", "ipv46": "192.0.2.10", "port": 443})
+	d := b.driver(t)
+	dep := world(t, "names", nil)
+	foreign := b.Get("lbvserver", "theirs", "servicetype")
+	p, err := d.Plan(t.Context(), dep)
+	if err != nil || plugins.HasError(p.Diagnostics) {
+		t.Fatalf("%v, %v", p, err)
+	}
+	err = d.Apply(t.Context(), p, nil)
+	if err == nil || !strings.Contains(err.Error(), "Resource already exists") || !strings.Contains(err.Error(), "error 273, HTTP 409") || !strings.Contains(err.Error(), "change ") {
+		t.Errorf("an address of somebody else's: %v", err)
+	}
+	b.Put("lbvserver", "theirs", map[string]any{"ipv46": "192.0.2.99"})
+	apply(t, d, dep)
+	want(t, "what is theirs", b.Get("lbvserver", "theirs", "servicetype"), foreign)
+	// Two targets that answer for the same name on one appliance.
+	other := &Driver{}
+	if err := other.Configure(t.Context(), plugins.Config{Site: "hq", Owner: "second", Settings: b.settings}); err != nil {
+		t.Fatal(err)
+	}
+	if p, err = other.Plan(t.Context(), &plugins.Deployment{Sites: dep.Sites, Geo: dep.Geo}); err != nil {
+		t.Fatal(err)
+	}
+	if err = other.Apply(t.Context(), p, nil); !hasCode(err, 273) {
+		t.Errorf("a second one: %v", err)
+	}
+	apply(t, other, nil)
+	if p := apply(t, d, dep); len(p.Changes) > 0 {
+		t.Errorf("the second one has changed what is the first one's: %v", p.Changes)
+	}
+}
