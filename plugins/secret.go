@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 )
 
 // A Secret refers to a secret that is kept elsewhere. It holds no secret
@@ -40,7 +41,11 @@ func (s Secret) Read() ([]byte, error) {
 	switch {
 	case s.File != "":
 		info, err := os.Stat(s.File)
-		if err != nil {
+		switch {
+		case err != nil && !strings.ContainsAny(s.File, `/\`):
+			// It is no path, and may be the secret itself, put in the wrong place.
+			return nil, errors.New("read secret: the file named there can't be found; write its whole path")
+		case err != nil:
 			return nil, fmt.Errorf("read secret: %w", err)
 		}
 		if !info.Mode().IsRegular() || info.Size() > maxSecret {

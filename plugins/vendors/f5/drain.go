@@ -118,6 +118,9 @@ func (d *Driver) drainSite(ctx context.Context, name string, on bool) error {
 	if err != nil {
 		return err
 	}
+	if err := s.free(ctx, w, f); err != nil {
+		return err
+	}
 	if err := s.declare(ctx, w, f, false, nil); err != nil {
 		return fmt.Errorf("f5: %v: %w", ref, err)
 	}

@@ -215,6 +215,9 @@ func TestTopology(t *testing.T) {
 	if _, err := d.Plan(t.Context(), dep); err == nil || !strings.Contains(err.Error(), "1 topology records") {
 		t.Errorf("with one more of others: %v", err)
 	}
+	if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.GeoRef("berlin")}); err == nil || !strings.Contains(err.Error(), "1 topology records") {
+		t.Errorf("a drain with one more of others: %v", err)
+	}
 }
 
 // TestTamperingWithNames finds what a person alters behind AS3's back.

@@ -41,6 +41,13 @@ func steps(found, want []*item) []step {
 	for _, it := range holders(found, want) {
 		gone[keyOf(it)] = true
 	}
+	if slices.ContainsFunc(found, func(it *item) bool { return it.kind.name == "gslbsite" && gone[keyOf(it)] }) {
+		for _, it := range found { // a site goes only without its services
+			if it.kind.name == "gslbservice" {
+				gone[keyOf(it)] = true
+			}
+		}
+	}
 	found, leaves := leaving(found, want)
 	maps.Copy(gone, leaves)
 	out, left := makeRoom(found, gone)

@@ -293,3 +293,19 @@ func TestTaken(t *testing.T) {
 		t.Errorf("the second one has changed what is the first one's: %v", p.Changes)
 	}
 }
+
+// TestAnotherSiteAddress moves the appliance's own GSLB site: its services go with it
+// and come again.
+func TestAnotherSiteAddress(t *testing.T) {
+	b := newBox(t)
+	dep := world(t, "names, two sites and one after them", nil)
+	for _, address := range []string{"10.0.0.5", "10.0.0.7"} {
+		b.withGSLB(t, `{"address": "`+address+`"}`)
+		d := b.driver(t)
+		apply(t, d, dep)
+		want(t, "the address", b.Get("gslbsite", "aovlb_hq_gslb_site", "siteipaddress"), address)
+		if p := apply(t, d, dep); len(p.Changes) > 0 {
+			t.Errorf("there is still to do %v", p.Changes)
+		}
+	}
+}
