@@ -156,7 +156,7 @@ func TestRestart(t *testing.T) {
 		}
 		n.send(esp(n.up, 100))
 		c.tell(command{End: true})
-		if list, err := os.ReadDir(filepath.Join(cfg.Pin, "layout-1")); err != nil || len(list) != 0 {
+		if list, err := os.ReadDir(filepath.Join(cfg.Pin, "layout-2")); err != nil || len(list) != 0 {
 			t.Errorf("left behind: %v %v", list, err)
 		}
 		if err := fastpath.Clean(cfg.Pin); err != nil {
@@ -182,7 +182,7 @@ func TestOtherLayout(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string, cfg *childConfig) (line string){
 		// A later version: what it has is in a folder of its own.
 		"of another version": func(t *testing.T, dir string, _ *childConfig) string {
-			if err := os.Rename(filepath.Join(dir, "layout-1"), filepath.Join(dir, "layout-0")); err != nil {
+			if err := os.Rename(filepath.Join(dir, "layout-2"), filepath.Join(dir, "layout-1")); err != nil {
 				t.Fatal(err)
 			}
 			return "what another version had pinned is removed"
@@ -218,7 +218,7 @@ func TestOtherLayout(t *testing.T) {
 				t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
 			}
 			list, err := os.ReadDir(cfg.Pin)
-			if err != nil || len(list) != 1 || list[0].Name() != "layout-1" {
+			if err != nil || len(list) != 1 || list[0].Name() != "layout-2" {
 				t.Errorf("left there: %v %v", list, err)
 			}
 			log, err := os.ReadFile(cfg.Log)
