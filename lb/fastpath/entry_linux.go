@@ -16,7 +16,7 @@ const (
 	spis        = 4 // known for each direction
 	maxBackends = 4096
 	maxDevices  = 4096
-	probes      = 32 // how far from its place a record may be
+	probes      = 64 // how far from its place a record may be
 	minESP      = 12 // SPI, sequence number, trailer (RFC 4303 §2)
 	firstSPI    = 256
 )

@@ -155,10 +155,7 @@ func (p *Path) load() error {
 	if err != nil {
 		return fmt.Errorf("the program's file: %w", err)
 	}
-	// Two records for each flow, so it will be half full; and some more, for when
-	// that is little, and for what has been taken out just now.
-	spec.Maps["records"].MaxEntries = 4*uint32(p.c.MaxFlows) + 2*probes
-	spec.Maps["pairs6"].MaxEntries = 2*uint32(p.c.MaxFlows) + probes
+	spec.Maps["records"].MaxEntries, spec.Maps["pairs6"].MaxEntries = sizes(p.c.MaxFlows)
 	opts := ebpf.CollectionOptions{}
 	if p.pins, err = pinFolder(p.c.Pin); err != nil {
 		return err
@@ -229,7 +226,7 @@ func (p *Path) share() (err error) {
 	for p.state.Seed == 0 {
 		p.state.Seed = rand.Uint64()
 	}
-	p.table.seed = p.state.Seed
+	p.table.seed, p.table.grace = p.state.Seed, grace
 	p.state.Places = uint64(p.table.places())
 	return nil
 }

@@ -430,7 +430,7 @@ func TestUntil(t *testing.T) {
 	want("carried again", true)
 	x.p.state.Lease = 1
 	want("after its lease", false)
-	x.p.state.Lease = uint64(monotonic())+1e10
+	x.p.state.Lease = uint64(monotonic()) + 1e10
 	want("within its lease", true)
 	x.p.state.Lease = 0
 	device := x.p.devices[x.b*deviceSize : (x.b+1)*deviceSize]

@@ -22,7 +22,8 @@ type table struct {
 	records []record // and probes more than there are places
 	pairs   []pairs
 	seed    uint64
-	limbo   []left // oldest first
+	grace   time.Duration // see below
+	limbo   []left        // oldest first
 	unused  []uint32
 	touched uint32 // pairs from this on were never used
 }
@@ -55,6 +56,13 @@ var (
 	errTaken = errors.New("another flow has the same addresses and ports")
 	errRoom  = errors.New("there is no place in the table")
 )
+
+// sizes returns how many records and pairs there are for flows. Each has two records, so
+// the table will be half full; some more are for when flows are few, and for what has been
+// taken out just now.
+func sizes(flows int) (records, pairs uint32) {
+	return 4*uint32(flows) + 2*probes, 2*uint32(flows) + probes
+}
 
 // status makes a record's.
 func status(family, side uint8, backend, generation uint32) uint64 {
@@ -199,7 +207,7 @@ func (t *table) settle() {
 		return
 	}
 	n, now := 0, time.Now()
-	for n < len(t.limbo) && now.Sub(t.limbo[n].since) > grace {
+	for n < len(t.limbo) && now.Sub(t.limbo[n].since) > t.grace {
 		l := &t.limbo[n]
 		n++
 		if l.six {

@@ -50,7 +50,7 @@ struct icmp {
 };
 
 #define SPIS 4		/* that are known for each direction of a flow */
-#define PROBES 32	/* how far from its place a record may be */
+#define PROBES 64	/* how far from its place a record may be */
 #define BACKENDS 4096
 #define DEVICES 4096	/* with numbers below that */
 #define MIN_UDP 20	/* the shortest ESP in UDP */
