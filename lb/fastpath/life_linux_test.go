@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/ikev2"
@@ -190,6 +191,24 @@ func TestOtherLayout(t *testing.T) {
 		// The same version with other sizes: the kernel refuses the maps.
 		"of another size": func(_ *testing.T, _ string, cfg *childConfig) string {
 			cfg.MaxFlows *= 2
+			return "what is pinned doesn't fit"
+		},
+		// The same name, with other values in it.
+		"of another form": func(t *testing.T, dir string, _ *childConfig) string {
+			pin := filepath.Join(dir, "layout-2", "records")
+			was, err := ebpf.LoadPinnedMap(pin, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer was.Close()
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: was.Type(), Flags: was.Flags(), KeySize: 4, ValueSize: was.ValueSize() / 2, MaxEntries: was.MaxEntries()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if err := errors.Join(os.Remove(pin), m.Pin(pin)); err != nil {
+				t.Fatal(err)
+			}
 			return "what is pinned doesn't fit"
 		},
 	} {
