@@ -121,6 +121,11 @@ func TestRestart(t *testing.T) {
 		cfg := s.config(l)
 		cfg.Pin, cfg.Lease = filepath.Join(pins, s.hook.String()+fmt.Sprint(labs)), 3*time.Second
 		c := startChild(t, l.balancer, cfg)
+		other := cfg
+		other.Listen = []netip.AddrPort{netip.AddrPortFrom(cfg.Listen[0].Addr(), 4501)}
+		if _, err := tryChild(t, l.balancer, other); err == nil || !strings.Contains(err.Error(), "another process has it") {
+			t.Errorf("a second process with the same pins: %v", err)
+		}
 		n := s.tunnel(l)
 		n.establish()
 		n.flow(10)

@@ -49,20 +49,13 @@ func pinFolder(dir string) (string, error) {
 }
 
 // locked locks a folder for as long as the file is open: two processes that wrote the same
-// table would spoil it. One that ends is waited for.
+// table would spoil it.
 func locked(dir string) (*os.File, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("the folder for what is pinned: %w", err)
 	}
-	for tries := 0; ; tries++ {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 20 {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	if err != nil {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("the folder for what is pinned: %s: another process has it: %w", dir, os.NewSyscallError("flock", err))
 	}
