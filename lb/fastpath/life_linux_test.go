@@ -217,42 +217,48 @@ func TestOtherLayout(t *testing.T) {
 			return "what is pinned doesn't fit"
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, false)
-			cfg := natCase.config(l)
-			cfg.Pin = filepath.Join(pins, fmt.Sprint(labs))
-			c := startChild(t, l.balancer, cfg)
-			n := natCase.tunnel(l)
-			n.establish()
-			n.flow(10)
-			r := c.tell(command{End: true, Keep: true})
-			n.flow(10) // there is no process now
-			line := change(t, cfg.Pin, &cfg)
-			cfg.Restore, cfg.Log = r.Flows, filepath.Join(t.TempDir(), "log")
-			c = startChild(t, l.balancer, cfg)
-			for c.report().Engine.Restored == 0 {
-				time.Sleep(10 * time.Millisecond)
-			}
-			n.flow(1) // by the sockets
-			time.Sleep(150 * time.Millisecond)
-			n.carry()
-			sent := n.flow(20)
-			r = c.tell(command{End: true, Keep: true})
-			if r.Engine.CarriedPackets < uint64(sent) || r.Path.Flows != 1 {
-				t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
-			}
-			list, err := os.ReadDir(cfg.Pin)
-			if err != nil || len(list) != 1 || list[0].Name() != "layout-2" {
-				t.Errorf("left there: %v %v", list, err)
-			}
-			log, err := os.ReadFile(cfg.Log)
-			if err != nil || strings.Count(string(log), line) != 1 {
-				t.Errorf("the log has no line, or several, with %q: %v\n%s", line, err, log)
-			}
-			if err := fastpath.Clean(cfg.Pin); err != nil {
-				t.Error(err)
-			}
-		})
+		for _, hook := range []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP} {
+			t.Run(name+", "+hook.String(), func(t *testing.T) {
+				l := newLab(t, false)
+				cfg := natCase.config(l)
+				cfg.Hook = hook
+				cfg.Pin = filepath.Join(pins, fmt.Sprint(labs))
+				c := startChild(t, l.balancer, cfg)
+				n := natCase.tunnel(l)
+				n.establish()
+				n.flow(10)
+				r := c.tell(command{End: true, Keep: true})
+				n.flow(10) // there is no process now
+				line := change(t, cfg.Pin, &cfg)
+				cfg.Restore, cfg.Log = r.Flows, filepath.Join(t.TempDir(), "log")
+				c = startChild(t, l.balancer, cfg)
+				for c.report().Engine.Restored == 0 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				n.flow(1) // by the sockets
+				time.Sleep(150 * time.Millisecond)
+				n.carry()
+				sent := n.flow(20)
+				r = c.tell(command{End: true, Keep: true})
+				if r.Path.Attached[l.fa] != hook {
+					t.Errorf("attached %v", r.Path.Attached)
+				}
+				if r.Engine.CarriedPackets < uint64(sent) || r.Path.Flows != 1 {
+					t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
+				}
+				list, err := os.ReadDir(cfg.Pin)
+				if err != nil || len(list) != 1 || list[0].Name() != "layout-2" {
+					t.Errorf("left there: %v %v", list, err)
+				}
+				log, err := os.ReadFile(cfg.Log)
+				if err != nil || strings.Count(string(log), line) != 1 {
+					t.Errorf("the log has no line, or several, with %q: %v\n%s", line, err, log)
+				}
+				if err := fastpath.Clean(cfg.Pin); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 

@@ -139,6 +139,9 @@ func (p *Path) open() error {
 		return err
 	}
 	p.renew()
+	if p.c.Hook == HookXDP {
+		p.detachOlder("xdp-*") // to make room
+	}
 	if err := p.refresh(); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,7 +23,9 @@ import (
 //
 // A program that is newer replaces the one that is attached, and goes on with the
 // maps, if their layout is the same. Otherwise it makes maps of its own, attaches
-// beside, and then removes the folder of the older layout.
+// beside, and then removes the folder of the older layout. A device has only one XDP
+// program, so the older one's is detached first: until the other is there, packets come
+// to the sockets, as they do after that until their flows are carried again.
 
 const layoutPrefix = "layout-"
 
@@ -76,11 +79,36 @@ func unpin(dir string) error {
 	return errors.Join(errs...)
 }
 
+// detachOlder detaches programs of other layouts, by the names of their links. Removing
+// what is pinned would do that too, but some time later.
+func (p *Path) detachOlder(names string) {
+	if p.pins == "" {
+		return
+	}
+	list, err := filepath.Glob(filepath.Join(filepath.Dir(p.pins), layoutPrefix+"*", names))
+	if err != nil {
+		return // the pattern is right
+	}
+	for _, pin := range list {
+		if filepath.Dir(pin) == p.pins {
+			continue
+		}
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err == nil {
+			err = errors.Join(l.Detach(), l.Close())
+		}
+		if err != nil {
+			p.log(slog.LevelWarn, "what another version has attached can't be detached", "link", pin, "error", err)
+		}
+	}
+}
+
 // leaveOlder removes what is pinned in other layouts.
 func (p *Path) leaveOlder() {
 	if p.pins == "" {
 		return
 	}
+	p.detachOlder("tc-*")
 	n, err := clean(filepath.Dir(p.pins), filepath.Base(p.pins))
 	if err != nil {
 		p.log(slog.LevelWarn, "what another version has pinned can't be removed", "error", err)
