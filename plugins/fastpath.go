@@ -61,8 +61,8 @@ type FastPathStats struct {
 	Flows    int `json:"flows"`
 	Waiting  int `json:"waiting,omitempty"`
 	MaxFlows int `json:"max_flows,omitempty"`
-	// Full counts refusals because of MaxFlows, Failed those for which the
-	// kernel had an error.
+	// Full counts refusals because of MaxFlows, Failed those for which there was
+	// no place in the kernel's table, as too many had come and gone in a second.
 	Full   uint64 `json:"full,omitempty"`
 	Failed uint64 `json:"failed,omitempty"`
 	// Left counts packets that were left to this program, by reason.

@@ -33,7 +33,7 @@ func printFastPath(w io.Writer, s *plugins.Stats) {
 		fmt.Fprintf(w, ", %d refused for lack of room (max_flows)", f.Full)
 	}
 	if f.Failed > 0 {
-		fmt.Fprintf(w, ", %d errors of the kernel", f.Failed)
+		fmt.Fprintf(w, ", %d that found no place", f.Failed)
 	}
 	fmt.Fprintln(w)
 	for i := range s.Listeners {

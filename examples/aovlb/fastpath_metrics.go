@@ -24,7 +24,7 @@ var (
 	descFastWaiting = prometheus.NewDesc("aovlb_fastpath_waiting", "Those of them that an earlier process left, and that this one has not gone on with yet.", nil, nil)
 	descFastMost    = prometheus.NewDesc("aovlb_fastpath_max_flows", "How many flows it can carry.", nil, nil)
 	descFastRefused = prometheus.NewDesc("aovlb_fastpath_refused_total",
-		"Times that a flow was not taken: full (max_flows), or failed (an error of the kernel).", []string{"reason"}, nil)
+		"Times that a flow was not taken: full (max_flows), or failed (there was no place, as too many had come and gone within a second).", []string{"reason"}, nil)
 	descFastLeft = prometheus.NewDesc("aovlb_fastpath_left_total",
 		"Packets that were left to this program, by reason.", []string{"reason"}, nil)
 	descFastPackets = prometheus.NewDesc("aovlb_fastpath_packets_total",

@@ -5,9 +5,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
-	"unsafe"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/aovlb/aovlb/lb/udp"
 )
@@ -92,7 +89,7 @@ func (c *Carrier) Carry(f udp.FastFlow, b []byte, answer bool) (id uint64, ok bo
 		case s.owner != c || !p.current(s):
 			return p.update(c, n)
 		case isNew:
-			return p.written(n, side)
+			p.write(n)
 		}
 		return s.id(n), true
 	}
@@ -132,9 +129,8 @@ func (p *Path) add(c *Carrier, f udp.FastFlow, side int, spi uint32) (uint64, bo
 	s.known[side].add(spi)
 	p.backends[b].flows++
 	p.index[ends{f.Client, f.Listener}] = n
-	clear(p.usage(n))
-	if err := p.write(n, ebpf.UpdateNoExist, fromBackend, fromClient); err != nil {
-		if errors.Is(err, ebpf.ErrKeyExist) {
+	if err := p.enter(n); err != nil {
+		if errors.Is(err, errTaken) {
 			// Two flows of a client's port to one backend, in transparent
 			// mode: nobody could tell the answers apart.
 			p.unfit.Add(1)
@@ -204,65 +200,50 @@ func (p *Path) update(c *Carrier, n uint32) (uint64, bool) {
 		s.owner, s.backend = c, b
 		s.serial++
 	}
-	return p.written(n, fromBackend, fromClient)
+	p.write(n)
+	return s.id(n), true
 }
 
-// written writes entries of a slot anew; one that can't be written ends.
-func (p *Path) written(n uint32, sides ...int) (uint64, bool) {
-	if err := p.write(n, ebpf.UpdateAny, sides...); err != nil {
-		p.failed.Add(1)
-		p.remove(n)
-		return 0, false
-	}
-	return p.slots[n].id(n), true
-}
-
-// write writes entries of a slot: the answers' first, so that none has to be asked
-// for twice. It takes both if the generation or the owner has changed.
-func (p *Path) write(n uint32, how ebpf.MapUpdateFlags, sides ...int) error {
+// enter makes the records of a slot: the answers' first, so that none has to be asked for
+// twice.
+func (p *Path) enter(n uint32) (err error) {
 	s := &p.slots[n]
 	s.written = uint32(atomic.LoadUint64(&p.gens[s.backend]))
 	dirs := paths(&s.flow)
-	for _, side := range sides {
-		r := rewrite{Slot: 2*n + uint32(side), Backend: s.backend, Generation: s.written, SPI: s.known[side].spi}
-		d := &dirs[side]
-		d.rewrite(&r)
-		var err error
-		if s.flow.Client.Addr().Is4() {
-			k := d.key4()
-			err = p.maps.Flows4.Update(&k, &flow4{d.newSrc.Addr().As4(), d.newDst.Addr().As4(), r}, how)
-		} else {
-			k := d.key6()
-			err = p.maps.Flows6.Update(&k, &flow6{d.newSrc.Addr().As16(), d.newDst.Addr().As16(), r}, how)
+	for _, side := range [2]int{fromBackend, fromClient} {
+		if s.at[side], err = p.table.put(&dirs[side], s.status(side), s.known[side].spi); err != nil {
+			return err
 		}
-		if err == nil {
-			s.there[side] = true
-			continue
-		}
-		return err
+		s.there[side] = true
 	}
 	return nil
 }
 
-// erase takes the entries of a slot out of the kernel's maps.
+// status returns what the status of a record of s is.
+func (s *slot) status(side int) uint64 {
+	family := uint8(family6)
+	if s.flow.Client.Addr().Is4() {
+		family = family4
+	}
+	return status(family, uint8(side), s.backend, s.written)
+}
+
+// write brings the records of a slot up to date.
+func (p *Path) write(n uint32) {
+	s := &p.slots[n]
+	s.written = uint32(atomic.LoadUint64(&p.gens[s.backend]))
+	for _, side := range [2]int{fromBackend, fromClient} {
+		p.table.change(s.at[side], s.status(side), &s.known[side].spi)
+	}
+}
+
+// erase takes the records of a slot out.
 func (p *Path) erase(n uint32) {
 	s := &p.slots[n]
-	dirs := paths(&s.flow)
-	for _, side := range [2]int{fromClient, fromBackend} {
-		if !s.there[side] {
-			continue
-		}
-		s.there[side] = false
-		var err error
-		if d := &dirs[side]; s.flow.Client.Addr().Is4() {
-			k := d.key4()
-			err = p.maps.Flows4.Delete(&k)
-		} else {
-			k := d.key6()
-			err = p.maps.Flows6.Delete(&k)
-		}
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			p.failed.Add(1)
+	for side := range s.there {
+		if s.there[side] {
+			s.there[side] = false
+			p.table.drop(s.at[side])
 		}
 	}
 }
@@ -286,19 +267,6 @@ func (p *Path) forget(n uint32) {
 	p.free = append(p.free, n)
 }
 
-// usage returns the counters of a slot.
-func (p *Path) usage(n uint32) []byte {
-	return p.usages[int(n)*2*usageSize : int(n+1)*2*usageSize]
-}
-
-func (p *Path) use(n uint32) (u udp.FastUse) {
-	b := p.usage(n)
-	at := func(i int) uint64 { return atomic.LoadUint64((*uint64)(unsafe.Pointer(&b[i]))) }
-	return udp.FastUse{
-		ClientPackets: at(0), ClientBytes: at(8), BackendPackets: at(usageSize), BackendBytes: at(usageSize + 8),
-	}
-}
-
 // slotOf returns the number of the slot that c knows by id.
 func (c *Carrier) slotOf(id uint64) (uint32, bool) {
 	n := uint32(id)
@@ -314,7 +282,7 @@ func (c *Carrier) Carried(id uint64) (u udp.FastUse) {
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
 	if n, ok := c.slotOf(id); ok {
-		u = c.p.use(n)
+		u = c.p.table.use(c.p.slots[n].at)
 	}
 	return u
 }
@@ -325,7 +293,7 @@ func (c *Carrier) End(id uint64) (u udp.FastUse) {
 	defer c.p.mu.Unlock()
 	if n, ok := c.slotOf(id); ok {
 		c.p.erase(n)
-		u = c.p.use(n)
+		u = c.p.table.use(c.p.slots[n].at)
 		c.p.remove(n)
 	}
 	return u

@@ -58,8 +58,9 @@ type Config struct {
 	// are those of backends.
 	At, Toward []netip.Addr
 	// MaxFlows bounds the flows that are carried at once; 0 means
-	// DefaultMaxFlows. One takes about 450 bytes of the kernel's memory: 128 for
-	// its counts from the beginning, the rest while it is carried.
+	// DefaultMaxFlows. For each, carried or not, the kernel's tables have 384
+	// bytes: a flow is two lines of a table that is never more than half full, and
+	// 128 bytes are for IPv6.
 	MaxFlows int
 	// Pin, if not empty, is a folder of a BPF file system in which the programs
 	// and the flows outlive the process, so that a restart or an upgrade drops
@@ -82,7 +83,9 @@ type Stats struct {
 	// bound.
 	Flows, Waiting, MaxFlows int
 	// Full counts refusals because of MaxFlows, Unfit those of flows that can't
-	// be carried at all, and Failed those for which the kernel had an error.
+	// be carried at all, and Failed those for which the table had no place near
+	// enough, though there was room: where flows come and go faster than places
+	// can be used again, a second after they have been left.
 	Full, Unfit, Failed uint64
 	// Passed counts packets that were left to the Engine, and ICMP errors that
 	// were copied, by reason; see [Reasons].

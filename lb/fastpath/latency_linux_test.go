@@ -324,9 +324,10 @@ func TestSetup(t *testing.T) {
 
 // TestFloodLatency measures what a flood of first messages does to flows that are
 // carried: after each round trip, or after each eighth, comes one from somewhere, to
-// the engine, which is on processor 0.
+// the engine, which is on processor 0; and what is left of that if a rule of nftables
+// bounds first messages before the kernel's stack has them (docs/fastpath.md).
 func TestFloodLatency(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "taskset")
+	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "taskset")
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	rounds := 4 * benchRounds(5)
 	for _, hook := range []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP} {
@@ -341,10 +342,15 @@ func TestFloodLatency(t *testing.T) {
 		pair := l.pair(netip.MustParseAddrPort("10.91.1.1:4500"))
 		establish(t, pair)
 		flood, sent := l.flood(), 0
-		each := []int{0, 1, 8} // 0: none
+		each := []int{0, 1, 8, 1} // 0: none
+		const bounded = 3
 		x, rate := make([]latencies, len(each)), make([]spread, len(each))
 		for range rounds {
 			for _, i := range rand.Perm(len(each)) {
+				down := func() {}
+				if i == bounded {
+					down = l.bound()
+				}
 				n, first, start := 0, sent, time.Now()
 				between := func() {
 					if n++; each[i] > 0 && n%each[i] == 0 {
@@ -357,6 +363,7 @@ func TestFloodLatency(t *testing.T) {
 					rate[i] = append(rate[i], float64(sent-first)/time.Since(start).Seconds())
 					x[i].add(t, hook.String(), took, lost)
 				})
+				down()
 				time.Sleep(50 * time.Millisecond) // the engine may have more to do
 			}
 		}
@@ -366,7 +373,11 @@ func TestFloodLatency(t *testing.T) {
 		}
 		t.Logf("%v: p50 %.2f µs, p99 %.2f µs; %d messages in all (%d flows)", hook, median(x[0].p50), median(x[0].p99), sent, r.Engine.Opened)
 		for i := range each[1:] {
-			t.Logf("  in a flood of %v messages a second p50 %s and p99 %s of that", rate[i+1], against(x[i+1].p50, x[0].p50), against(x[i+1].p99, x[0].p99))
+			how := ""
+			if i+1 == bounded {
+				how = ", bounded by a rule,"
+			}
+			t.Logf("  in a flood of %v messages a second%s p50 %s and p99 %s of that", rate[i+1], how, against(x[i+1].p50, x[0].p50), against(x[i+1].p99, x[0].p99))
 		}
 	}
 }
@@ -403,6 +414,22 @@ func receiveSlowly(fd int, b, buf []byte) (from unix.Sockaddr, ok bool) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	return nil, false
+}
+
+// bound has first messages bounded, to 5,000 a second.
+func (l *speedLab) bound() (down func()) {
+	run(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s nft -f - <<END
+table netdev first {
+ chain in { type filter hook ingress device fl priority 0; udp dport 4500 @th,64,32 0 @th,160,64 0 limit rate over 5000/second burst 50 packets counter drop; }
+}
+END
+`, l.ns("l")))
+	return func() {
+		out := run(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s sh -ec 'nft list table netdev first; nft delete table netdev first'", l.ns("l")))
+		if strings.Contains(out, "counter packets 0 ") {
+			l.t.Errorf("the rule dropped nothing: %s", out)
+		}
+	}
 }
 
 // flood returns what sends the i-th first message.

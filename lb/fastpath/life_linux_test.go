@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/ikev2"
@@ -120,6 +121,11 @@ func TestRestart(t *testing.T) {
 		cfg := s.config(l)
 		cfg.Pin, cfg.Lease = filepath.Join(pins, s.hook.String()+fmt.Sprint(labs)), 3*time.Second
 		c := startChild(t, l.balancer, cfg)
+		other := cfg
+		other.Listen = []netip.AddrPort{netip.AddrPortFrom(cfg.Listen[0].Addr(), 4501)}
+		if _, err := tryChild(t, l.balancer, other); err == nil || !strings.Contains(err.Error(), "another process has it") {
+			t.Errorf("a second process with the same pins: %v", err)
+		}
 		n := s.tunnel(l)
 		n.establish()
 		n.flow(10)
@@ -156,7 +162,7 @@ func TestRestart(t *testing.T) {
 		}
 		n.send(esp(n.up, 100))
 		c.tell(command{End: true})
-		if list, err := os.ReadDir(filepath.Join(cfg.Pin, "layout-1")); err != nil || len(list) != 0 {
+		if list, err := os.ReadDir(filepath.Join(cfg.Pin, "layout-2")); err != nil || len(list) != 0 {
 			t.Errorf("left behind: %v %v", list, err)
 		}
 		if err := fastpath.Clean(cfg.Pin); err != nil {
@@ -182,7 +188,7 @@ func TestOtherLayout(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string, cfg *childConfig) (line string){
 		// A later version: what it has is in a folder of its own.
 		"of another version": func(t *testing.T, dir string, _ *childConfig) string {
-			if err := os.Rename(filepath.Join(dir, "layout-1"), filepath.Join(dir, "layout-0")); err != nil {
+			if err := os.Rename(filepath.Join(dir, "layout-2"), filepath.Join(dir, "layout-1")); err != nil {
 				t.Fatal(err)
 			}
 			return "what another version had pinned is removed"
@@ -192,43 +198,67 @@ func TestOtherLayout(t *testing.T) {
 			cfg.MaxFlows *= 2
 			return "what is pinned doesn't fit"
 		},
+		// The same name, with other values in it.
+		"of another form": func(t *testing.T, dir string, _ *childConfig) string {
+			pin := filepath.Join(dir, "layout-2", "records")
+			was, err := ebpf.LoadPinnedMap(pin, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer was.Close()
+			m, err := ebpf.NewMap(&ebpf.MapSpec{Type: was.Type(), Flags: was.Flags(), KeySize: 4, ValueSize: was.ValueSize() / 2, MaxEntries: was.MaxEntries()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			if err := errors.Join(os.Remove(pin), m.Pin(pin)); err != nil {
+				t.Fatal(err)
+			}
+			return "what is pinned doesn't fit"
+		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			l := newLab(t, false)
-			cfg := natCase.config(l)
-			cfg.Pin = filepath.Join(pins, fmt.Sprint(labs))
-			c := startChild(t, l.balancer, cfg)
-			n := natCase.tunnel(l)
-			n.establish()
-			n.flow(10)
-			r := c.tell(command{End: true, Keep: true})
-			n.flow(10) // there is no process now
-			line := change(t, cfg.Pin, &cfg)
-			cfg.Restore, cfg.Log = r.Flows, filepath.Join(t.TempDir(), "log")
-			c = startChild(t, l.balancer, cfg)
-			for c.report().Engine.Restored == 0 {
-				time.Sleep(10 * time.Millisecond)
-			}
-			n.flow(1) // by the sockets
-			time.Sleep(150 * time.Millisecond)
-			n.carry()
-			sent := n.flow(20)
-			r = c.tell(command{End: true, Keep: true})
-			if r.Engine.CarriedPackets < uint64(sent) || r.Path.Flows != 1 {
-				t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
-			}
-			list, err := os.ReadDir(cfg.Pin)
-			if err != nil || len(list) != 1 || list[0].Name() != "layout-1" {
-				t.Errorf("left there: %v %v", list, err)
-			}
-			log, err := os.ReadFile(cfg.Log)
-			if err != nil || strings.Count(string(log), line) != 1 {
-				t.Errorf("the log has no line, or several, with %q: %v\n%s", line, err, log)
-			}
-			if err := fastpath.Clean(cfg.Pin); err != nil {
-				t.Error(err)
-			}
-		})
+		for _, hook := range []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP} {
+			t.Run(name+", "+hook.String(), func(t *testing.T) {
+				l := newLab(t, false)
+				cfg := natCase.config(l)
+				cfg.Hook = hook
+				cfg.Pin = filepath.Join(pins, fmt.Sprint(labs))
+				c := startChild(t, l.balancer, cfg)
+				n := natCase.tunnel(l)
+				n.establish()
+				n.flow(10)
+				r := c.tell(command{End: true, Keep: true})
+				n.flow(10) // there is no process now
+				line := change(t, cfg.Pin, &cfg)
+				cfg.Restore, cfg.Log = r.Flows, filepath.Join(t.TempDir(), "log")
+				c = startChild(t, l.balancer, cfg)
+				for c.report().Engine.Restored == 0 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				n.flow(1) // by the sockets
+				time.Sleep(150 * time.Millisecond)
+				n.carry()
+				sent := n.flow(20)
+				r = c.tell(command{End: true, Keep: true})
+				if r.Path.Attached[l.fa] != hook {
+					t.Errorf("attached %v", r.Path.Attached)
+				}
+				if r.Engine.CarriedPackets < uint64(sent) || r.Path.Flows != 1 {
+					t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
+				}
+				list, err := os.ReadDir(cfg.Pin)
+				if err != nil || len(list) != 1 || list[0].Name() != "layout-2" {
+					t.Errorf("left there: %v %v", list, err)
+				}
+				log, err := os.ReadFile(cfg.Log)
+				if err != nil || strings.Count(string(log), line) != 1 {
+					t.Errorf("the log has no line, or several, with %q: %v\n%s", line, err, log)
+				}
+				if err := fastpath.Clean(cfg.Pin); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 

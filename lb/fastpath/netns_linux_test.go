@@ -88,6 +88,7 @@ func (n *tunnel) carry() {
 	n.t.Helper()
 	n.send(esp(n.up, 100))
 	n.answer(esp(n.down, 100))
+	time.Sleep(20 * time.Millisecond) // the engine has sent it, and tells the kernel next
 }
 
 // flow sends datagrams both ways, of many sizes that one packet takes.

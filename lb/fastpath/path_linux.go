@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"sync"
@@ -34,15 +35,16 @@ type Path struct {
 	maps    maps
 	tc, xdp *ebpf.Program
 	gens    []uint64 // of maps.Generations, shared with the kernel
-	usages  []byte   // of maps.Usages, likewise
-	devices []byte
-	state   []byte
+	devices []byte   // of maps.Devices, likewise
+	state   *state
+	lock    *os.File // of the folder where things are pinned
 	mapped  [][]byte
 	pins    string // where, with the layout; empty: not pinned
 
 	full, unfit, failed atomic.Uint64
 
 	mu       sync.Mutex // below
+	table    table      // with maps.Records and maps.Pairs6
 	slots    []slot
 	free     []uint32
 	index    map[ends]uint32 // of slots
@@ -55,9 +57,8 @@ type Path struct {
 
 // maps are the kernel's.
 type maps struct {
-	Flows4      *ebpf.Map `ebpf:"flows4"`
-	Flows6      *ebpf.Map `ebpf:"flows6"`
-	Usages      *ebpf.Map `ebpf:"usages"`
+	Records     *ebpf.Map `ebpf:"records"`
+	Pairs6      *ebpf.Map `ebpf:"pairs6"`
 	Generations *ebpf.Map `ebpf:"generations"`
 	Devices     *ebpf.Map `ebpf:"devices"`
 	States      *ebpf.Map `ebpf:"states"`
@@ -67,15 +68,16 @@ type maps struct {
 // ends are what a flow is known by.
 type ends struct{ client, listener netip.AddrPort }
 
-// slot is a flow that is carried. Its number is that of its usages, halved.
+// slot is a flow that is carried.
 type slot struct {
 	used    bool
 	flow    udp.FastFlow
 	owner   *Carrier // nil: nobody has taken it over yet
 	serial  uint32   // tells it from others that have had its number
 	backend uint32
-	written uint32  // the generation in its entries
-	there   [2]bool // its entries
+	written uint32    // the generation in its records
+	at      [2]uint32 // its records
+	there   [2]bool   // whether they are
 	known   [2]known
 }
 
@@ -137,6 +139,9 @@ func (p *Path) open() error {
 		return err
 	}
 	p.renew()
+	if p.c.Hook == HookXDP {
+		p.detachOlder("xdp-*") // to make room
+	}
 	if err := p.refresh(); err != nil {
 		return err
 	}
@@ -153,14 +158,15 @@ func (p *Path) load() error {
 	if err != nil {
 		return fmt.Errorf("the program's file: %w", err)
 	}
-	spec.Maps["flows4"].MaxEntries = 2 * uint32(p.c.MaxFlows)
-	spec.Maps["flows6"].MaxEntries = 2 * uint32(p.c.MaxFlows)
-	spec.Maps["usages"].MaxEntries = 2 * uint32(p.c.MaxFlows)
+	spec.Maps["records"].MaxEntries, spec.Maps["pairs6"].MaxEntries = sizes(p.c.MaxFlows)
 	opts := ebpf.CollectionOptions{}
 	if p.pins, err = pinFolder(p.c.Pin); err != nil {
 		return err
 	}
 	if p.pins != "" {
+		if p.lock, err = locked(p.pins); err != nil {
+			return err
+		}
 		opts.Maps.PinPath = p.pins
 		for _, m := range spec.Maps {
 			m.Pinning = ebpf.PinByName
@@ -202,25 +208,40 @@ func (p *Path) refused(err error) error {
 }
 
 // share maps memory of the kernel's.
-func (p *Path) share() error {
-	for _, m := range []struct {
-		m    *ebpf.Map
-		to   *[]byte
-		size int
-	}{
-		{p.maps.Usages, &p.usages, usageSize}, {p.maps.Devices, &p.devices, int(unsafe.Sizeof(device{}))}, {p.maps.States, &p.state, 8},
-	} {
-		b, err := p.mmap(m.m, m.size)
-		if err != nil {
-			return err
-		}
-		*m.to = b
+func (p *Path) share() (err error) {
+	if p.table.records, err = mapped[record](p, p.maps.Records); err != nil {
+		return err
 	}
-	b, err := p.mmap(p.maps.Generations, 8)
-	if err == nil {
-		p.gens = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
+	if p.table.pairs, err = mapped[pairs](p, p.maps.Pairs6); err != nil {
+		return err
 	}
-	return err
+	if p.gens, err = mapped[uint64](p, p.maps.Generations); err != nil {
+		return err
+	}
+	if p.devices, err = p.mmap(p.maps.Devices, int(unsafe.Sizeof(device{}))); err != nil {
+		return err
+	}
+	states, err := mapped[state](p, p.maps.States)
+	if err != nil {
+		return err
+	}
+	p.state = &states[0]
+	for p.state.Seed == 0 {
+		p.state.Seed = rand.Uint64()
+	}
+	p.table.seed, p.table.grace = p.state.Seed, grace
+	p.state.Places = uint64(p.table.places())
+	return nil
+}
+
+// mapped maps the values of m.
+func mapped[T any](p *Path, m *ebpf.Map) ([]T, error) {
+	var one T
+	b, err := p.mmap(m, int(unsafe.Sizeof(one)))
+	if err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), m.MaxEntries()), nil
 }
 
 func (p *Path) mmap(m *ebpf.Map, size int) ([]byte, error) {
@@ -276,7 +297,7 @@ func (p *Path) renew() {
 		until = uint64(monotonic() + p.c.Lease)
 	}
 	if p.state != nil {
-		atomic.StoreUint64((*uint64)(unsafe.Pointer(unsafe.SliceData(p.state))), until)
+		atomic.StoreUint64(&p.state.Lease, until)
 	}
 }
 
@@ -370,9 +391,9 @@ func (p *Path) release() error {
 	for _, b := range p.mapped {
 		errs = append(errs, unix.Munmap(b))
 	}
-	p.mapped, p.usages, p.devices, p.state, p.gens = nil, nil, nil, nil, nil
+	p.mapped, p.table, p.devices, p.state, p.gens = nil, table{}, nil, nil, nil
 	m := &p.maps
-	for _, x := range []*ebpf.Map{m.Flows4, m.Flows6, m.Usages, m.Generations, m.Devices, m.States, m.Reasons} {
+	for _, x := range []*ebpf.Map{m.Records, m.Pairs6, m.Generations, m.Devices, m.States, m.Reasons} {
 		if x != nil {
 			errs = append(errs, x.Close())
 		}
@@ -381,6 +402,10 @@ func (p *Path) release() error {
 		if x != nil {
 			errs = append(errs, x.Close())
 		}
+	}
+	if p.lock != nil {
+		errs = append(errs, p.lock.Close())
+		p.lock = nil
 	}
 	return errors.Join(errs...)
 }

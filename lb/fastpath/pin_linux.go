@@ -1,7 +1,6 @@
 package fastpath
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,21 +8,24 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
 // What is pinned, in Config.Pin:
 //
-//	layout-1/            the form of the maps
-//	  flows4 usages …    maps, by their names
+//	layout-2/            the form of the maps
+//	  records pairs6 …   maps, by their names
 //	  tc-2 xdp-2         links, by the number of their device
 //
 // A program that is newer replaces the one that is attached, and goes on with the
 // maps, if their layout is the same. Otherwise it makes maps of its own, attaches
-// beside, and then removes the folder of the older layout.
+// beside, and then removes the folder of the older layout. A device has only one XDP
+// program, so the older one's is detached first: until the other is there, packets come
+// to the sockets, as they do after that until their flows are carried again.
 
 const layoutPrefix = "layout-"
 
@@ -49,6 +51,20 @@ func pinFolder(dir string) (string, error) {
 	return dir, nil
 }
 
+// locked locks a folder for as long as the file is open: two processes that wrote the same
+// table would spoil it.
+func locked(dir string) (*os.File, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("the folder for what is pinned: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("the folder for what is pinned: %s: another process has it: %w", dir, os.NewSyscallError("flock", err))
+	}
+	return f, nil
+}
+
 // unpin removes everything in a folder, and leaves the folder. Programs whose links
 // were only there are detached.
 func unpin(dir string) error {
@@ -63,11 +79,36 @@ func unpin(dir string) error {
 	return errors.Join(errs...)
 }
 
+// detachOlder detaches programs of other layouts, by the names of their links. Removing
+// what is pinned would do that too, but some time later.
+func (p *Path) detachOlder(names string) {
+	if p.pins == "" {
+		return
+	}
+	list, err := filepath.Glob(filepath.Join(filepath.Dir(p.pins), layoutPrefix+"*", names))
+	if err != nil {
+		return // the pattern is right
+	}
+	for _, pin := range list {
+		if filepath.Dir(pin) == p.pins {
+			continue
+		}
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err == nil {
+			err = errors.Join(l.Detach(), l.Close())
+		}
+		if err != nil {
+			p.log(slog.LevelWarn, "what another version has attached can't be detached", "link", pin, "error", err)
+		}
+	}
+}
+
 // leaveOlder removes what is pinned in other layouts.
 func (p *Path) leaveOlder() {
 	if p.pins == "" {
 		return
 	}
+	p.detachOlder("tc-*")
 	n, err := clean(filepath.Dir(p.pins), filepath.Base(p.pins))
 	if err != nil {
 		p.log(slog.LevelWarn, "what another version has pinned can't be removed", "error", err)
@@ -107,52 +148,25 @@ func clean(dir, keep string) (n int, err error) {
 	return n, errors.Join(errs...)
 }
 
-// entry is one of the kernel's: a direction of a flow.
-type entry struct {
-	path path
-	to   rewrite
-}
-
-// recover learns from the kernel's maps what an earlier process had carried. If its
+// recover learns from the kernel's tables what an earlier process had carried. If its
 // lease is over, nobody can know what has become of that since.
 func (p *Path) recover() error {
 	if p.pins == "" {
 		return nil
 	}
-	pairs := make(map[uint32]*[2]*entry)
-	all, err := p.entries()
-	if err != nil {
-		return fmt.Errorf("reading what is pinned: %w", err)
-	}
-	lease := time.Duration(binary.NativeEndian.Uint64(p.state))
+	t := &p.table
+	t.begin()
+	lease := time.Duration(atomic.LoadUint64(&p.state.Lease))
 	over := lease != 0 && lease < monotonic()
-	for i := range all {
-		e := &all[i]
-		n := e.to.Slot / 2
-		if over || n >= uint32(p.c.MaxFlows) || e.to.Backend == 0 || e.to.Backend >= maxBackends {
-			p.discard(e)
-			continue
-		}
-		if pairs[n] == nil {
-			pairs[n] = new([2]*entry)
-		}
-		if was := pairs[n][e.to.Slot%2]; was != nil {
-			p.discard(was)
-		}
-		pairs[n][e.to.Slot%2] = e
-	}
-	for n, pair := range pairs {
-		if !p.adopt(n, pair) {
-			for _, e := range pair {
-				if e != nil {
-					p.discard(e)
-				}
-			}
+	taken := make(map[uint32]bool)
+	for at := range t.records {
+		if at := uint32(at); !over && uint8(t.status(at)>>8) == fromClient {
+			p.adopt(at, taken)
 		}
 	}
-	for n := range p.slots {
-		if !p.slots[n].used {
-			p.free = append(p.free, uint32(n))
+	for at := range t.records {
+		if at := uint32(at); !taken[at] && (uint8(t.status(at)) == family4 || uint8(t.status(at)) == family6) {
+			t.drop(at)
 		}
 	}
 	if p.waiting > 0 {
@@ -161,68 +175,45 @@ func (p *Path) recover() error {
 	return nil
 }
 
-// adopt makes a slot of a flow that is carried.
-func (p *Path) adopt(n uint32, pair *[2]*entry) bool {
-	up, down := pair[fromClient], pair[fromBackend]
-	if up == nil || down == nil || up.to.Backend != down.to.Backend {
-		return false
+// adopt makes a slot of the flow that has its client's record at a place. It notes in taken
+// which records it has.
+func (p *Path) adopt(at uint32, taken map[uint32]bool) {
+	t := &p.table
+	up, ok := t.path(at)
+	if !ok || len(p.slots) >= p.c.MaxFlows {
+		return
 	}
-	f, ok := fits(up.path.flowOf())
-	if !ok || paths(&f)[fromBackend] != down.path || uint32(p.gens[up.to.Backend]) != up.to.Generation || up.to.Generation != down.to.Generation {
-		return false
+	f, ok := fits(up.flowOf())
+	if !ok {
+		return
 	}
-	for len(p.slots) <= int(n) {
-		p.slots = append(p.slots, slot{})
+	down := paths(&f)[fromBackend]
+	k := t.keyOf(&down)
+	back, there, _ := t.find(&k)
+	if !there || taken[back] {
+		return
 	}
-	for len(p.backends) <= int(up.to.Backend) {
+	got, _ := t.path(back)
+	s := t.status(at)
+	number, generation := uint32(uint16(s>>16)), uint32(s>>32)
+	if got != down || t.status(back) != s|fromBackend<<8 || number == 0 || number >= maxBackends || uint32(p.gens[number]) != generation {
+		return
+	}
+	for len(p.backends) <= int(number) {
 		p.backends = append(p.backends, backend{})
 	}
-	b := &p.backends[up.to.Backend]
+	b := &p.backends[number]
 	if b.used && b.addr != f.Backend.Addr() {
-		return false
+		return
 	}
 	b.used, b.addr = true, f.Backend.Addr()
 	b.flows++
-	s := slot{used: true, flow: f, serial: 1, backend: up.to.Backend, written: up.to.Generation, there: [2]bool{true, true}}
-	s.known[fromClient].spi, s.known[fromBackend].spi = up.to.SPI, down.to.SPI
-	p.slots[n] = s
-	p.index[ends{f.Client, f.Listener}] = n
+	n := slot{used: true, flow: f, serial: 1, backend: number, written: generation, at: [2]uint32{at, back}, there: [2]bool{true, true}}
+	for side, at := range n.at {
+		n.known[side].spi = t.records[at].SPI
+		taken[at] = true
+	}
+	p.index[ends{f.Client, f.Listener}] = uint32(len(p.slots))
+	p.slots = append(p.slots, n)
 	p.waiting++
-	return true
-}
-
-// entries reads the kernel's maps.
-func (p *Path) entries() (list []entry, err error) {
-	var k4 key4
-	var f4 flow4
-	it := p.maps.Flows4.Iterate()
-	for it.Next(&k4, &f4) {
-		list = append(list, entry{path{
-			addr4(k4.Src, k4.Sport), addr4(k4.Dst, k4.Dport), addr4(f4.Src, f4.To.Sport), addr4(f4.Dst, f4.To.Dport),
-		}, f4.To})
-	}
-	var k6 key6
-	var f6 flow6
-	it6 := p.maps.Flows6.Iterate()
-	for it6.Next(&k6, &f6) {
-		list = append(list, entry{path{
-			addr6(k6.Src, k6.Sport), addr6(k6.Dst, k6.Dport), addr6(f6.Src, f6.To.Sport), addr6(f6.Dst, f6.To.Dport),
-		}, f6.To})
-	}
-	return list, errors.Join(it.Err(), it6.Err())
-}
-
-// discard removes an entry from the kernel's maps.
-func (p *Path) discard(e *entry) {
-	var err error
-	if e.path.src.Addr().Is4() {
-		k := e.path.key4()
-		err = p.maps.Flows4.Delete(&k)
-	} else {
-		k := e.path.key6()
-		err = p.maps.Flows6.Delete(&k)
-	}
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		p.failed.Add(1)
-	}
 }

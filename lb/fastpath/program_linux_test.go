@@ -428,11 +428,11 @@ func TestUntil(t *testing.T) {
 		t.Errorf("carried again as %d, %v", got, ok)
 	}
 	want("carried again", true)
-	binary.NativeEndian.PutUint64(x.p.state, 1)
+	x.p.state.Lease = 1
 	want("after its lease", false)
-	binary.NativeEndian.PutUint64(x.p.state, uint64(monotonic())+1e10)
+	x.p.state.Lease = uint64(monotonic()) + 1e10
 	want("within its lease", true)
-	binary.NativeEndian.PutUint64(x.p.state, 0)
+	x.p.state.Lease = 0
 	device := x.p.devices[x.b*deviceSize : (x.b+1)*deviceSize]
 	was := append([]byte(nil), device...)
 	clear(device)

@@ -50,6 +50,7 @@ struct icmp {
 };
 
 #define SPIS 4		/* that are known for each direction of a flow */
+#define PROBES 64	/* how far from its place a record may be */
 #define BACKENDS 4096
 #define DEVICES 4096	/* with numbers below that */
 #define MIN_UDP 20	/* the shortest ESP in UDP */
@@ -73,46 +74,42 @@ enum reason {
 	REASONS,
 };
 
-/* What is to become of a flow's packets in one direction. */
-struct rewrite {
-	__u32 slot;	  /* of its usage */
-	__u32 backend;	  /* of generations */
-	__u32 generation; /* for which this holds */
-	__u32 addresses;  /* what the new addresses add to a checksum */
-	__u32 ports;	  /* and the new ports */
+/* One direction of a flow: what it is known by, what is to become of it, and what has
+ * been carried. It is all that a packet has to be looked up for, and fills a line of the
+ * cache: with many flows, nothing takes as long as to get lines from memory. IPv6's
+ * addresses don't fit, and are in another.
+ *
+ * Only user space puts records in and takes them out, by memory that it shares, while
+ * programs read. Three rules make that right. What is below the status has been written
+ * before the status says that somebody is there, and is read after it. Of that, later
+ * only single words change: an SPI, or the status, when the generation does. And a
+ * record that was taken out is used again only when no program that has found it can
+ * still be running. */
+struct record {
+	__u64 status;	     /* see below */
+	__be32 src, dst;     /* of IPv6: a digest of addresses and ports */
 	__be16 sport, dport;
+	__be16 to_sport, to_dport;
+	__be32 to_src;	     /* of IPv6: the number of its pairs */
+	__be32 to_dst;
 	__be32 spi[SPIS];
-};
-
-struct key4 {
-	__be32 src, dst;
-	__be16 sport, dport;
-};
-
-struct flow4 {
-	__be32 src, dst;
-	struct rewrite to;
-};
-
-struct key6 {
-	__be32 src[4], dst[4];
-	__be16 sport, dport;
-};
-
-struct flow6 {
-	__be32 src[4], dst[4];
-	struct rewrite to;
-};
-
-/* What has been carried. It fills a line of the cache, so that the directions of
- * a flow, which different processors may have, don't share one. */
-struct usage {
 	__u64 packets, bytes;
-	__u64 spare[6];
+};
+
+/* The status is 0 if nobody has ever been there, or else of these fields. */
+#define FAMILY(status) ((__u8)(status)) /* AF_INET, AF_INET6; anything else: nobody */
+#define BACKEND(status) ((__u16)((status) >> 16)) /* of generations */
+#define GENERATION_OF(status) ((__u32)((status) >> 32)) /* for which it holds */
+
+/* The addresses of a record of IPv6. */
+struct pairs {
+	__be32 src[4], dst[4], to_src[4], to_dst[4];
 };
 
 struct state {
-	__u64 lease; /* until when, by the monotonic clock, entries hold; 0: always */
+	__u64 lease;  /* until when, by the monotonic clock, records hold; 0: always */
+	__u64 seed;   /* of the places of records */
+	__u64 places; /* how many there are */
 };
 
 /* A device that packets can be sent by. */
@@ -126,28 +123,20 @@ struct device {
 
 /* The sizes of these maps are user space's to set. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1024);
-	__type(key, struct key4);
-	__type(value, struct flow4);
-} flows4 SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 1024);
-	__type(key, struct key6);
-	__type(value, struct flow6);
-} flows6 SEC(".maps");
+	__type(key, __u32);
+	__type(value, struct record);
+} records SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1024);
 	__type(key, __u32);
-	__type(value, struct usage);
-} usages SEC(".maps");
+	__type(value, struct pairs);
+} pairs6 SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -194,18 +183,71 @@ static __always_inline void count(enum hook hook, __u32 why)
 
 /* --- The core ---------------------------------------------------------- */
 
-/* holds reports whether an entry is still what user space wants. */
-static __always_inline int holds(enum hook hook, const struct rewrite *to)
+/* A flow is a record that has been found, as it was then. */
+struct flow {
+	struct record *r;
+	__u64 status;
+};
+
+/* The place where a record is, or one of the next PROBES, comes of its key, by a function
+ * that depends on a secret. Who guessed it could have no more than flows left to user
+ * space, for lack of a place. */
+static __always_inline __u64 mix(__u64 h, __u64 v)
 {
-	__u32 zero = 0, backend = to->backend;
-	struct state *s = bpf_map_lookup_elem(&states, &zero);
+	h = (h ^ v) * 0x9e3779b97f4a7c15ULL;
+	return h ^ h >> 32;
+}
+
+static __always_inline struct state *the_state(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&states, &zero);
+}
+
+/* find looks for the record of a key; of IPv6, a digest is that. */
+static __always_inline int find(struct flow *f, const struct state *s, __u64 h, __u8 family, __be32 src, __be32 dst, __be16 sport, __be16 dport)
+{
+	__u32 at = (h >> 32) * (__u32)s->places >> 32;
+	__u64 status, none;
+	struct record *r;
+
+	f->r = 0;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < PROBES; i++, at++) {
+		r = bpf_map_lookup_elem(&records, &at);
+		if (!r)
+			return 0;
+		status = *(volatile __u64 *)&r->status;
+		if (!status)
+			return 0;
+		if (FAMILY(status) != family)
+			continue;
+		/* What is below has to be read after the status. So its address is made to
+		 * depend on that, which every processor respects. */
+		none = status;
+		asm volatile("%0 &= 0" : "+r"(none));
+		r = (void *)r + none;
+		if (r->src == src && r->dst == dst && r->sport == sport && r->dport == dport) {
+			f->r = r;
+			f->status = status;
+			return 1;
+		}
+	}
+	return 0;
+}
+
+/* holds reports whether a record is still what user space wants. */
+static __always_inline int holds(enum hook hook, const struct state *s, __u64 status)
+{
+	__u32 backend = BACKEND(status);
 	__u64 *generation = bpf_map_lookup_elem(&generations, &backend);
 
-	if (!s || (s->lease && bpf_ktime_get_coarse_ns() > s->lease)) {
+	if (s->lease && bpf_ktime_get_coarse_ns() > s->lease) {
 		count(hook, LEASE);
 		return 0;
 	}
-	if (!generation || (__u32)*generation != to->generation) {
+	if (!generation || (__u32)*generation != GENERATION_OF(status)) {
 		count(hook, GENERATION);
 		return 0;
 	}
@@ -213,31 +255,31 @@ static __always_inline int holds(enum hook hook, const struct rewrite *to)
 }
 
 /* knows reports whether user space has seen ESP with that SPI. */
-static __always_inline int knows(enum hook hook, const struct rewrite *to, __be32 spi)
+static __always_inline int knows(enum hook hook, const struct record *r, __be32 spi)
 {
 	if (spi == 0) {
 		count(hook, CONTROL);
 		return 0;
 	}
-	if (spi == to->spi[0] || spi == to->spi[1] || spi == to->spi[2] || spi == to->spi[3])
+	if (spi == r->spi[0] || spi == r->spi[1] || spi == r->spi[2] || spi == r->spi[3])
 		return 1;
 	count(hook, SPI);
 	return 0;
 }
 
-/* wanted reports whether a packet of an entry is to be carried. l3 is the length
+/* wanted reports whether a packet of a flow is to be carried. behind is the length
  * that the IP header says is behind it. */
-static __always_inline int wanted(enum hook hook, const struct rewrite *to, const struct udphdr *udp, __u16 behind, __u8 ttl)
+static __always_inline int wanted(enum hook hook, const struct state *s, const struct flow *f, const struct udphdr *udp, __u16 behind, __u8 ttl)
 {
 	__u16 size = bpf_ntohs(udp->len);
 
-	if (!holds(hook, to))
+	if (!holds(hook, s, f->status))
 		return 0;
 	if (size < MIN_UDP || size != behind) {
 		count(hook, FORM);
 		return 0;
 	}
-	if (!knows(hook, to, *(const __be32 *)(udp + 1)))
+	if (!knows(hook, f->r, *(const __be32 *)(udp + 1)))
 		return 0;
 	if (ttl <= 1) {
 		count(hook, TTL);
@@ -246,14 +288,10 @@ static __always_inline int wanted(enum hook hook, const struct rewrite *to, cons
 	return 1;
 }
 
-static __always_inline void used(__u32 slot, __u64 packets, __u64 bytes)
+static __always_inline void used(struct record *r, __u64 packets, __u64 bytes)
 {
-	struct usage *u = bpf_map_lookup_elem(&usages, &slot);
-
-	if (u) {
-		__sync_fetch_and_add(&u->packets, packets);
-		__sync_fetch_and_add(&u->bytes, bytes);
-	}
+	__sync_fetch_and_add(&r->packets, packets);
+	__sync_fetch_and_add(&r->bytes, bytes);
 }
 
 /* outcome counts why there is no way; 0 if there is one. */
@@ -278,33 +316,33 @@ static __always_inline int outcome(enum hook hook, long rc)
 
 /* The way of a packet is that of one which this machine itself sends, since that is
  * how user space would send it: so the lookup begins at the loopback device. */
-static __always_inline int route4(enum hook hook, void *ctx, const struct iphdr *ip, const struct flow4 *f, __u16 size, struct bpf_fib_lookup *way)
+static __always_inline int route4(enum hook hook, void *ctx, const struct iphdr *ip, const struct record *to, __u16 size, struct bpf_fib_lookup *way)
 {
 	__builtin_memset(way, 0, sizeof(*way));
 	way->family = AF_INET;
 	way->l4_protocol = IPPROTO_UDP;
-	way->sport = f->to.sport;
-	way->dport = f->to.dport;
+	way->sport = to->to_sport;
+	way->dport = to->to_dport;
 	way->tot_len = size;
 	way->ifindex = LOOPBACK;
 	way->tos = ip->tos & 0xfc;
-	way->ipv4_src = f->src;
-	way->ipv4_dst = f->dst;
+	way->ipv4_src = to->to_src;
+	way->ipv4_dst = to->to_dst;
 	return outcome(hook, bpf_fib_lookup(ctx, way, sizeof(*way), 0));
 }
 
-static __always_inline int route6(enum hook hook, void *ctx, const struct ipv6hdr *ip, const struct flow6 *f, __u16 size, struct bpf_fib_lookup *way)
+static __always_inline int route6(enum hook hook, void *ctx, const struct ipv6hdr *ip, const struct record *to, const struct pairs *pairs, __u16 size, struct bpf_fib_lookup *way)
 {
 	__builtin_memset(way, 0, sizeof(*way));
 	way->family = AF_INET6;
 	way->l4_protocol = IPPROTO_UDP;
-	way->sport = f->to.sport;
-	way->dport = f->to.dport;
+	way->sport = to->to_sport;
+	way->dport = to->to_dport;
 	way->tot_len = size;
 	way->ifindex = LOOPBACK;
 	way->flowinfo = *(const __be32 *)ip & bpf_htonl(0x0fffffff);
-	__builtin_memcpy(way->ipv6_src, f->src, sizeof(f->src));
-	__builtin_memcpy(way->ipv6_dst, f->dst, sizeof(f->dst));
+	__builtin_memcpy(way->ipv6_src, pairs->to_src, sizeof(pairs->to_src));
+	__builtin_memcpy(way->ipv6_dst, pairs->to_dst, sizeof(pairs->to_dst));
 	return outcome(hook, bpf_fib_lookup(ctx, way, sizeof(*way), 0));
 }
 
@@ -324,19 +362,49 @@ static __always_inline int same(const void *a, const void *b, __u32 words)
 	return 1;
 }
 
-static __always_inline __u16 folded(__u32 sum)
+static __always_inline __u16 folded(__u64 sum)
 {
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return sum;
 }
 
-/* find4 returns the flow of a packet. That it is one of the flow's fragments isn't
- * known unless it is the first, so it matters not whose: none is carried. */
-static __always_inline struct flow4 *find4(enum hook hook, const struct iphdr *ip, const struct udphdr *udp)
+/* What the rewriting adds to a checksum, by the addresses and by the ports. */
+static __always_inline __u16 addresses4(const struct iphdr *ip, const struct record *to)
 {
-	struct key4 key = {};
+	return folded((__u64)(__u32)~ip->saddr + (__u32)~ip->daddr + to->to_src + to->to_dst);
+}
 
+static __always_inline __u16 addresses6(const struct ipv6hdr *ip, const struct pairs *to)
+{
+	const __be32 *was = (const __be32 *)&ip->saddr; /* and the other behind it */
+	__u64 sum = 0;
+
+	for (int i = 0; i < 8; i++)
+		sum += (__u32)~was[i];
+	for (int i = 0; i < 4; i++)
+		sum += (__u64)to->to_src[i] + to->to_dst[i];
+	return folded(sum);
+}
+
+static __always_inline __u16 ports(const struct udphdr *udp, const struct record *to)
+{
+	return folded((__u64)(__u16)~udp->source + (__u16)~udp->dest + to->to_sport + to->to_dport);
+}
+
+static __always_inline int lookup4(struct flow *f, const struct state *s, __be32 src, __be32 dst, __be16 sport, __be16 dport)
+{
+	__u64 h = mix(mix(s->seed, (__u64)src << 32 | dst), (__u32)sport << 16 | dport);
+
+	return find(f, s, h, AF_INET, src, dst, sport, dport);
+}
+
+/* find4 finds the flow of a packet. That it is one of the flow's fragments isn't
+ * known unless it is the first, so it matters not whose: none is carried. */
+static __always_inline int find4(enum hook hook, struct flow *f, const struct state *s, const struct iphdr *ip, const struct udphdr *udp)
+{
 	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
 		return 0;
 	if (ip->frag_off & bpf_htons(0xbfff)) { /* all but "don't fragment" */
@@ -345,17 +413,29 @@ static __always_inline struct flow4 *find4(enum hook hook, const struct iphdr *i
 	}
 	if (ip->ihl != 5)
 		return 0;
-	key.src = ip->saddr;
-	key.dst = ip->daddr;
-	key.sport = udp->source;
-	key.dport = udp->dest;
-	return bpf_map_lookup_elem(&flows4, &key);
+	return lookup4(f, s, ip->saddr, ip->daddr, udp->source, udp->dest);
 }
 
-static __always_inline struct flow6 *find6(enum hook hook, const struct ipv6hdr *ip, const struct udphdr *udp)
+/* lookup6 also finds the addresses of the record. */
+static __always_inline struct pairs *lookup6(struct flow *f, const struct state *s, const __be32 *src, const __be32 *dst, __be16 sport, __be16 dport)
 {
-	struct key6 key = {};
+	__u64 h = mix(s->seed, (__u32)sport << 16 | dport);
+	struct pairs *pairs;
+	__u32 number;
 
+	for (int i = 0; i < 4; i++)
+		h = mix(h, (__u64)src[i] << 32 | dst[i]);
+	if (!find(f, s, h, AF_INET6, h >> 32, h, sport, dport))
+		return 0;
+	number = f->r->to_src;
+	pairs = bpf_map_lookup_elem(&pairs6, &number);
+	if (!pairs || !same(pairs->src, src, 8) || !same(pairs->dst, dst, 8))
+		return 0;
+	return pairs;
+}
+
+static __always_inline struct pairs *find6(enum hook hook, struct flow *f, const struct state *s, const struct ipv6hdr *ip, const struct udphdr *udp)
+{
 	if (ip->version != 6)
 		return 0;
 	if (ip->nexthdr != IPPROTO_UDP) {
@@ -363,33 +443,29 @@ static __always_inline struct flow6 *find6(enum hook hook, const struct ipv6hdr 
 			count(hook, FRAGMENT);
 		return 0;
 	}
-	__builtin_memcpy(key.src, &ip->saddr, sizeof(key.src));
-	__builtin_memcpy(key.dst, &ip->daddr, sizeof(key.dst));
-	key.sport = udp->source;
-	key.dport = udp->dest;
-	return bpf_map_lookup_elem(&flows6, &key);
+	return lookup6(f, s, (const __be32 *)&ip->saddr, (const __be32 *)&ip->daddr, udp->source, udp->dest);
 }
 
-static __always_inline void rewrite4(struct iphdr *ip, struct udphdr *udp, const struct flow4 *f)
+static __always_inline void rewrite4(struct iphdr *ip, struct udphdr *udp, __u16 addresses, const struct record *to)
 {
 	/* The time to live is the high octet of its word. */
-	__u32 sum = (__u16)~ip->check + f->to.addresses + bpf_htons(0xfeff);
+	__u64 sum = (__u64)(__u16)~ip->check + addresses + bpf_htons(0xfeff);
 
 	ip->check = ~folded(sum);
 	ip->ttl--;
-	ip->saddr = f->src;
-	ip->daddr = f->dst;
-	udp->source = f->to.sport;
-	udp->dest = f->to.dport;
+	ip->saddr = to->to_src;
+	ip->daddr = to->to_dst;
+	udp->source = to->to_sport;
+	udp->dest = to->to_dport;
 }
 
-static __always_inline void rewrite6(struct ipv6hdr *ip, struct udphdr *udp, const struct flow6 *f)
+static __always_inline void rewrite6(struct ipv6hdr *ip, struct udphdr *udp, const struct record *to, const struct pairs *pairs)
 {
 	ip->hop_limit--;
-	__builtin_memcpy(&ip->saddr, f->src, sizeof(f->src));
-	__builtin_memcpy(&ip->daddr, f->dst, sizeof(f->dst));
-	udp->source = f->to.sport;
-	udp->dest = f->to.dport;
+	__builtin_memcpy(&ip->saddr, pairs->to_src, sizeof(pairs->to_src));
+	__builtin_memcpy(&ip->daddr, pairs->to_dst, sizeof(pairs->to_dst));
+	udp->source = to->to_sport;
+	udp->dest = to->to_dport;
 }
 
 /* --- TC ---------------------------------------------------------------- */
@@ -406,11 +482,11 @@ static __always_inline int reaches(struct __sk_buff *skb, __u32 n)
 
 /* checksum adds to the UDP checksum what the rewriting takes. What a device still
  * has to finish is only about addresses. 0 means that there is none. */
-static __always_inline void checksum(struct __sk_buff *skb, __u32 at, const struct rewrite *to)
+static __always_inline void checksum(struct __sk_buff *skb, __u32 at, __u16 addresses, __u16 ports)
 {
-	bpf_l4_csum_replace(skb, at, 0, to->addresses, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
-	if (to->ports)
-		bpf_l4_csum_replace(skb, at, 0, to->ports, BPF_F_MARK_MANGLED_0);
+	bpf_l4_csum_replace(skb, at, 0, addresses, BPF_F_PSEUDO_HDR | BPF_F_MARK_MANGLED_0);
+	if (ports && ports != 0xffff)
+		bpf_l4_csum_replace(skb, at, 0, ports, BPF_F_MARK_MANGLED_0);
 }
 
 static __always_inline void address(struct ethhdr *eth, const struct bpf_fib_lookup *way)
@@ -428,9 +504,9 @@ static __always_inline __u16 size_of(struct __sk_buff *skb, __u16 size, __u16 he
 	return size;
 }
 
-static __always_inline int send(struct __sk_buff *skb, const struct rewrite *to, __u32 bytes, const struct bpf_fib_lookup *way)
+static __always_inline int send(struct __sk_buff *skb, struct record *r, __u32 bytes, const struct bpf_fib_lookup *way)
 {
-	used(to->slot, skb->gso_segs > 1 ? skb->gso_segs : 1, bytes);
+	used(r, skb->gso_segs > 1 ? skb->gso_segs : 1, bytes);
 	return bpf_redirect(way->ifindex, 0);
 }
 
@@ -444,18 +520,19 @@ static __always_inline int tc4(struct __sk_buff *skb)
 	struct device *dev;
 	struct ethhdr *eth;
 	struct iphdr *ip;
-	struct flow4 *f;
+	struct state *s = the_state();
+	struct flow f;
+	__u16 addresses;
 	__u32 bytes;
 
 	eth = (void *)(long)skb->data;
 	ip = (void *)(eth + 1);
 	udp = (void *)(ip + 1);
-	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
+	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
 		return NEXT;
-	f = find4(TC, ip, udp);
-	if (!f || !wanted(TC, &f->to, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+	if (!find4(TC, &f, s, ip, udp) || !wanted(TC, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
 		return NEXT;
-	if (route4(TC, skb, ip, f, size_of(skb, bpf_ntohs(ip->tot_len), sizeof(*ip) + sizeof(*udp)), &way))
+	if (route4(TC, skb, ip, f.r, size_of(skb, bpf_ntohs(ip->tot_len), sizeof(*ip) + sizeof(*udp)), &way))
 		return NEXT;
 	dev = device_of(way.ifindex);
 	if (!dev || !dev->tc) {
@@ -463,17 +540,18 @@ static __always_inline int tc4(struct __sk_buff *skb)
 		return NEXT;
 	}
 	bytes = bpf_ntohs(udp->len) - sizeof(*udp);
+	addresses = addresses4(ip, f.r);
 	if (udp->check) {
-		checksum(skb, L4_4 + __builtin_offsetof(struct udphdr, check), &f->to);
+		checksum(skb, L4_4 + __builtin_offsetof(struct udphdr, check), addresses, ports(udp, f.r));
 		eth = (void *)(long)skb->data;
 		ip = (void *)(eth + 1);
 		udp = (void *)(ip + 1);
 		if ((void *)(udp + 1) > (void *)(long)skb->data_end)
 			return TC_ACT_SHOT; /* it can't have become shorter */
 	}
-	rewrite4(ip, udp, f);
+	rewrite4(ip, udp, addresses, f.r);
 	address(eth, &way);
-	return send(skb, &f->to, bytes, &way);
+	return send(skb, f.r, bytes, &way);
 }
 
 static __always_inline int tc6(struct __sk_buff *skb)
@@ -483,18 +561,20 @@ static __always_inline int tc6(struct __sk_buff *skb)
 	struct device *dev;
 	struct ipv6hdr *ip;
 	struct ethhdr *eth;
-	struct flow6 *f;
+	struct state *s = the_state();
+	struct pairs *pairs;
+	struct flow f;
 	__u32 bytes;
 
 	eth = (void *)(long)skb->data;
 	ip = (void *)(eth + 1);
 	udp = (void *)(ip + 1);
-	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
+	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
 		return NEXT;
-	f = find6(TC, ip, udp);
-	if (!f || !wanted(TC, &f->to, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
+	pairs = find6(TC, &f, s, ip, udp);
+	if (!pairs || !wanted(TC, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
 		return NEXT;
-	if (route6(TC, skb, ip, f, size_of(skb, bpf_ntohs(ip->payload_len) + sizeof(*ip), sizeof(*ip) + sizeof(*udp)), &way))
+	if (route6(TC, skb, ip, f.r, pairs, size_of(skb, bpf_ntohs(ip->payload_len) + sizeof(*ip), sizeof(*ip) + sizeof(*udp)), &way))
 		return NEXT;
 	dev = device_of(way.ifindex);
 	if (!dev || !dev->tc) {
@@ -503,16 +583,16 @@ static __always_inline int tc6(struct __sk_buff *skb)
 	}
 	bytes = bpf_ntohs(udp->len) - sizeof(*udp);
 	if (udp->check) {
-		checksum(skb, L4_6 + __builtin_offsetof(struct udphdr, check), &f->to);
+		checksum(skb, L4_6 + __builtin_offsetof(struct udphdr, check), addresses6(ip, pairs), ports(udp, f.r));
 		eth = (void *)(long)skb->data;
 		ip = (void *)(eth + 1);
 		udp = (void *)(ip + 1);
 		if ((void *)(udp + 1) > (void *)(long)skb->data_end)
 			return TC_ACT_SHOT;
 	}
-	rewrite6(ip, udp, f);
+	rewrite6(ip, udp, f.r, pairs);
 	address(eth, &way);
-	return send(skb, &f->to, bytes, &way);
+	return send(skb, f.r, bytes, &way);
 }
 
 /* --- ICMP errors ------------------------------------------------------- */
@@ -568,12 +648,13 @@ static __always_inline int icmp4(struct __sk_buff *skb)
 {
 	struct bpf_fib_lookup way;
 	struct error4 was, now;
-	struct key4 key = {};
-	struct flow4 to = {};
+	struct state *s = the_state();
+	struct record to = {};
 	struct device *dev;
-	struct flow4 *f;
+	struct record *r;
+	struct flow f;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &was, sizeof(was)))
+	if (!s || bpf_skb_load_bytes(skb, ETH_HLEN, &was, sizeof(was)))
 		return NEXT;
 	if (was.ip.version != 4 || was.ip.ihl != 5 || was.ip.protocol != IPPROTO_ICMP || was.ip.frag_off & bpf_htons(0xbfff) || was.ip.ttl <= 1)
 		return NEXT;
@@ -581,32 +662,28 @@ static __always_inline int icmp4(struct __sk_buff *skb)
 		return NEXT;
 	if (was.about.ihl != 5 || was.about.protocol != IPPROTO_UDP || was.about.frag_off & bpf_htons(0x1fff) || was.ip.daddr != was.about.saddr)
 		return NEXT;
-	key.src = was.about.daddr;
-	key.dst = was.about.saddr;
-	key.sport = was.udp.dest;
-	key.dport = was.udp.source;
-	f = bpf_map_lookup_elem(&flows4, &key);
-	if (!f || !holds(TC, &f->to))
+	if (!lookup4(&f, s, was.about.daddr, was.about.saddr, was.udp.dest, was.udp.source) || !holds(TC, s, f.status))
 		return NEXT;
+	r = f.r;
 	now = was;
-	now.about.saddr = f->dst;
-	now.about.daddr = f->src;
+	now.about.saddr = r->to_dst;
+	now.about.daddr = r->to_src;
 	now.about.check = replaced(was.about.check, &was.about.saddr, &now.about.saddr, 8);
-	now.udp.source = f->to.dport;
-	now.udp.dest = f->to.sport;
+	now.udp.source = r->to_dport;
+	now.udp.dest = r->to_sport;
 	if (was.udp.check) {
 		now.udp.check = replaced(now.udp.check, &was.about.saddr, &now.about.saddr, 8);
 		now.udp.check = replaced(now.udp.check, &was.udp, &now.udp, 4);
 	}
 	now.icmp.check = replaced(was.icmp.check, &was.about, &now.about, sizeof(was.about) + sizeof(was.udp));
-	now.ip.daddr = f->dst;
+	now.ip.daddr = r->to_dst;
 	if (was.ip.saddr == was.about.daddr)
-		now.ip.saddr = f->src;
+		now.ip.saddr = r->to_src;
 	now.ip.ttl--;
 	now.ip.check = replaced(was.ip.check, &was.ip.ttl, &now.ip.ttl, 2); /* with the protocol */
 	now.ip.check = replaced(now.ip.check, &was.ip.saddr, &now.ip.saddr, 8);
-	to.src = now.ip.saddr;
-	to.dst = now.ip.daddr;
+	to.to_src = now.ip.saddr;
+	to.to_dst = now.ip.daddr;
 	if (route4(TC, skb, &now.ip, &to, bpf_ntohs(was.ip.tot_len), &way))
 		return NEXT;
 	dev = device_of(way.ifindex);
@@ -619,44 +696,47 @@ static __always_inline int icmp6(struct __sk_buff *skb)
 {
 	struct bpf_fib_lookup way;
 	struct error6 was, now;
-	struct key6 key = {};
-	struct flow6 to = {};
+	struct state *s = the_state();
+	const __be32 *src, *dst;
+	struct record none = {};
+	struct pairs to = {};
 	struct device *dev;
-	struct flow6 *f;
+	struct pairs *pairs;
+	struct record *r;
+	struct flow f;
 
-	if (bpf_skb_load_bytes(skb, ETH_HLEN, &was, sizeof(was)))
+	if (!s || bpf_skb_load_bytes(skb, ETH_HLEN, &was, sizeof(was)))
 		return NEXT;
 	if (was.ip.version != 6 || was.ip.nexthdr != IPPROTO_ICMPV6 || was.ip.hop_limit <= 1 || was.icmp.type < ICMPV6_DEST_UNREACH ||
 	    was.icmp.type > ICMPV6_PARAMPROB || was.about.nexthdr != IPPROTO_UDP)
 		return NEXT;
-	__builtin_memcpy(key.src, &was.about.daddr, sizeof(key.src));
-	__builtin_memcpy(key.dst, &was.about.saddr, sizeof(key.dst));
-	if (!same(&was.ip.daddr, key.dst, 8))
+	src = (const __be32 *)&was.about.daddr;
+	dst = (const __be32 *)&was.about.saddr;
+	if (!same(&was.ip.daddr, dst, 8))
 		return NEXT;
-	key.sport = was.udp.dest;
-	key.dport = was.udp.source;
-	f = bpf_map_lookup_elem(&flows6, &key);
-	if (!f || !holds(TC, &f->to))
+	pairs = lookup6(&f, s, src, dst, was.udp.dest, was.udp.source);
+	if (!pairs || !holds(TC, s, f.status))
 		return NEXT;
+	r = f.r;
 	now = was;
-	__builtin_memcpy(&now.about.saddr, f->dst, sizeof(f->dst));
-	__builtin_memcpy(&now.about.daddr, f->src, sizeof(f->src));
-	now.udp.source = f->to.dport;
-	now.udp.dest = f->to.sport;
+	__builtin_memcpy(&now.about.saddr, pairs->to_dst, sizeof(pairs->to_dst));
+	__builtin_memcpy(&now.about.daddr, pairs->to_src, sizeof(pairs->to_src));
+	now.udp.source = r->to_dport;
+	now.udp.dest = r->to_sport;
 	if (was.udp.check) {
 		now.udp.check = replaced(now.udp.check, &was.about.saddr, &now.about.saddr, 32);
 		now.udp.check = replaced(now.udp.check, &was.udp, &now.udp, 4);
 	}
-	__builtin_memcpy(&now.ip.daddr, f->dst, sizeof(f->dst));
-	if (same(&was.ip.saddr, key.src, 8))
-		__builtin_memcpy(&now.ip.saddr, f->src, sizeof(f->src));
+	__builtin_memcpy(&now.ip.daddr, pairs->to_dst, sizeof(pairs->to_dst));
+	if (same(&was.ip.saddr, src, 8))
+		__builtin_memcpy(&now.ip.saddr, pairs->to_src, sizeof(pairs->to_src));
 	now.ip.hop_limit--;
 	/* It is over the addresses too. */
 	now.icmp.check = replaced(was.icmp.check, &was.ip.saddr, &now.ip.saddr, 32);
 	now.icmp.check = replaced(now.icmp.check, &was.about, &now.about, sizeof(was.about) + sizeof(was.udp));
-	__builtin_memcpy(to.src, &now.ip.saddr, sizeof(to.src));
-	__builtin_memcpy(to.dst, &now.ip.daddr, sizeof(to.dst));
-	if (route6(TC, skb, &now.ip, &to, bpf_ntohs(was.ip.payload_len) + sizeof(was.ip), &way))
+	__builtin_memcpy(to.to_src, &now.ip.saddr, sizeof(to.to_src));
+	__builtin_memcpy(to.to_dst, &now.ip.daddr, sizeof(to.to_dst));
+	if (route6(TC, skb, &now.ip, &none, &to, bpf_ntohs(was.ip.payload_len) + sizeof(was.ip), &way))
 		return NEXT;
 	dev = device_of(way.ifindex);
 	if (!dev || !dev->tc)
@@ -702,11 +782,11 @@ struct vlanhdr {
 };
 
 /* taken returns checksum check as it is after the rewriting; 0 means there is none. */
-static __always_inline __u16 taken(__u16 check, const struct rewrite *to)
+static __always_inline __u16 taken(__u16 check, __u16 addresses, __u16 ports)
 {
 	if (!check)
 		return 0;
-	check = ~folded((__u16)~check + to->addresses + to->ports);
+	check = ~folded((__u64)(__u16)~check + addresses + ports);
 	return check ? check : 0xffff;
 }
 
@@ -750,21 +830,23 @@ static __always_inline int xdp4(struct xdp_md *ctx, void *l3, int tagged)
 	struct iphdr *ip = l3;
 	struct udphdr *udp = (void *)(ip + 1);
 	struct device *dev;
-	struct flow4 *f;
+	struct state *s = the_state();
+	struct flow f;
+	__u16 addresses;
 
-	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
+	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
 		return XDP_PASS;
-	f = find4(XDP, ip, udp);
-	if (!f || !wanted(XDP, &f->to, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+	if (!find4(XDP, &f, s, ip, udp) || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
 		return XDP_PASS;
-	if (route4(XDP, ctx, ip, f, bpf_ntohs(ip->tot_len), &way))
+	if (route4(XDP, ctx, ip, f.r, bpf_ntohs(ip->tot_len), &way))
 		return XDP_PASS;
 	dev = device_of(way.ifindex);
 	if (!dev || !dev->xdp)
 		return XDP_PASS; /* TC may do it */
-	udp->check = taken(udp->check, &f->to);
-	rewrite4(ip, udp, f);
-	used(f->to.slot, 1, bpf_ntohs(udp->len) - sizeof(*udp));
+	addresses = addresses4(ip, f.r);
+	udp->check = taken(udp->check, addresses, ports(udp, f.r));
+	rewrite4(ip, udp, addresses, f.r);
+	used(f.r, 1, bpf_ntohs(udp->len) - sizeof(*udp));
 	return frame(ctx, dev, &way, tagged, bpf_htons(ETH_P_IP));
 }
 
@@ -774,21 +856,23 @@ static __always_inline int xdp6(struct xdp_md *ctx, void *l3, int tagged)
 	struct ipv6hdr *ip = l3;
 	struct udphdr *udp = (void *)(ip + 1);
 	struct device *dev;
-	struct flow6 *f;
+	struct state *s = the_state();
+	struct pairs *pairs;
+	struct flow f;
 
-	if ((void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
+	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
 		return XDP_PASS;
-	f = find6(XDP, ip, udp);
-	if (!f || !wanted(XDP, &f->to, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
+	pairs = find6(XDP, &f, s, ip, udp);
+	if (!pairs || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
 		return XDP_PASS;
-	if (route6(XDP, ctx, ip, f, bpf_ntohs(ip->payload_len) + sizeof(*ip), &way))
+	if (route6(XDP, ctx, ip, f.r, pairs, bpf_ntohs(ip->payload_len) + sizeof(*ip), &way))
 		return XDP_PASS;
 	dev = device_of(way.ifindex);
 	if (!dev || !dev->xdp)
 		return XDP_PASS;
-	udp->check = taken(udp->check, &f->to);
-	rewrite6(ip, udp, f);
-	used(f->to.slot, 1, bpf_ntohs(udp->len) - sizeof(*udp));
+	udp->check = taken(udp->check, addresses6(ip, pairs), ports(udp, f.r));
+	rewrite6(ip, udp, f.r, pairs);
+	used(f.r, 1, bpf_ntohs(udp->len) - sizeof(*udp));
 	return frame(ctx, dev, &way, tagged, bpf_htons(ETH_P_IPV6));
 }
 
