@@ -31,6 +31,10 @@ func (s Secret) String() string {
 	return "none"
 }
 
+// ErrUnset says that the environment variable of a Secret isn't set, or is empty,
+// in this process: it may well be in the one that is to use the Secret.
+var ErrUnset = errors.New("the environment variable named there is not set, or empty")
+
 // maxSecret bounds a secret's file, in bytes.
 const maxSecret = 64 << 10
 
@@ -62,7 +66,7 @@ func (s Secret) Read() ([]byte, error) {
 	}
 	if len(b) == 0 && s.File == "" {
 		// What is named there may be the secret itself, put in the wrong place.
-		return nil, errors.New("read secret: the environment variable named there is not set, or empty")
+		return nil, fmt.Errorf("read secret: %w", ErrUnset)
 	}
 	if len(b) == 0 {
 		return nil, fmt.Errorf("read secret: %v is empty", s)

@@ -68,20 +68,30 @@ type problem struct {
 	Faults []Fault `json:"faults,omitempty"`
 }
 
+// token reads the token; nil if there is none.
+func (a *AdminAPI) token() ([]byte, error) {
+	if a.TokenFile == "" {
+		return nil, nil
+	}
+	token, err := plugins.Secret{File: a.TokenFile}.Read()
+	if err == nil && len(token) < 16 {
+		err = errors.New("the token has less than 16 bytes")
+	}
+	if err != nil {
+		return nil, &plugins.FieldError{Path: "admin.token_file", Err: err}
+	}
+	return token, nil
+}
+
 // admin opens the API's socket.
 func (s *server) admin(a AdminAPI) (net.Listener, http.Handler, error) {
 	network, addr, err := listenAddr(a.Listen)
 	if err != nil {
 		return nil, nil, err
 	}
-	var token []byte
-	if a.TokenFile != "" {
-		if token, err = (plugins.Secret{File: a.TokenFile}).Read(); err != nil {
-			return nil, nil, fmt.Errorf("admin.token_file: %w", err)
-		}
-		if len(token) < 16 {
-			return nil, nil, errors.New("admin.token_file: the token has less than 16 bytes")
-		}
+	token, err := a.token()
+	if err != nil {
+		return nil, nil, err
 	}
 	if network == "tcp" && token == nil {
 		return nil, nil, errors.New("admin.token_file: it is needed, as admin.listen isn't a unix socket")

@@ -125,6 +125,7 @@ func (c *cas) set(ctx context.Context, site *plugins.Site) error {
 }
 
 func (c *cas) begin(ctx context.Context, name string, spec *plugins.ACME) error {
+	var err error
 	m := &acme.Manager{
 		Name: spec.Host, Dir: filepath.Join(c.state, "acme"), Directory: spec.Directory, Email: spec.Email,
 		KeyType:   acme.KeyType(spec.KeyType),
@@ -137,22 +138,8 @@ func (c *cas) begin(ctx context.Context, name string, spec *plugins.ACME) error 
 		},
 		Logger: c.log.With("certificate", name),
 	}
-	if spec.EABKeyID != "" {
-		key, err := spec.EABKey().Read()
-		if err != nil {
-			return fmt.Errorf("certificate %s: external account: %w", name, err)
-		}
-		m.EAB = &acme.EAB{KeyID: spec.EABKeyID, Key: string(key)}
-	}
-	if spec.CAFile != "" {
-		u, err := new(certFiles).readOne(spec.CAFile)
-		if err != nil {
-			return fmt.Errorf("certificate %s: ca_file: %s: %w", name, spec.CAFile, err)
-		}
-		m.Roots = x509.NewCertPool()
-		for _, x := range u.Certificates {
-			m.Roots.AddCert(x)
-		}
+	if m.EAB, m.Roots, err = caFiles(spec); err != nil {
+		return fmt.Errorf("certificate %s: %w", name, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	x := &ca{manager: m, spec: *spec, cancel: cancel, done: make(chan struct{})}
@@ -166,6 +153,35 @@ func (c *cas) begin(ctx context.Context, name string, spec *plugins.ACME) error 
 		}
 	}()
 	return nil
+}
+
+// caFiles reads what spec refers to. The error has a *plugins.FieldError for each
+// that can't be used.
+func caFiles(spec *plugins.ACME) (eab *acme.EAB, roots *x509.CertPool, _ error) {
+	var errs []error
+	if spec.EABKeyID != "" {
+		key, err := spec.EABKey().Read()
+		if err != nil {
+			field := "eab_key_file"
+			if spec.EABKeyFile == "" {
+				field = "eab_key_env"
+			}
+			errs = append(errs, &plugins.FieldError{Path: field, Err: err})
+		}
+		eab = &acme.EAB{KeyID: spec.EABKeyID, Key: string(key)}
+	}
+	if spec.CAFile != "" {
+		u, err := new(certFiles).readOne(spec.CAFile)
+		if err != nil {
+			errs = append(errs, &plugins.FieldError{Path: "ca_file", Err: fmt.Errorf("%s: %w", spec.CAFile, err)})
+		} else {
+			roots = x509.NewCertPool()
+			for _, x := range u.Certificates {
+				roots.AddCert(x)
+			}
+		}
+	}
+	return eab, roots, errors.Join(errs...)
 }
 
 func (x *ca) end() {

@@ -12,7 +12,7 @@ import (
 )
 
 var checkCommand = command{
-	name: "check", usage: "[--json] FILE", short: "say all that is wrong with a file", run: runCheck,
+	name: "check", usage: "[--json] [--no-files] FILE", short: "say all that is wrong with a file, and with those it names", run: runCheck,
 }
 
 // checked is what check --json prints.
@@ -25,6 +25,7 @@ type checked struct {
 func runCheck(ctx context.Context, env *environment, args []string) error {
 	fs := flag.NewFlagSet("check", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "print JSON")
+	noFiles := fs.Bool("no-files", false, "don't read the files that FILE names, which are on another machine")
 	args, err := parse(env, fs, args, 1)
 	if err != nil {
 		return err
@@ -40,6 +41,11 @@ func runCheck(ctx context.Context, env *environment, args []string) error {
 	default:
 		if out.Faults, out.Warnings, err = s.judged(ctx); err != nil {
 			return err
+		}
+		if !*noFiles {
+			if err := s.judgeFiles(ctx, &out); err != nil {
+				return err
+			}
 		}
 		out.Valid = len(out.Faults) == 0
 	}

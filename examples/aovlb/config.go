@@ -189,10 +189,15 @@ func parseConfig(name string, b []byte) (*source, error) {
 	if len(faults) == 0 {
 		return s, nil
 	}
+	inOrder(faults)
+	return nil, &Faults{File: name, List: faults}
+}
+
+// inOrder sorts faults by where they are.
+func inOrder(faults []Fault) {
 	slices.SortStableFunc(faults, func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return nil, &Faults{File: name, List: faults}
 }
 
 // fault places an error in the file.

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -110,6 +111,7 @@ type geoBuilt struct {
 	reread   []string         // databases that were read again
 	cert     *tls.Certificate // for DNS over TLS
 	cookies  []geodns.CookieSecret
+	networks []geo.Network // of spec, and of the files it names
 }
 
 func newGeoServer(log *slog.Logger, state string, load func(string) (int, bool)) *geoServer {
@@ -158,17 +160,39 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 			g.stale.Store(true) // what is served still has to learn of them
 		}
 	}()
-	var errs []error
+	errs := b.read()
+	g.readDatabases(b)
+	for _, w := range b.warnings {
+		g.log.Error(w.Summary, "path", w.Path, "error", w.Detail)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if err = b.make(); err != nil {
+		return nil, err
+	}
+	b.where, err = g.compile(ctx, b.names, b.networks, spec.Databases, b.files)
+	return b, err
+}
+
+// read reads all the files that b.spec names but databases.
+func (b *geoBuilt) read() (errs []error) {
+	spec := b.spec
 	fail := func(path string, err error) {
-		errs = append(errs, &plugins.FieldError{Path: path, Err: err})
+		if err != nil {
+			errs = append(errs, &plugins.FieldError{Path: path, Err: err})
+		}
 	}
 	if t := spec.TLS; t != nil {
 		cert, err := tls.LoadX509KeyPair(t.CertificateFile, t.KeyFile)
-		if err != nil {
-			fail("geo.tls.certificate_file", err)
+		at := "geo.tls.certificate_file"
+		if p, ok := errors.AsType[*fs.PathError](err); ok && p.Path == t.KeyFile && p.Path != t.CertificateFile {
+			at = "geo.tls.key_file"
 		}
+		fail(at, err)
 		b.cert = &cert
 	}
+	var err error
 	if b.cookies, err = readCookieSecrets(spec.CookieSecretFile, b.contents); err != nil {
 		errs = append(errs, err)
 	}
@@ -181,28 +205,6 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 		b.zones = append(b.zones, zone)
 		b.serials[zoneName(&z)] = zone.Serial()
 	}
-	for i, name := range spec.Databases {
-		f := g.files[name]
-		if f == nil {
-			f = &mmdb.File{Name: name}
-		}
-		again, err := f.Reload()
-		if again {
-			b.reread = append(b.reread, name)
-		}
-		if err != nil {
-			// Without it clients get the answer for those nowhere; a server
-			// that doesn't start would be worse.
-			what := "a database can't be used; clients are not located by it"
-			if f.Database() != nil {
-				what = "a database can't be used; the one before stays in use"
-			}
-			w := plugins.Diagnostic{Severity: plugins.SeverityWarning, Path: fmt.Sprintf("geo.databases[%d]", i), Summary: what, Detail: err.Error()}
-			b.warnings = append(b.warnings, w)
-			g.log.Error(w.Summary, "path", w.Path, "error", err)
-		}
-		b.files[name] = f
-	}
 	for i := range spec.Sites {
 		s := &spec.Sites[i]
 		b.sites = append(b.sites, geoSite(s))
@@ -212,21 +214,61 @@ func (g *geoServer) build(ctx context.Context, spec *plugins.Geo) (_ *geoBuilt, 
 		}
 		b.checks[s.Name] = checks
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	if b.networks, err = ownNetworks(spec, b.contents); err != nil {
+		errs = append(errs, err)
 	}
-	for i := range spec.Names {
-		n, err := newGeoName(&spec.Names[i], spec, b.sites)
+	return errs
+}
+
+// ownNetworks returns those of spec, and of the files it names.
+func ownNetworks(spec *plugins.Geo, files contents) ([]geo.Network, error) {
+	var errs []error
+	own := geoNetworks(spec.Networks)
+	for i, name := range spec.NetworkFiles {
+		list, err := readNetworks(name, files)
 		if err != nil {
-			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.names[%d]", i), Err: err}
+			errs = append(errs, &plugins.FieldError{Path: fmt.Sprintf("geo.network_files[%d]", i), Err: err})
+		}
+		own = append(own, list...)
+	}
+	return own, errors.Join(errs...)
+}
+
+// readDatabases reads those of b.spec again that have changed. Without one clients
+// get the answer for those nowhere; a server that doesn't start would be worse.
+func (g *geoServer) readDatabases(b *geoBuilt) {
+	for i, name := range b.spec.Databases {
+		f := g.files[name]
+		if f == nil {
+			f = &mmdb.File{Name: name}
+		}
+		again, err := f.Reload()
+		if again {
+			b.reread = append(b.reread, name)
+		}
+		if err != nil {
+			what := "a database can't be used; clients are not located by it"
+			if f.Database() != nil {
+				what = "a database can't be used; the one before stays in use"
+			}
+			b.warnings = append(b.warnings, plugins.Diagnostic{
+				Severity: plugins.SeverityWarning, Path: fmt.Sprintf("geo.databases[%d]", i), Summary: what, Detail: err.Error(),
+			})
+		}
+		b.files[name] = f
+	}
+}
+
+// make makes of what was read what is served.
+func (b *geoBuilt) make() error {
+	for i := range b.spec.Names {
+		n, err := newGeoName(&b.spec.Names[i], b.spec, b.sites)
+		if err != nil {
+			return &plugins.FieldError{Path: fmt.Sprintf("geo.names[%d]", i), Err: err}
 		}
 		b.names = append(b.names, n)
 	}
-	if err = b.check(); err != nil {
-		return nil, err
-	}
-	b.where, err = g.compile(ctx, b.names, spec, b.files, b.contents)
-	return b, err
+	return b.check()
 }
 
 // check finds what would be refused when it is too late to go on as it was.
@@ -346,23 +388,15 @@ func newGeoName(s *plugins.GeoName, spec *plugins.Geo, sites []geo.Site) (*geoNa
 	return n, nil
 }
 
-// compile works out the rankings of names, and returns where everybody is.
-func (g *geoServer) compile(ctx context.Context, names []*geoName, spec *plugins.Geo, files map[string]*mmdb.File, read contents) (*geo.CountryMap, error) {
-	var own []geo.Network
-	own = append(own, geoNetworks(spec.Networks)...)
-	for i, name := range spec.NetworkFiles {
-		list, err := readNetworks(name, read)
-		if err != nil {
-			return nil, &plugins.FieldError{Path: fmt.Sprintf("geo.network_files[%d]", i), Err: err}
-		}
-		own = append(own, list...)
-	}
+// compile works out the rankings of names, and returns where everybody is, as far
+// as the own networks and the databases say.
+func (g *geoServer) compile(ctx context.Context, names []*geoName, own []geo.Network, databases []string, files map[string]*mmdb.File) (*geo.CountryMap, error) {
 	networks, err := geo.NewNetworks(own...)
 	if err != nil {
 		return nil, &plugins.FieldError{Path: "geo.networks", Err: err}
 	}
 	list := []geo.Locator{networks}
-	for _, name := range spec.Databases {
+	for _, name := range databases {
 		list = append(list, files[name])
 	}
 	for i, n := range names {
@@ -686,7 +720,11 @@ func (g *geoServer) look(ctx context.Context) {
 		c := *n
 		next[i] = &c
 	}
-	where, err := g.compile(ctx, next, spec, files, make(contents))
+	var where *geo.CountryMap
+	own, err := ownNetworks(spec, make(contents))
+	if err == nil {
+		where, err = g.compile(ctx, next, own, spec.Databases, files)
+	}
 	if err != nil {
 		g.log.Error("the rankings were not worked out anew", "error", err)
 		return

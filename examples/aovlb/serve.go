@@ -165,7 +165,7 @@ func (s *server) open(ctx context.Context, begin func(what string, run func(cont
 	if c.Admin.Listen != "" {
 		l, handler, err := s.admin(c.Admin)
 		if err != nil {
-			return err
+			return s.placed(src, err)
 		}
 		begin("admin API", func(ctx context.Context) error { return serveHTTP(ctx, l, handler) })
 	}
@@ -258,7 +258,14 @@ func (s *server) placed(src *source, err error) error {
 	if !errors.As(err, &field) {
 		return err
 	}
-	return &Faults{File: src.file, List: []Fault{src.fault(field.Path, field.Err.Error())}}
+	var list []Fault
+	for _, f := range plugins.FieldErrors(err) {
+		if f.Path == "" && errors.As(f.Err, &field) {
+			f = field
+		}
+		list = append(list, src.fault(f.Path, f.Err.Error()))
+	}
+	return &Faults{File: src.file, List: list}
 }
 
 // reload reads the file again, and has the driver serve it. If anything is wrong

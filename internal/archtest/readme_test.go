@@ -181,7 +181,7 @@ func TestConfigsAreValid(t *testing.T) {
 		if err := os.WriteFile(file, []byte(b.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(bin, "check", file)
+		cmd := exec.Command(bin, "check", "--no-files", file)
 		cmd.Env = append(os.Environ(), "NPS_SECRET=not really one")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v: aovlb check: %v\n%s", b, err, out)

@@ -32,14 +32,6 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 			warn(path+".checks", fmt.Sprintf("pool %s has no check", p.Name),
 				"a backend that doesn't serve keeps getting clients", "add a check of the protocol that it serves")
 		}
-		for j := range p.Checks {
-			c := &p.Checks[j]
-			if secret := c.Secret(); !secret.IsZero() {
-				if _, err := secret.Read(); err != nil {
-					warn(fmt.Sprintf("%s.checks[%d].%s", path, j, secretField(secret)), err.Error(), "the check can't be made without it", "")
-				}
-			}
-		}
 	}
 	return out
 }

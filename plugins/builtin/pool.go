@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"reflect"
 	"strings"
@@ -108,33 +109,30 @@ type checkSet struct {
 // checksOf makes the checks of a pool, which takes reading secrets.
 func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 	var out checkSet
+	var errs []error
 	sum := sha256.New()
 	for i := range spec.Checks {
 		c := &spec.Checks[i]
-		var secret []byte
-		if ref := c.Secret(); !ref.IsZero() {
-			var err error
-			if secret, err = ref.Read(); err != nil {
-				return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].%s", at, i, secretField(ref)), Err: err}
+		path := fmt.Sprintf("%s.checks[%d]", at, i)
+		read := func(ref plugins.Secret, field string) []byte {
+			if ref.IsZero() {
+				return nil
 			}
-			fmt.Fprintf(sum, "%d %d\n", i, len(secret))
-			sum.Write(secret)
-		}
-		var password []byte
-		if ref := c.Password(); !ref.IsZero() {
-			var err error
-			if password, err = ref.Read(); err != nil {
-				return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].%s", at, i, strings.Replace(secretField(ref), "secret", "password", 1)), Err: err}
+			b, err := ref.Read()
+			if err != nil {
+				errs = append(errs, &plugins.FieldError{Path: path + "." + field, Err: err})
 			}
-			fmt.Fprintf(sum, "%d %d\n", i, len(password))
-			sum.Write(password)
+			fmt.Fprintf(sum, "%d %d\n", i, len(b))
+			sum.Write(b)
+			return b
 		}
+		secret := read(c.Secret(), secretField(c.Secret()))
+		password := read(c.Password(), strings.Replace(secretField(c.Password()), "secret", "password", 1))
 		p, err := prober(c, secret, password)
 		if c.Type == plugins.CheckRadSec && err != nil {
-			return out, beneath(fmt.Sprintf("%s.checks[%d].radsec.", at, i), err)
-		}
-		if err != nil {
-			return out, &plugins.FieldError{Path: fmt.Sprintf("%s.checks[%d].type", at, i), Err: err}
+			errs = append(errs, beneath(path+".radsec.", err))
+		} else if err != nil {
+			errs = append(errs, &plugins.FieldError{Path: path + ".type", Err: err})
 		}
 		u := c.Usual()
 		out.list = append(out.list, lb.Check{
@@ -143,7 +141,7 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 		})
 	}
 	sum.Sum(out.secrets[:0])
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // backends returns the spec's backends as lb has them.

@@ -2,6 +2,7 @@ package builtin
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -61,67 +62,70 @@ type parties struct {
 
 // partiesOf reads the secrets of a group. They stand in nothing that is shown.
 func (d *Driver) partiesOf(served *group, g *plugins.Group, at string) (parties, error) {
-	out := parties{servers: make(map[string]radius.Server)}
 	if !g.Proxies() {
-		return out, nil
+		return parties{servers: make(map[string]radius.Server)}, nil
 	}
 	if err := d.stageTLS(served, g, at); err != nil {
-		return out, err
+		return parties{}, err
 	}
-	out.dialing = served.dialingOf(g, d.logger().With("group", g.Name))
-	at += ".radius"
-	read := func(path string, s plugins.Secret) (radius.Secret, error) {
-		if s.IsZero() {
-			return radius.Secret{}, nil
-		}
-		b, err := s.Read()
-		if err != nil {
-			return radius.Secret{}, &plugins.FieldError{Path: path + "." + secretField(s), Err: err}
-		}
-		return radius.NewSecret(b), nil
-	}
-	r := g.RADIUS
-	secret, err := read(at, r.Secret())
+	out, err := readParties(g, at+".radius")
 	if err != nil {
 		return out, err
 	}
-	out.common = radius.Server{Secret: secret, RequireMessageAuthenticator: r.RequireMessageAuthenticator, MaxOutstanding: r.MaxOutstanding}
+	out.dialing = served.dialingOf(g, d.logger().With("group", g.Name))
+	out.overTLS(g.RADIUS)
+	return out, nil
+}
+
+// readParties reads the secrets of a group that proxies. The error has all that is
+// wrong with them.
+func readParties(g *plugins.Group, at string) (parties, error) {
+	out := parties{servers: make(map[string]radius.Server)}
+	var errs []error
+	read := func(path string, s plugins.Secret) radius.Secret {
+		if s.IsZero() {
+			return radius.Secret{}
+		}
+		b, err := s.Read()
+		if err != nil {
+			errs = append(errs, &plugins.FieldError{Path: path + "." + secretField(s), Err: err})
+			return radius.Secret{}
+		}
+		return radius.NewSecret(b)
+	}
+	r := g.RADIUS
+	out.common = radius.Server{
+		Secret: read(at, r.Secret()), RequireMessageAuthenticator: r.RequireMessageAuthenticator, MaxOutstanding: r.MaxOutstanding,
+	}
 	for i := range r.Servers {
 		s := &r.Servers[i]
-		secret, err := read(fmt.Sprintf("%s.servers[%d]", at, i), s.Secret())
-		if err != nil {
-			return out, err
-		}
 		out.servers[s.Backend] = radius.Server{
-			Secret: secret, RequireMessageAuthenticator: s.RequireMessageAuthenticator || r.RequireMessageAuthenticator,
-			MaxOutstanding: cmp.Or(s.MaxOutstanding, r.MaxOutstanding),
+			Secret:                      read(fmt.Sprintf("%s.servers[%d]", at, i), s.Secret()),
+			RequireMessageAuthenticator: s.RequireMessageAuthenticator || r.RequireMessageAuthenticator,
+			MaxOutstanding:              cmp.Or(s.MaxOutstanding, r.MaxOutstanding),
 		}
 	}
-	out.overTLS(r)
 	policy := map[plugins.MessageAuthenticator]radius.MessagePolicy{
 		plugins.MessageRequire: radius.MessageRequire, plugins.MessageLegacy: radius.MessageLegacy,
 	}
 	for i := range r.Clients {
 		c := &r.Clients[i]
 		path := fmt.Sprintf("%s.clients[%d]", at, i)
-		secret, err := read(path, c.Secret())
-		if err != nil {
-			return out, err
-		}
+		secret := read(path, c.Secret())
 		if c.ByRadSec() {
 			secret = radsec.Secret()
 			out.secured = append(out.secured, radsec.Client{Name: c.Name, Peer: peerOf(c.Names, c.Fingerprints)})
 		}
 		prefixes, err := c.Prefixes()
 		if err != nil {
-			return out, &plugins.FieldError{Path: path + ".addresses", Err: err}
+			errs = append(errs, &plugins.FieldError{Path: path + ".addresses", Err: err})
 		}
 		out.clients = append(out.clients, radius.Client{
 			Name: c.Name, Prefixes: prefixes, Secret: secret,
 			Message: policy[c.MessageAuthenticator], LimitProxyState: c.LimitProxyState,
 		})
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // overTLS has the servers dialled that are spoken to over TLS.

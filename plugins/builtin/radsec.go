@@ -1,7 +1,6 @@
 package builtin
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -42,8 +41,8 @@ type stamp struct {
 // lookEvery is the least time between two looks at the files.
 const lookEvery = 5 * time.Second
 
-// openTLS reads the files. The error is a *plugins.FieldError, whose path is
-// relative to the spec.
+// openTLS reads the files. The error has a *plugins.FieldError for each that can't
+// be used, whose path is relative to the spec.
 func openTLS(spec *plugins.RadSec, log *slog.Logger) (*tlsFiles, error) {
 	f := &tlsFiles{spec: plugins.RadSec{CertFile: spec.CertFile, KeyFile: spec.KeyFile, CAFile: spec.CAFile}, log: log}
 	f.looked, f.was = time.Now(), f.stamps()
@@ -61,27 +60,40 @@ func (f *tlsFiles) stamps() (out [3]stamp) {
 
 // read reads the files, and changes nothing if one can't be used.
 func (f *tlsFiles) read() error {
+	var errs []error
 	cert, err := tls.LoadX509KeyPair(f.spec.CertFile, f.spec.KeyFile)
 	if err != nil {
 		field := "cert_file"
 		if p, ok := errors.AsType[*fs.PathError](err); ok && p.Path == f.spec.KeyFile {
 			field = "key_file"
 		}
-		return &plugins.FieldError{Path: field, Err: err}
+		errs = append(errs, &plugins.FieldError{Path: field, Err: err})
 	}
-	var ca *x509.CertPool
-	if f.spec.CAFile != "" {
-		b, err := os.ReadFile(f.spec.CAFile)
-		if err != nil {
-			return &plugins.FieldError{Path: "ca_file", Err: err}
-		}
-		ca = x509.NewCertPool()
-		if !ca.AppendCertsFromPEM(b) || !bytes.Contains(b, []byte("CERTIFICATE")) {
-			return &plugins.FieldError{Path: "ca_file", Err: fmt.Errorf("%s holds no certificate in PEM", f.spec.CAFile)}
-		}
+	ca, err := f.readCAs()
+	if err != nil {
+		errs = append(errs, &plugins.FieldError{Path: "ca_file", Err: err})
+	}
+	if len(errs) > 0 {
+		return errors.Join(errs...)
 	}
 	f.cert, f.ca = &cert, ca
 	return nil
+}
+
+// readCAs returns nil without a CAFile.
+func (f *tlsFiles) readCAs() (*x509.CertPool, error) {
+	if f.spec.CAFile == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(f.spec.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	ca := x509.NewCertPool()
+	if !ca.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", f.spec.CAFile)
+	}
+	return ca, nil
 }
 
 // refresh reads the files again if they have changed. f.mu is held.
@@ -156,12 +168,17 @@ func (d *Driver) stageTLS(g *group, spec *plugins.Group, at string) error {
 	return nil
 }
 
-// beneath puts a path before that of a *plugins.FieldError.
+// beneath puts a path before that of each *plugins.FieldError in err.
 func beneath(at string, err error) error {
-	if f, ok := errors.AsType[*plugins.FieldError](err); ok {
-		return &plugins.FieldError{Path: at + f.Path, Err: f.Err}
+	var errs []error
+	for _, f := range plugins.FieldErrors(err) {
+		if f.Path == "" {
+			errs = append(errs, f.Err)
+			continue
+		}
+		errs = append(errs, &plugins.FieldError{Path: at + f.Path, Err: f.Err})
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // dialing is how the servers of a group are dialled over TLS.

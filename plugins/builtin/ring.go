@@ -87,15 +87,19 @@ func readCertificate(spec *plugins.Certificate, at string) (*sstp.Certificate, e
 		return nil, nil
 	}
 	var bundles []*sstp.Bundle
+	var errs []error
 	for _, f := range []struct{ field, name string }{{"cert_file", spec.CertFile}, {"key_file", spec.KeyFile}} {
 		if f.name == "" {
 			continue
 		}
 		b, err := readBundle(f.name)
 		if err != nil {
-			return nil, &plugins.FieldError{Path: at + "." + f.field, Err: fmt.Errorf("%s: %w", f.name, err)}
+			errs = append(errs, &plugins.FieldError{Path: at + "." + f.field, Err: fmt.Errorf("%s: %w", f.name, err)})
 		}
 		bundles = append(bundles, b)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	c, err := sstp.NewCertificate(bundles...)
 	if err == nil && c.Key == nil {

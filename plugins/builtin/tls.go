@@ -41,27 +41,15 @@ func (t *terminated) equal(o *terminated) bool {
 const maxTLSFile = 64 << 20
 
 // loadTLS reads the files that spec names. It returns nil if TLS isn't ended here.
+// The error has all that is wrong with them.
 func loadTLS(spec *plugins.Listener, at string) (*terminated, error) {
 	s := &spec.TLS
 	if !s.Terminated() {
 		return nil, nil
 	}
 	t := new(terminated)
+	var errs []error
 	sum := sha256.New()
-	read := func(path, file string) ([]byte, error) {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, &plugins.FieldError{Path: at + path, Err: err}
-		}
-		defer f.Close()
-		b, err := io.ReadAll(io.LimitReader(f, maxTLSFile))
-		if err != nil {
-			return nil, &plugins.FieldError{Path: at + path, Err: err}
-		}
-		fmt.Fprintf(sum, "%s %d\n", path, len(b))
-		sum.Write(b)
-		return b, nil
-	}
 	for _, f := range []struct {
 		path, file string
 		take       func([]byte) error
@@ -74,23 +62,39 @@ func loadTLS(spec *plugins.Listener, at string) (*terminated, error) {
 		if f.file == "" {
 			continue
 		}
-		b, err := read(f.path, f.file)
-		if err != nil {
-			return nil, err
+		b, err := readTLSFile(f.file)
+		if err == nil {
+			fmt.Fprintf(sum, "%s %d\n", f.path, len(b))
+			sum.Write(b)
+			if err = f.take(b); err != nil {
+				err = fmt.Errorf("%s: %w", f.file, err)
+			}
 		}
-		if err := f.take(b); err != nil {
-			return nil, &plugins.FieldError{Path: at + f.path, Err: fmt.Errorf("%s: %w", f.file, err)}
+		if err != nil {
+			errs = append(errs, &plugins.FieldError{Path: at + f.path, Err: err})
 		}
 	}
 	for i, p := range s.Gateway.Pins {
 		f, err := sstp.ParseFingerprint(p)
 		if err != nil {
-			return nil, &plugins.FieldError{Path: fmt.Sprintf("%s.gateway.pins[%d]", at, i), Err: err}
+			errs = append(errs, &plugins.FieldError{Path: fmt.Sprintf("%s.gateway.pins[%d]", at, i), Err: err})
 		}
 		t.pins = append(t.pins, f)
 	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
 	sum.Sum(t.sum[:0])
 	return t, nil
+}
+
+func readTLSFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxTLSFile))
 }
 
 func poolOf(b []byte) (*x509.CertPool, error) {
