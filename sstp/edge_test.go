@@ -381,3 +381,25 @@ func TestCorrelationIsBounded(t *testing.T) {
 		t.Errorf("%d bytes are kept", len(s.Correlation))
 	}
 }
+
+// TestIPHTTPSWithoutATLSPort: it isn't gateways that are missing, but TLS at the port
+// to which IP-HTTPS goes, and both the session and the probe say so.
+func TestIPHTTPSWithoutATLSPort(t *testing.T) {
+	for name, port := range map[string]uint16{"of its own": 1, "that of the listener": 0} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, sstp.ModeOffload, 1, nil)
+			w.term.TLSPort = port
+			p := &sstp.Prober{Question: sstp.AskIPHTTPS, ServerName: "vpn.example"}
+			err := p.Probe(t.Context(), w.addr)
+			if err == nil || !strings.Contains(err.Error(), "IP-HTTPS") || strings.Contains(err.Error(), "SstpSvc") {
+				t.Errorf("the probe says %v", err)
+			}
+			x := w.ended(1)
+			what, fix := x.Explain()
+			if x.Finding != sstp.FindingNoTLSPort || x.Cause == "" || x.GatewayPort == 0 ||
+				!strings.Contains(what, "can't be offloaded") || !strings.Contains(fix, "gateway.port") {
+				t.Errorf("%v: %s; %s\n%+v", x.Finding, what, fix, x)
+			}
+		})
+	}
+}

@@ -22,7 +22,7 @@ func ExampleProber() {
 	err := check.Probe(context.Background(), netip.MustParseAddrPort(gateway.Listener.Addr().String()))
 	fmt.Println(err)
 	// Output:
-	// sstp: HTTP status 503, want 401: the web server answers, but the SSTP service behind it doesn't; is the SstpSvc service running, and has it free ports?
+	// sstp: HTTP status 503, want 401: the web server answers, but the SSTP service behind it doesn't; is the SstpSvc service running, and has it free ports? A balancer that reaches no gateway answers so too
 }
 
 func ExampleProber_Ask() {

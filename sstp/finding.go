@@ -59,6 +59,9 @@ const (
 	FindingNoBackend
 	// FindingUntrusted: the gateway's own certificate wasn't accepted.
 	FindingUntrusted
+	// FindingNoTLSPort: IP-HTTPS goes on by TLS though SSTP's is offloaded, and the
+	// gateway takes none at the port where it was looked for.
+	FindingNoTLSPort
 
 	findings
 )
@@ -66,7 +69,7 @@ const (
 var findingNames = [findings]string{
 	"none", "wrong_hash", "keys", "stale_leaf", "tls_inspection", "gateway_leaf", "nonce", "hash_protocol", "no_binding",
 	"auth_failed", "auth_stalled", "negotiation", "http_status", "no_answer", "aborted", "malformed", "idle_timeout",
-	"peer_lost", "balancer", "reset", "no_backend", "untrusted_gateway",
+	"peer_lost", "balancer", "reset", "no_backend", "untrusted_gateway", "no_tls_port",
 }
 
 // String returns one word, joined by underscores, as metrics use it.
@@ -299,7 +302,13 @@ func (s *Session) explainEnd() (what, fix string) {
 	case FindingReset:
 		return fmt.Sprintf("the connection was reset by the %v", s.First), ""
 	case FindingNoBackend:
+		if s.Cause != "" {
+			return "there was no gateway for it: " + s.Cause, "see aovlb status"
+		}
 		return "there was no gateway for it", "see aovlb status"
+	case FindingNoTLSPort:
+		return fmt.Sprintf("IP-HTTPS can't be offloaded, it goes on by TLS, and gateway %s takes none at port %d: %s", b, s.GatewayPort, s.Cause),
+			"set gateway.port of the listener's tls to the port at which gateways take TLS, or leave ip_https out"
 	case FindingUntrusted:
 		return fmt.Sprintf("the certificate of gateway %s itself isn't accepted here", b), "set ca_file, server_name or pins to what the gateway serves"
 	}

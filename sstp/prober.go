@@ -221,7 +221,7 @@ func (p *Prober) exchange(ctx context.Context, conn net.Conn, text string, want 
 	}
 	res.Status, res.Reason, res.Server = h.status, h.reason, h.server
 	if h.status != want {
-		return nil, &StatusError{Status: h.status, Want: want, Server: h.server}
+		return nil, &StatusError{Status: h.status, Want: want, Server: h.server, Question: p.Question}
 	}
 	return b[max(headEnd(b), 0):], nil
 }
@@ -251,6 +251,8 @@ type StatusError struct {
 	Status, Want int
 	// Server is the Server header that came with it.
 	Server string
+	// Question is what was asked.
+	Question Question
 }
 
 func (e *StatusError) Error() string {
@@ -259,7 +261,15 @@ func (e *StatusError) Error() string {
 		by = fmt.Sprintf(" from %.64q", e.Server)
 	}
 	why := meaning(e.Status)
-	if e.Status == DefaultExpect {
+	switch {
+	case e.Question == AskIPHTTPS && e.Status == 503:
+		why = "the web server answers, but nothing takes IP-HTTPS behind it; is the IP Helper service (iphlpsvc) running, with DirectAccess? " +
+			"A balancer that offloads SSTP answers so if its gateways take no TLS at the port to which it leads IP-HTTPS"
+	case e.Question == AskIPHTTPS && e.Status == 404:
+		why = "the web server answers, but nothing is registered for IP-HTTPS at its path; is DirectAccess configured, and ip_https set at a balancer before it?"
+	case e.Status == 503 && e.Server == "":
+		why += " A balancer that reaches no gateway answers so too"
+	case e.Status == DefaultExpect:
 		why = "it wants a login in HTTP, which SSTP gateways don't"
 	}
 	return fmt.Sprintf("sstp: HTTP status %d%s, want %d: %s", e.Status, by, e.Want, why)

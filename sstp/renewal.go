@@ -94,6 +94,9 @@ type GatewayRenewal struct {
 	// Phase is what is being done, Since since when.
 	Phase Phase     `json:"phase"`
 	Since time.Time `json:"since,omitzero"`
+	// Until is when the phase ends at the latest, if what it waits for doesn't come
+	// before; zero if it waits for as long as it takes, or for nothing.
+	Until time.Time `json:"until,omitzero"`
 	// Tries counts how often the work of the phase has failed; Error is why it
 	// did the last time, or what is being waited for.
 	Tries int    `json:"tries,omitempty"`
@@ -179,6 +182,22 @@ func (r *Renewal) Next() *GatewayRenewal {
 // Done reports whether all gateways are done.
 func (r *Renewal) Done() bool { return r.Next() == nil }
 
+// Unproved returns the gateway whose hash still waits for a session to prove it, if
+// that is all that is left to do: all gateways are changed then, and take clients.
+// Otherwise it returns nil.
+func (r *Renewal) Unproved() *GatewayRenewal {
+	var last *GatewayRenewal
+	for i := range r.Gateways {
+		switch g := &r.Gateways[i]; {
+		case g.Phase == PhaseProving:
+			last = g
+		case g.Phase != PhaseDone:
+			return nil
+		}
+	}
+	return last
+}
+
 // first reports whether no gateway was known to expect any certificate when r began:
 // then nobody was served yet, and no gateway has clients to lose.
 func (r *Renewal) first() bool {
@@ -187,7 +206,7 @@ func (r *Renewal) first() bool {
 
 // enter has g go on to a phase.
 func (g *GatewayRenewal) enter(p Phase, now time.Time) {
-	g.Phase, g.Since, g.Tries, g.Error = p, now, 0, ""
+	g.Phase, g.Since, g.Until, g.Tries, g.Error = p, now, time.Time{}, 0, ""
 }
 
 // validate says what can't be true of a Renewal that was read from a file.

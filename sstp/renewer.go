@@ -296,6 +296,12 @@ func (n *Renewer) enter(r *Renewal, g *GatewayRenewal, p Phase) error {
 		n.Keyring.Withhold(g.Gateway, beingChanged)
 	case PhaseReturning:
 		n.Keyring.Expect(g.Gateway, r.To)
+	case PhaseProving:
+		g.Until = g.Since.Add(cmp.Or(n.Prove, DefaultRenewProve))
+	case PhaseEmptying:
+		if n.Patience > 0 {
+			g.Until = g.Since.Add(n.Patience)
+		}
 	default:
 	}
 	n.logger().Info("renewal", "gateway", g.Gateway, "phase", p.String(), "hash", r.To.String())

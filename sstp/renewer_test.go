@@ -490,11 +490,22 @@ func TestRenewerProves(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w, r, n := prepare(t)
 			begin := time.Now()
-			n.Bindings = func(RenewalTask, time.Time) (bound, aborted int) { return 0, 0 }
+			n.Bindings = func(task RenewalTask, since time.Time) (bound, aborted int) {
+				if g := r.Next(); !g.Until.Equal(since.Add(DefaultRenewProve)) {
+					t.Errorf("%s is waited for until %v, since %v", g.Gateway, g.Until, since)
+				}
+				if g := r.Unproved(); (g != nil) != (task.Gateway == "ras2") {
+					t.Errorf("at %s, all that is left to do is %v", task.Gateway, g)
+				}
+				return 0, 0
+			}
 			if err := n.Run(t.Context(), r); err != nil {
 				t.Fatal(err)
 			}
 			w.finished()
+			if g := r.Gateways[1]; !g.Until.IsZero() || r.Unproved() != nil {
+				t.Errorf("when it is done, %+v", g)
+			}
 			if took := time.Since(begin); took < 2*DefaultRenewProve {
 				t.Errorf("sessions were waited for only %v", took)
 			}

@@ -233,6 +233,11 @@ type Session struct {
 	Sent     uint64 `json:"sent"`
 	Received uint64 `json:"received"`
 
+	// Cause is why no gateway could be used; empty if one was. GatewayPort is where
+	// TLS was looked for, if that isn't where SSTP goes; 0 otherwise.
+	Cause       string `json:"cause,omitempty"`
+	GatewayPort uint16 `json:"gateway_port,omitempty"`
+
 	// Finding is what is to be said of it.
 	Finding Finding `json:"finding"`
 }

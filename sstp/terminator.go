@@ -375,15 +375,23 @@ func (v *visit) toGateway(ctx context.Context, useTLS bool, port uint16) (*passa
 	s := v.session()
 	conn, w, err := v.connect(ctx, useTLS, port, &s)
 	if err != nil {
-		s.Finding = FindingNoBackend
-		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-			s.Finding = FindingUntrusted
-		}
+		s.unreached(ctx, err, port)
 		v.lostAs(s)
 		v.answer(503)
 		return nil, err
 	}
 	return v.passage(conn, w, s), nil
+}
+
+// unreached notes why no gateway could be used. port is where TLS was looked for
+// beside the port of SSTP; 0 if it wasn't.
+func (s *Session) unreached(ctx context.Context, err error, port uint16) {
+	s.Finding, s.Cause = FindingNoBackend, err.Error()
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		s.Finding = FindingUntrusted
+	} else if port != 0 && ctx.Err() == nil {
+		s.Finding, s.GatewayPort = FindingNoTLSPort, port
+	}
 }
 
 // connect connects to a gateway. The wire is nil without TLS.
@@ -514,7 +522,7 @@ func (v *visit) passNull(ctx context.Context) (*passage, error) {
 	s.Mode, s.Resource, s.Stage = ModePassthrough, ResourceIPHTTPS, StageOpaque
 	conn, err := v.in.Dial(ctx, v.route, v.tlsPort())
 	if err != nil {
-		s.Finding = FindingNoBackend
+		s.unreached(ctx, err, v.tlsPort())
 		v.lostAs(s)
 		return nil, err
 	}
@@ -546,6 +554,9 @@ func (v *visit) session() Session {
 func (v *visit) lost(f Finding) {
 	s := v.session()
 	s.Finding = f
+	if v.noway != nil {
+		s.Cause = v.noway.Error()
+	}
 	v.lostAs(s)
 }
 

@@ -171,17 +171,28 @@ func caFiles(spec *plugins.ACME) (eab *acme.EAB, roots *x509.CertPool, _ error) 
 		eab = &acme.EAB{KeyID: spec.EABKeyID, Key: string(key)}
 	}
 	if spec.CAFile != "" {
-		u, err := new(certFiles).readOne(spec.CAFile)
-		if err != nil {
-			errs = append(errs, &plugins.FieldError{Path: "ca_file", Err: fmt.Errorf("%s: %w", spec.CAFile, err)})
-		} else {
-			roots = x509.NewCertPool()
-			for _, x := range u.Certificates {
-				roots.AddCert(x)
-			}
+		var err error
+		if roots, err = rootsOf(spec.CAFile); err != nil {
+			errs = append(errs, &plugins.FieldError{Path: "ca_file", Err: err})
 		}
 	}
 	return eab, roots, errors.Join(errs...)
+}
+
+// rootsOf reads CAs from a file of any format.
+func rootsOf(name string) (*x509.CertPool, error) {
+	u, err := new(certFiles).readOne(name)
+	if err == nil && len(u.Certificates) == 0 {
+		err = errors.New("it holds no certificate")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	roots := x509.NewCertPool()
+	for _, x := range u.Certificates {
+		roots.AddCert(x)
+	}
+	return roots, nil
 }
 
 func (x *ca) end() {

@@ -24,6 +24,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -82,7 +83,11 @@ func main() {
 // run runs the command that args name, and returns the exit code: 0 for success,
 // 1 for failure, 2 for a wrong call.
 func run(ctx context.Context, env *environment, args []string) int {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+	asked := len(args) > 1 && args[0] == "help"
+	switch {
+	case asked:
+		args = append(slices.Clone(args[1:]), "--help")
+	case len(args) == 0 || args[0] == "help" || helps(args):
 		usage(env.stdout)
 		return 0
 	}
@@ -93,9 +98,14 @@ func run(ctx context.Context, env *environment, args []string) int {
 		if c.name != args[0] {
 			continue
 		}
+		if asked = asked || helps(args[1:]); asked {
+			fmt.Fprintf(env.stdout, "usage: aovlb %s\n%s\n\n", strings.TrimSpace(c.name+" "+c.usage), c.short)
+		}
 		err := c.run(ctx, env, args[1:])
 		var wrong *usageError
 		switch {
+		case helps(args[1:]) && errors.As(err, &wrong):
+			return 0 // all there is to say is said
 		case err == nil || errors.Is(err, flag.ErrHelp):
 			return 0
 		case errors.As(err, &wrong):
@@ -111,8 +121,13 @@ func run(ctx context.Context, env *environment, args []string) int {
 	return 2
 }
 
+// helps reports whether nothing but help is asked for.
+func helps(args []string) bool {
+	return len(args) == 1 && (args[0] == "-h" || args[0] == "-help" || args[0] == "--help")
+}
+
 func usage(w io.Writer) {
-	fmt.Fprintln(w, "aovlb is a load balancer for Always On VPN.")
+	fmt.Fprintln(w, "aovlb is a load balancer for Always On VPN. aovlb help COMMAND says more of a command.")
 	fmt.Fprintln(w)
 	for _, c := range commands() {
 		fmt.Fprintf(w, "  aovlb %-38s %s\n", strings.TrimSpace(c.name+" "+c.usage), c.short)

@@ -47,6 +47,7 @@ type asked struct {
 	host    string
 	name    string
 	verify  bool
+	ca      string
 	plain   bool
 	call    bool
 	ipHTTPS bool
@@ -77,6 +78,7 @@ func (a *asked) flags(fs *flag.FlagSet) {
 	fs.DurationVar(&a.interval, "interval", 50*time.Millisecond, "ikev2 --scan: pause this `long` between questions")
 	fs.StringVar(&a.name, "name", "", "sstp: the `name` to ask for, if it isn't HOST")
 	fs.BoolVar(&a.verify, "verify", false, "sstp: fail if clients would not accept the certificate")
+	fs.StringVar(&a.ca, "ca", "", "sstp: verify with the CAs in this `file`, instead of those of the system; PEM, DER or PKCS#7")
 	fs.BoolVar(&a.plain, "plain-http", false, "sstp: ask without TLS")
 	fs.BoolVar(&a.call, "call", false, "sstp: begin a call and abort it, which takes a port of the gateway for a moment")
 	fs.BoolVar(&a.ipHTTPS, "ip-https", false, "sstp: ask for what DirectAccess clients ask for")
@@ -105,6 +107,9 @@ func runProbe(ctx context.Context, env *environment, args []string) error {
 	p, ok := map[string]probe{"ikev2": {askIKE, 500}, "sstp": {askSSTP, 443}, "radius": {askRADIUS, 1812}}[args[0]]
 	if !ok {
 		return &usageError{fmt.Sprintf("%q can't be probed, ikev2, sstp and radius can", args[0])}
+	}
+	if a.ca != "" && (args[0] != "sstp" || a.plain) {
+		return &usageError{"--ca is for sstp with TLS"}
 	}
 	if a.acct {
 		p.port = 1813
@@ -203,7 +208,13 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 	if name == "" {
 		name = a.host
 	}
-	p := &sstp.Prober{ServerName: name, Verify: a.verify, PlainHTTP: a.plain}
+	p := &sstp.Prober{ServerName: name, Verify: a.verify || a.ca != "", PlainHTTP: a.plain}
+	if a.ca != "" {
+		var err error
+		if p.RootCAs, err = rootsOf(a.ca); err != nil {
+			return err
+		}
+	}
 	switch {
 	case a.call && a.ipHTTPS:
 		return &usageError{"--call and --ip-https are two questions"}

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +50,10 @@ func TestProbe(t *testing.T) {
 	} {
 		wg.Go(func() { _ = serve() }) // each ends with ctx
 	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	ikeAt, authAt, deadAt := at(ike), at(auth), at(dead)
 	dead.Close()
 	for _, tt := range []struct {
@@ -59,6 +66,8 @@ func TestProbe(t *testing.T) {
 		{[]string{"ikev2", deadAt}, false, []string{"does not serve ikev2", "nothing listens"}},
 		{[]string{"sstp", ln.Addr().String()}, true, []string{"serves sstp", "401", "vpn.example.com", "SHA-256"}},
 		{[]string{"sstp", ln.Addr().String(), "--verify", "--name", "vpn.example.com"}, false, []string{"does not serve sstp", "certificate"}},
+		{[]string{"sstp", ln.Addr().String(), "--ca", ca, "--name", "vpn.example.com"}, true, []string{"serves sstp", "vpn.example.com"}},
+		{[]string{"sstp", ln.Addr().String(), "--ca", ca, "--name", "other.example.com"}, false, []string{"does not serve sstp", "certificate"}},
 		{[]string{"radius", authAt, "--secret-env", "PROBE_SECRET"}, true, []string{"serves radius", "Access-Reject", "Message-Authenticator"}},
 		{[]string{"radius", authAt}, false, []string{"shares a secret"}},
 		{[]string{"radius", authAt, "--secret-env", "PROBE_SECRET_UNSET"}, false, []string{"is not set"}},

@@ -17,7 +17,7 @@ import (
 )
 
 var renewCommand = command{
-	name: "renew", usage: "[--status|--confirm GATEWAY|--pause|--back|--issue] [CERTIFICATE]",
+	name: "renew", usage: "[--status|--confirm GATEWAY|--pause|--back|--issue] [--prove] [CERTIFICATE]",
 	short: "bring a new certificate to the gateways, one after the other", run: runRenew,
 }
 
@@ -51,6 +51,7 @@ func runRenew(ctx context.Context, env *environment, args []string) error {
 	back := fs.Bool("back", false, "bring the gateways back to the certificate before")
 	issue := fs.Bool("issue", false, "have the CA issue a new certificate now")
 	script := fs.String("script", "", "print the PowerShell that sets the hash on this `gateway`")
+	prove := fs.Bool("prove", false, "wait until a session has proved the hash of the last gateway, too")
 	noWait := fs.Bool("no-wait", false, "begin, and don't wait for the end")
 	asJSON := fs.Bool("json", false, "status: print JSON")
 	args, err := parse(env, fs, args, anyNumber)
@@ -106,7 +107,7 @@ func runRenew(ctx context.Context, env *environment, args []string) error {
 	case *noWait:
 		return nil
 	}
-	return r.follow(ctx, env, body.Certificate)
+	return r.follow(ctx, env, body.Certificate, *prove)
 }
 
 func (r *remote) certificates(ctx context.Context) ([]certificateReply, error) {
@@ -132,8 +133,10 @@ func (r *remote) certificate(ctx context.Context, name string) (*certificateRepl
 }
 
 // follow shows a renewal until it is done, stands still, or waits for a hand. To be
-// interrupted costs nothing: the renewal goes on in the balancer.
-func (r *remote) follow(ctx context.Context, env *environment, name string) error {
+// interrupted costs nothing: the renewal goes on in the balancer. Once all gateways
+// are changed there is nothing left to do for anybody: that a session proves the
+// hash of the last one is waited for only with prove. At night none may come.
+func (r *remote) follow(ctx context.Context, env *environment, name string, prove bool) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	last := ""
@@ -163,6 +166,9 @@ func (r *remote) follow(ctx context.Context, env *environment, name string) erro
 			return errors.New(c.Stopped + "; the gateway stays drained and the others serve: put it right, and call aovlb renew again")
 		case c.Renewal.Paused:
 			return errors.New("the renewal was paused")
+		case !prove && c.Running && c.Renewal.Unproved() != nil:
+			printUnproved(env.stdout, c)
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -183,10 +189,34 @@ func progress(c *certificateReply) string {
 		if g.Phase == sstp.PhaseDone && g.Evidence != nil {
 			text = g.Evidence.String()
 		}
+		text += left(&g)
 		fmt.Fprintf(t, "%s\t%s\t%s\n", g.Gateway, g.Phase, text)
 	}
 	t.Flush()
 	return b.String()
+}
+
+// left says how long a gateway's phase may still last, in half minutes: it isn't to
+// be news at each look.
+func left(g *sstp.GatewayRenewal) string {
+	const step = 30 * time.Second
+	d := time.Until(g.Until)
+	if g.Until.IsZero() || d <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (up to %v left)", (d + step - 1).Truncate(step))
+}
+
+// printUnproved is the last word on a renewal while the balancer still looks what
+// comes of the last gateway's sessions.
+func printUnproved(w io.Writer, c *certificateReply) {
+	g := c.Renewal.Unproved()
+	fmt.Fprintf(w, `changed: all gateways of pool %[1]s have %[3]v, and take clients.
+That it is set at %[2]s is only somebody's word. Until %[4]s%[5]s the balancer looks for a
+session that proves it, and takes %[2]s out of service again if its sessions are aborted:
+    aovlb renew --status %[6]s     shows how that ends
+    aovlb renew --prove %[6]s      waits for it
+`, c.Pool, g.Gateway, c.Renewal.To, g.Until.Local().Format(time.TimeOnly), left(g), c.Name)
 }
 
 func printByHand(w io.Writer, c *certificateReply) {

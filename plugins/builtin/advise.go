@@ -1,6 +1,7 @@
 package builtin
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -63,6 +64,14 @@ func adviseIKE(g *plugins.Group, path string, warn func(path, summary, detail, f
 func adviseTLS(g *plugins.Group, path string) []plugins.Diagnostic {
 	var out []plugins.Diagnostic
 	for i := range g.Listeners {
+		if l := &g.Listeners[i]; l.TLS.Mode == plugins.TLSOffload && l.TLS.IPHTTPS && cmp.Or(l.TLS.Gateway.Port, int(l.Address.Port())) == int(l.TargetPort()) {
+			out = append(out, plugins.Diagnostic{
+				Severity: plugins.SeverityWarning, Path: fmt.Sprintf("%s.listeners[%d].tls.ip_https", path, i),
+				Summary: fmt.Sprintf("IP-HTTPS goes on by TLS to port %d of the gateways, where SSTP's plain HTTP goes too", l.TargetPort()),
+				Detail:  "one port can't take both: clients of one of them get a 503",
+				Fix:     "set tls.gateway.port to where gateways take TLS, and backend_port to where they take plain HTTP",
+			})
+		}
 		if t := &g.Listeners[i].TLS; t.PassNull && t.Clients.CAFile != "" && !t.Clients.Optional {
 			out = append(out, plugins.Diagnostic{
 				Severity: plugins.SeverityError, Path: fmt.Sprintf("%s.listeners[%d].tls.pass_null", path, i),
