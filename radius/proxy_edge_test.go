@@ -3,6 +3,7 @@ package radius
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -631,6 +632,42 @@ func TestProxyMessageAuthenticatorPolicy(t *testing.T) {
 					t.Errorf("accounting is answered by %v", acct.Code())
 				}
 			})
+		})
+	}
+}
+
+// The Proxy warns of answers that nothing protects, naming the client and not the
+// user, and not of others.
+func TestProxyWarnsOfLegacyClients(t *testing.T) {
+	for name, tc := range map[string]struct {
+		policy MessagePolicy
+		attrs  []attr
+		warns  int
+	}{
+		"legacy, none": {MessageLegacy, []attr{text(UserName, "ada")}, 1},
+		"legacy, one":  {MessageLegacy, []attr{text(UserName, "ada"), msgAuth()}, 0},
+		"add, none":    {MessageAdd, []attr{text(UserName, "ada")}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			perform(t, func(w *theatre) {
+				w.client.Message = tc.policy
+				w.proxy.Logger = slog.New(slog.NewTextHandler(&out, nil))
+			}, func(w *theatre) {
+				n := w.nas(40000)
+				for range 3 {
+					if p := n.ask(w.request(AccessRequest, tc.attrs...)); p.Code() != AccessAccept {
+						t.Errorf("answered by %v", p.Code())
+					}
+				}
+				n.ask(w.request(AccountingRequest, text(UserName, "ada")))
+			})
+			if got := strings.Count(out.String(), "CVE-2024-3596"); got != tc.warns {
+				t.Errorf("%d warnings, want %d:\n%s", got, tc.warns, out.String())
+			}
+			if tc.warns > 0 && (!strings.Contains(out.String(), "client=nas") || strings.Contains(out.String(), "ada")) {
+				t.Errorf("the warning names the wrong one:\n%s", out.String())
+			}
 		})
 	}
 }

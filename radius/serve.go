@@ -287,6 +287,9 @@ func (p *Proxy) take(h *hand, b []byte, f lb.Flow, pe *peer, fr *front, local ne
 		return p.drop(pe, f, reason)
 	}
 	pe.count.saw(pkt)
+	if pe.Message == MessageLegacy {
+		p.warnOfBare(pkt, pe)
+	}
 	r := incoming{pkt: pkt, flow: f, peer: pe, front: fr, local: local, via: via, verdict: &v}
 	reason := p.admit(h, &r)
 	if reason != "" {
@@ -309,6 +312,16 @@ func (h *hand) unfit(pkt Packet, pe *peer) string {
 		return reasonSecret
 	}
 	return ""
+}
+
+// warnOfBare warns if pkt, of a client with MessageLegacy, gets an answer that anybody
+// on its way can turn into another one.
+func (p *Proxy) warnOfBare(pkt Packet, pe *peer) {
+	if pkt.Code() != AccessRequest || pkt.find(MessageAuthenticator) > 0 {
+		return
+	}
+	p.warn(&pe.count.bare, "an answer goes to a client without Message-Authenticator and can be forged on its way (CVE-2024-3596); "+
+		"use legacy only for a client that refuses it", "client", pe.Name)
 }
 
 // incoming is a request that has been found right.

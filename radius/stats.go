@@ -264,6 +264,7 @@ type clientCounters struct {
 	answerCounters
 	requests, duplicates, status, timeouts, dropped, badAuthenticator, spooled atomic.Uint64
 	sizes                                                                      sizes
+	bare                                                                       rare // answers that nothing protects
 }
 
 func (c *clientCounters) saw(p Packet) { c.sizes.add(p) }

@@ -21,6 +21,7 @@ func advise(s *plugins.Site, at string) []plugins.Diagnostic {
 		path := fmt.Sprintf(".groups[%d]", i)
 		adviseIKE(g, path, warn)
 		adviseChecks(s, g, path, warn)
+		adviseRADIUS(g, path, warn)
 		out = append(out, adviseTLS(g, at+path)...)
 	}
 	for i := range s.Pools {
@@ -56,6 +57,19 @@ func adviseIKE(g *plugins.Group, path string, warn func(path, summary, detail, f
 	if _, natt := ports[4500]; has && !natt {
 		warn(fmt.Sprintf("%s.listeners[%d]", path, i), fmt.Sprintf("group %s has IKEv2 on port 500 and not on 4500", g.Name),
 			"clients behind a NAT go on to port 4500, and would fail there", "add a listener of protocol ikev2 at port 4500")
+	}
+}
+
+// adviseRADIUS names clients whose answers nothing protects.
+func adviseRADIUS(g *plugins.Group, path string, warn func(path, summary, detail, fix string)) {
+	if g.RADIUS == nil {
+		return
+	}
+	for i := range g.RADIUS.Clients {
+		if c := &g.RADIUS.Clients[i]; c.MessageAuthenticator == plugins.MessageLegacy {
+			warn(fmt.Sprintf("%s.radius.clients[%d].message_authenticator", path, i), fmt.Sprintf("answers to %s may have no Message-Authenticator", c.Name),
+				"who is between can turn a reject into an accept (CVE-2024-3596)", "leave it out, unless this client refuses answers that have one")
+		}
 	}
 }
 
