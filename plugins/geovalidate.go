@@ -25,12 +25,13 @@ func (v *validator) geo(at string, g *Geo) {
 	if len(g.Listen) == 0 {
 		v.add(at+".listen", "there is no address to answer at")
 	}
+	taken := make(map[netip.AddrPort]string) // DNS over TCP and over TLS can't share one
 	for i, a := range g.Listen {
-		v.listen(index(at, ".listen", i), a)
+		v.listen(index(at, ".listen", i), a, taken)
 	}
 	if t := g.TLS; t != nil {
 		for i, a := range t.Listen {
-			v.listen(index(at, ".tls.listen", i), a)
+			v.listen(index(at, ".tls.listen", i), a, taken)
 		}
 		if len(t.Listen) == 0 {
 			v.add(at+".tls.listen", "there is no address to answer at")
@@ -64,10 +65,16 @@ func (v *validator) geo(at string, g *Geo) {
 	v.geoNames(at, g, sites)
 }
 
-func (v *validator) listen(path string, a netip.AddrPort) {
+func (v *validator) listen(path string, a netip.AddrPort, taken map[netip.AddrPort]string) {
 	if !a.IsValid() || a.Port() == 0 {
 		v.add(path, "%v is no address and port", a)
+		return
 	}
+	if first, ok := taken[a]; ok {
+		v.add(path, "%v is %s already", a, first)
+		return
+	}
+	taken[a] = path
 }
 
 // ValidateNetworks returns every fault of a table of networks that is a file of its
