@@ -106,9 +106,10 @@ type checkSet struct {
 }
 
 // checksOf makes the checks of a pool, which takes reading secrets.
-func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
+func checksOf(spec *plugins.Pool, at string, own ownSecrets) (checkSet, error) {
 	var out checkSet
 	sum := sha256.New()
+	own.hash(sum)
 	for i := range spec.Checks {
 		c := &spec.Checks[i]
 		var secret []byte
@@ -129,7 +130,7 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 			fmt.Fprintf(sum, "%d %d\n", i, len(password))
 			sum.Write(password)
 		}
-		p, err := prober(c, secret, password)
+		p, err := prober(c, secret, password, own)
 		if c.Type == plugins.CheckRadSec && err != nil {
 			return out, beneath(fmt.Sprintf("%s.checks[%d].radsec.", at, i), err)
 		}
@@ -260,6 +261,6 @@ func (p *pool) status() map[string]lb.BackendStatus {
 // errors, which are *plugins.FieldError. Programs that check other addresses than
 // those of a pool, such as a DNS server that chooses sites, use it.
 func Checks(list []plugins.Check, at string) ([]lb.Check, error) {
-	set, err := checksOf(&plugins.Pool{Checks: list}, at)
+	set, err := checksOf(&plugins.Pool{Checks: list}, at, nil)
 	return set.list, err
 }
