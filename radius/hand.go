@@ -2,12 +2,10 @@ package radius
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/aovlb/aovlb/lb"
@@ -140,7 +138,7 @@ func (h *hand) flushLink(i int) {
 		}
 		// An error of an earlier packet comes out at the next call, whatever
 		// that is for: what was to be sent then hasn't been.
-		if !errors.Is(err, syscall.ECONNREFUSED) || tries > 2 {
+		if !unreachable(err) || tries > 2 {
 			h.p.count.sendErrors.Add(uint64(len(h.bufs) - sent))
 			return
 		}

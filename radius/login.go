@@ -1,6 +1,7 @@
 package radius
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -16,8 +17,9 @@ import (
 //
 // After a reject the account is left alone for half an hour, after another for an
 // hour and so on, whichever server it was: a password that was changed must not
-// lock it out. It may be used from many goroutines at once, and must not be copied
-// after its first use.
+// lock it out. For the same reason not more than two servers are asked at a time,
+// and the others afterwards. It may be used from many goroutines at once, and must
+// not be copied after its first use.
 type LoginProber struct {
 	// Prober says how to ask, and whom about. Accounting and StatusServer must
 	// be false. Servers that want EAP reject its PAP.
@@ -27,7 +29,13 @@ type LoginProber struct {
 
 	mu    sync.Mutex // below
 	rests map[netip.AddrPort]*rest
+	turns chan struct{} // has something for each server that is being asked
 }
+
+// atOnce is how many servers are asked at a time: each of them may count a wrong
+// password before the first has said that it is wrong. With two, one server that
+// doesn't answer keeps nobody waiting.
+const atOnce = 2
 
 // Probe asks target. It returns nil only if the account was let in.
 func (p *LoginProber) Probe(ctx context.Context, target netip.AddrPort) error {
@@ -39,6 +47,18 @@ func (p *LoginProber) Probe(ctx context.Context, target netip.AddrPort) error {
 func (p *LoginProber) Ask(ctx context.Context, target netip.AddrPort) (Result, error) {
 	if p.Password.IsZero() {
 		return Result{}, fmt.Errorf("radius: the login of %q has no password", p.Prober.User)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cmp.Or(p.Prober.Timeout, DefaultTimeout))
+		defer cancel()
+	}
+	turns := p.queue()
+	select {
+	case turns <- struct{}{}:
+		defer func() { <-turns }()
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("radius: the account wasn't tried: other servers have been asked about it and don't answer: %w", context.Cause(ctx))
 	}
 	if err := p.refuse(); err != nil {
 		return Result{}, err
@@ -62,6 +82,15 @@ const (
 type rest struct {
 	until time.Time
 	last  time.Duration
+}
+
+func (p *LoginProber) queue() chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.turns == nil {
+		p.turns = make(chan struct{}, atOnce)
+	}
+	return p.turns
 }
 
 // refuse returns an error if the account must be left alone.

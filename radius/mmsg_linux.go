@@ -49,6 +49,10 @@ func newBatch(c *net.UDPConn) *batch {
 		sa, err := syscall.Getsockname(int(fd))
 		_, six := sa.(*syscall.SockaddrInet6)
 		b.v6 = six && err == nil
+		// A kernel that doesn't know UDP_SEGMENT (before 4.18) doesn't refuse it
+		// beside a message: it would send a train as one long packet.
+		_, err = syscall.GetsockoptInt(int(fd), syscall.IPPROTO_UDP, udpSegment)
+		b.noTrains.Store(err != nil)
 	}); err != nil {
 		return nil
 	}

@@ -43,6 +43,9 @@ var ErrNoAnswer = errors.New("no answer: NPS discards silently when this address
 type Prober struct {
 	// Secret is what is shared with the server. It must be set.
 	Secret Secret
+	// SecretOf, if not nil, returns the secret that is shared with the server at
+	// an address, where that isn't Secret; the zero Secret means that it is.
+	SecretOf func(server netip.Addr) Secret
 	// User is the User-Name to ask about; empty means DefaultUser.
 	User string
 	// Accounting asks the accounting port, usually 1813, with the end of a
@@ -102,6 +105,13 @@ func (p *Prober) Probe(ctx context.Context, target netip.AddrPort) error {
 // Ask is like Probe, and returns what it has found as well, with an error too.
 // It ends with ctx.
 func (p *Prober) Ask(ctx context.Context, target netip.AddrPort) (Result, error) {
+	if p.SecretOf != nil {
+		if own := p.SecretOf(target.Addr().Unmap()); !own.IsZero() {
+			q := *p
+			q.Secret = own
+			p = &q
+		}
+	}
 	if p.Secret.IsZero() {
 		return Result{}, errors.New("radius: the probe has no secret")
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -565,4 +566,43 @@ func TestProxySilentServerReturns(t *testing.T) {
 			t.Errorf("it gets %d of 40 new users after it came back", got)
 		}
 	})
+}
+
+// wall is a link whose packets something on the way refuses.
+type wall struct {
+	net.Conn
+	err error
+}
+
+func (w wall) Write([]byte) (int, error) { return 0, w.err }
+
+// What tells at sending that a server can't be reached moves what waits for it at
+// once, whichever ICMP message it was.
+func TestProxyUnreachableWhenSending(t *testing.T) {
+	for _, err := range []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH} {
+		t.Run(err.Error(), func(t *testing.T) {
+			perform(t, func(w *theatre) {
+				w.server.Dial = func(m *lb.Member, port uint16) (net.Conn, error) {
+					c, derr := w.dial(m, port)
+					if derr == nil && m.Name == "nps1" {
+						c = wall{c, os.NewSyscallError("sendmmsg", err)}
+					}
+					return c, derr
+				}
+			}, func(w *theatre) {
+				n := w.nas(40000)
+				for i := range 4 {
+					n.send(w.request(AccessRequest, text(UserName, fmt.Sprintf("user%d", i))))
+					if b := n.receive(time.Second); b == nil {
+						t.Errorf("user%d waits", i)
+					}
+				}
+				for _, s := range w.proxy.Stats().Servers {
+					if s.Name == "nps1" && !s.Shuns {
+						t.Errorf("nps1 isn't shunned: %+v", s)
+					}
+				}
+			})
+		})
+	}
 }

@@ -102,6 +102,37 @@ func trainPackets() (bufs [][]byte) {
 	return bufs
 }
 
+// Where the kernel doesn't know trains, it takes one for a long packet. Sockets for
+// pings are such, and so are those for UDP before Linux 4.18.
+func TestTrainsUnknown(t *testing.T) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_DGRAM|syscall.SOCK_CLOEXEC, syscall.IPPROTO_ICMP)
+	if err != nil {
+		t.Skipf("net.ipv4.ping_group_range forbids this user's pings: %v", err)
+	}
+	file := os.NewFile(uintptr(fd), "ping")
+	defer file.Close()
+	c, err := net.FilePacketConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	u, ok := c.(*net.UDPConn)
+	if !ok {
+		t.Fatalf("it is a %T", c)
+	}
+	b := newBatch(u)
+	to := dest{to: netip.MustParseAddrPort("127.0.0.1:0")}
+	var bufs [][]byte
+	for i := range 3 { // echo requests
+		bufs = append(bufs, []byte{8, 0, 0, 0, 0, 0, 0, byte(i), 1, 2, 3, 4})
+	}
+	var s post
+	s.load(b, bufs, []dest{to, to, to})
+	if s.n != len(bufs) {
+		t.Errorf("%d packets leave as %d messages", len(bufs), s.n)
+	}
+}
+
 // What goes to different clients, or comes from different addresses of ours, isn't
 // one train.
 func TestTrainsPart(t *testing.T) {

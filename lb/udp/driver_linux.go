@@ -23,6 +23,8 @@ type linux struct {
 	start   time.Time
 	workers []*worker
 	conns   []net.PacketConn
+	// noTrains: datagrams are sent one by one. It doesn't change while workers run.
+	noTrains bool
 
 	mu      sync.Mutex // below
 	closed  bool
@@ -132,6 +134,7 @@ func (d *linux) addListeners() error {
 		if err != nil {
 			return err
 		}
+		d.noTrains = d.noTrains || l.noTrains
 		w := d.workers[i%len(d.workers)]
 		if err := w.addListener(l); err != nil {
 			return errors.Join(err, unix.Close(l.fd))
@@ -158,6 +161,7 @@ func newListener(c *net.UDPConn, e *Engine) (*listener, error) {
 			return
 		}
 		_, l.v6 = sa.(*unix.SockaddrInet6)
+		l.noTrains = l.noTrains || !knowsTrains(int(fd))
 		if l.wildcard {
 			// Sockets that were given to us may not have it set.
 			if err = wantAddress(int(fd), l.v6); err != nil {

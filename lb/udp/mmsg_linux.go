@@ -217,6 +217,13 @@ func putSegment(b []byte, size uint16) int {
 	return n
 }
 
+// knowsTrains reports whether the kernel can make datagrams of a train. One that
+// can't (before Linux 4.18) doesn't refuse a train: it sends it as one datagram.
+func knowsTrains(fd int) bool {
+	_, err := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
+	return err == nil
+}
+
 // mergeReads has the kernel merge datagrams of one size that arrive for a socket one
 // after the other, if it can: a matter of speed only.
 func mergeReads(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) }

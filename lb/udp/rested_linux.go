@@ -116,7 +116,7 @@ func (w *worker) reopen(u *upstream, local, to netip.AddrPort) error {
 		w.discard(s)
 		return err
 	}
-	s.noTrains = w.d.e.NoGSO
+	s.noTrains = w.d.noTrains
 	u.raw, w.ups[s.slot] = s, u
 	return nil
 }

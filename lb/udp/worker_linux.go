@@ -1092,7 +1092,7 @@ func (w *worker) adopt(u *upstream, fd int) error {
 		return err
 	}
 	w.ups[slot] = u
-	u.raw = rawSocket{fd: fd, slot: slot, noTrains: w.d.e.NoGSO}
+	u.raw = rawSocket{fd: fd, slot: slot, noTrains: w.d.noTrains}
 	if w.d.e.GRO {
 		mergeReads(fd)
 	}

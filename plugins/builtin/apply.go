@@ -101,7 +101,11 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 	pools := make(map[string]*pool)
 	for i := range site.Pools {
 		spec := site.Pools[i]
-		checks, err := checksOf(&spec, fmt.Sprintf("%s.pools[%d]", at, i))
+		own, err := ownSecretsOf(site, at, &spec)
+		if err != nil {
+			return nil, err
+		}
+		checks, err := checksOf(&spec, fmt.Sprintf("%s.pools[%d]", at, i), own)
 		if err != nil {
 			return nil, err
 		}

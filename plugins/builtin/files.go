@@ -26,7 +26,8 @@ func (d *Driver) ReadFiles(dep *plugins.Deployment) error {
 		errs = append(errs, d.readRing(site.Name, &site.Certificates[i], fmt.Sprintf("%s.certificates[%d]", at, i)))
 	}
 	for i := range site.Pools {
-		_, err := checksOf(&site.Pools[i], fmt.Sprintf("%s.pools[%d]", at, i))
+		own, _ := ownSecretsOf(site, at, &site.Pools[i]) // readGroup says what is wrong
+		_, err := checksOf(&site.Pools[i], fmt.Sprintf("%s.pools[%d]", at, i), own)
 		errs = append(errs, err)
 	}
 	for i := range site.Groups {

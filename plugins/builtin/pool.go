@@ -107,10 +107,11 @@ type checkSet struct {
 }
 
 // checksOf makes the checks of a pool, which takes reading secrets.
-func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
+func checksOf(spec *plugins.Pool, at string, own ownSecrets) (checkSet, error) {
 	var out checkSet
 	var errs []error
 	sum := sha256.New()
+	own.hash(sum)
 	for i := range spec.Checks {
 		c := &spec.Checks[i]
 		path := fmt.Sprintf("%s.checks[%d]", at, i)
@@ -128,7 +129,7 @@ func checksOf(spec *plugins.Pool, at string) (checkSet, error) {
 		}
 		secret := read(c.Secret(), secretField(c.Secret()))
 		password := read(c.Password(), strings.Replace(secretField(c.Password()), "secret", "password", 1))
-		p, err := prober(c, secret, password)
+		p, err := prober(c, secret, password, own)
 		if c.Type == plugins.CheckRadSec && err != nil {
 			errs = append(errs, beneath(path+".radsec.", err))
 		} else if err != nil {
@@ -258,6 +259,6 @@ func (p *pool) status() map[string]lb.BackendStatus {
 // errors, which are *plugins.FieldError. Programs that check other addresses than
 // those of a pool, such as a DNS server that chooses sites, use it.
 func Checks(list []plugins.Check, at string) ([]lb.Check, error) {
-	set, err := checksOf(&plugins.Pool{Checks: list}, at)
+	set, err := checksOf(&plugins.Pool{Checks: list}, at, nil)
 	return set.list, err
 }

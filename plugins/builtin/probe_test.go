@@ -44,7 +44,7 @@ func TestHTTPSCheck(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.check.Type = plugins.CheckHTTPS
-			p, err := prober(&c.check, nil, nil)
+			p, err := prober(&c.check, nil, nil, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +63,7 @@ func TestHTTPSCheck(t *testing.T) {
 }
 
 func TestICMPCheck(t *testing.T) {
-	p, err := prober(&plugins.Check{Type: plugins.CheckICMP}, nil, nil)
+	p, err := prober(&plugins.Check{Type: plugins.CheckICMP}, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

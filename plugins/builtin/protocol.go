@@ -43,7 +43,7 @@ func sniffer(l *plugins.Listener, a plugins.Affinity) lb.Sniffer {
 }
 
 // prober returns what asks for a check, whose secret has been read.
-func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
+func prober(c *plugins.Check, secret, password []byte, own ownSecrets) (lb.Prober, error) {
 	switch c.Type {
 	case plugins.CheckIKEv2:
 		return &ikev2.Prober{Strict: c.Strict}, nil
@@ -51,7 +51,7 @@ func prober(c *plugins.Check, secret, password []byte) (lb.Prober, error) {
 		return &sstp.Prober{Question: sstpQuestion(c), ServerName: c.Host, Verify: c.VerifyTLS, PlainHTTP: c.PlainHTTP, Expect: c.Expect}, nil
 	case plugins.CheckRADIUS:
 		p := &radius.Prober{
-			Secret: radius.NewSecret(secret), User: c.User, Accounting: c.Accounting,
+			Secret: radius.NewSecret(secret), SecretOf: own.of, User: c.User, Accounting: c.Accounting,
 			RequireMessageAuthenticator: c.RequireMessageAuthenticator, StatusServer: c.StatusServer,
 		}
 		if len(password) > 0 {

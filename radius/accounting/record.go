@@ -81,7 +81,7 @@ func encode(r *radius.Record) ([]byte, error) {
 	for t, v := range r.Packet.Attributes() {
 		if kept(t, v) {
 			b = append(append(b, byte(t), byte(2+len(v))), v...)
-			delay = delay || t == radius.AcctDelayTime
+			delay = delay || t == radius.AcctDelayTime && len(v) == 4 // one that can be raised
 		}
 	}
 	if n := radius.HeaderLen + len(b) - at; !delay && n+6 > radius.MaxLen {

@@ -152,3 +152,30 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// A record is only taken if it can be sent with its mark, also where what stands as
+// Acct-Delay-Time isn't one.
+func TestRecordWithMalformedDelay(t *testing.T) {
+	long := strings.Repeat("x", 253)
+	for _, tt := range []struct {
+		delay string
+		last  int // how long the last attribute's value is
+		fits  bool
+	}{{"\x00\x00\x00\x01", 243, true}, {"\x00", 240, true}, {"\x00", 241, false}} {
+		attrs := []any{radius.AcctDelayTime, tt.delay}
+		for range 15 {
+			attrs = append(attrs, radius.Class, long)
+		}
+		attrs = append(attrs, radius.Class, strings.Repeat("y", tt.last))
+		b, err := encode(&radius.Record{Packet: request(t, 1, attrs...), Client: "nas", Flow: flow})
+		if tt.fits != (err == nil) {
+			t.Errorf("delay %q, %d: %v", tt.delay, tt.last, err)
+		}
+		if err != nil {
+			continue
+		}
+		if _, _, _, err := decode(b, 7); err != nil {
+			t.Errorf("delay %q, %d: what was taken can't be sent: %v", tt.delay, tt.last, err)
+		}
+	}
+}
