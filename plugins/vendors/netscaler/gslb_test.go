@@ -363,3 +363,35 @@ func (w *walker) move(g *plugins.Geo) {
 	g.Networks = []plugins.GeoNetwork{{Prefix: one(w, netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/9"), netip.MustParsePrefix("198.51.100.0/24")), GeoPlace: place}}
 	g.Listen = one(w, g.Listen, []netip.AddrPort{netip.AddrPortFrom(g.Listen[0].Addr().Next(), 53), g.Listen[0]}, []netip.AddrPort{netip.AddrPortFrom(g.Listen[0].Addr().Next(), 53)})
 }
+
+// TestNamesBrokenOff has the appliance stop after each write on the way from names to other
+// names, to none, and back: a new program makes it good, and leaves alone what others have.
+func TestNamesBrokenOff(t *testing.T) {
+	b := newBox(t)
+	b.withGSLB(t, `{"address": "10.0.0.5"}`)
+	foreign := b.Except("aovlb_hq")
+	a := world(t, "names, one site after the other", nil)
+	c := world(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
+	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
+		for n := range 200 {
+			d := b.driver(t)
+			p, err := d.Plan(t.Context(), to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.BreakAfter(n)
+			err = d.Apply(t.Context(), p, nil)
+			b.BreakAfter(-1)
+			if err == nil {
+				break
+			}
+			if n == 199 {
+				t.Fatal(err)
+			}
+		}
+		apply(t, b.driver(t), to)
+		if diff := cmp.Diff(foreign, b.Except("aovlb_hq")); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
