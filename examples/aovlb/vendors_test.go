@@ -365,6 +365,7 @@ func newKemp(t *testing.T, dir string) *product {
 
 func newNetScaler(t *testing.T, dir string) *product {
 	box := netscalerbox.New("nsroot", plugintest.Canary)
+	box.SetFeatures("LB", "SSL", "GSLB")
 	server := httptest.NewTLSServer(box)
 	t.Cleanup(server.Close)
 	put(t, filepath.Join(dir, "ca.pem"), string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))

@@ -71,6 +71,13 @@ func (l shape) names(add func(string, *plugins.Deployment)) {
 		g.Sites[0].Checks = []plugins.Check{{Type: plugins.CheckHTTPS, Host: "vpn.example.com", Path: "/health"}, {Type: plugins.CheckICMP}}
 		g.Sites[0].CheckNeed = plugins.NeedAny
 	})
+	geo("names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) {
+		g.Sites[0].Name, g.Sites[2].Name, g.Names[1].Sites = "lyon", "berlin", []string{"berlin", "lyon"}
+		a, b := g.Sites[0].Gateways, g.Sites[2].Gateways
+		a[0].Name, a[1].Name = "ras2", "ras3"
+		a[0].Addresses[0], a[1].Addresses[0], b[0].Addresses[0] = a[1].Addresses[0], b[0].Addresses[0], a[0].Addresses[0]
+		g.Listen = []netip.AddrPort{netip.AddrPortFrom(g.Listen[0].Addr().Next(), g.Listen[0].Port()), g.Listen[0]}
+	})
 	geo("a name for all below it", func(g *plugins.Geo) { g.Names[0].Name = "*.vpn.example.com." })
 	geo("names that lead elsewhere inside", func(g *plugins.Geo) {
 		g.Horizons = []plugins.GeoHorizon{{Name: "inside", Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}

@@ -14,6 +14,8 @@ func (a *Appliance) get(kind, name string, args map[string]string) (object, *pro
 		return object{kind: object{"feature": a.features, "lb": slices.Contains(a.features, "LB"), "ssl": slices.Contains(a.features, "SSL")}}, nil
 	case "nsconfig":
 		return object{kind: object{"configchanged": a.unsaved}}, nil
+	case "server_servicegroup_binding", "server_service_binding", "server_gslbservice_binding":
+		return a.users(kind, name)
 	}
 	if p := a.enabled(kind); p != nil {
 		return nil, p
@@ -43,6 +45,34 @@ func (a *Appliance) get(kind, name string, args map[string]string) (object, *pro
 			return nil, bad(codeMissing, "No such resource [%s, %s]", key, name)
 		}
 		return nil, nil // NITRO leaves out an empty list
+	}
+	return object{kind: out}, nil
+}
+
+// users are the servicegroups, or the services, that have a server.
+func (a *Appliance) users(kind, server string) (object, *problem) {
+	if a.objects["server"][server] == nil {
+		return nil, bad(codeMissing, "No such resource [name, %s]", server)
+	}
+	of := strings.TrimSuffix(strings.TrimPrefix(kind, "server_"), "_binding")
+	if p := a.enabled(of); p != nil {
+		return nil, p
+	}
+	var out []object
+	if of == "servicegroup" {
+		for _, b := range a.bindings["servicegroup_servicegroupmember_binding"] {
+			if b["servername"] == server {
+				out = append(out, object{"name": server, "servicegroupname": b["servicegroupname"]})
+			}
+		}
+	}
+	for _, n := range slices.Sorted(maps.Keys(a.objects[of])) {
+		if a.objects[of][n]["servername"] == server {
+			out = append(out, object{"name": server, "servicename": n})
+		}
+	}
+	if len(out) == 0 {
+		return nil, nil
 	}
 	return object{kind: out}, nil
 }

@@ -104,7 +104,7 @@ func (a *adviser) adviseGeo(g *plugins.Geo) {
 		}
 	}
 	if located {
-		say(plugins.SeverityWarning, "geo.names", "all topology records of the BIG-IP become ours", "AS3 keeps all of them together, and would remove those of others: a plan is refused while there are any", "")
+		say(plugins.SeverityWarning, "geo.names", "topology records of the BIG-IP go through AS3", "it keeps all of them together, and would remove those that it wasn't told of: a plan is refused while there are any", "")
 	}
 }
 

@@ -197,7 +197,7 @@ func TestTopology(t *testing.T) {
 		g.Sites[0].Serves.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 	})
 	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology = 2 })
-	if _, err := d.Plan(t.Context(), dep); err == nil || !strings.Contains(err.Error(), "2 topology records that aren't ours") {
+	if _, err := d.Plan(t.Context(), dep); err == nil || !strings.Contains(err.Error(), "2 topology records that AS3 wasn't told of") {
 		t.Errorf("with records of others: %v", err)
 	}
 	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology = 0 })
@@ -217,6 +217,36 @@ func TestTopology(t *testing.T) {
 	}
 	if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.GeoRef("berlin")}); err == nil || !strings.Contains(err.Error(), "1 topology records") {
 		t.Errorf("a drain with one more of others: %v", err)
+	}
+	// Ours can't go either, while AS3 would take theirs along.
+	for _, to := range []*plugins.Deployment{world(t, "names", nil), nil} {
+		p, err := d.Plan(t.Context(), to)
+		if err == nil {
+			err = d.Apply(t.Context(), p, nil)
+		}
+		box.Names(func(_ map[string]*appliance.Name, topology *int) { n = *topology })
+		if err == nil || !strings.Contains(err.Error(), "1 topology records") || n != 8 {
+			t.Errorf("without ours: %v, and there are %d records", err, n)
+		}
+	}
+	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology-- })
+	apply(t, d, nil)
+	// Names without any are no better: AS3 would find records that it wasn't told of.
+	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology++ })
+	if _, err := d.Plan(t.Context(), world(t, "names", nil)); err == nil || !strings.Contains(err.Error(), "1 topology records") {
+		t.Errorf("names that go by no place: %v", err)
+	}
+	// What others declared is declared again.
+	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology = 1 })
+	box.Share("their_dc", map[string]any{"class": "GSLB_Data_Center"})
+	box.Share("their_topology", map[string]any{"class": "GSLB_Topology_Records", "records": []any{map[string]any{
+		"source": map[string]any{"matchType": "country", "matchValue": "SE"}, "destination": map[string]any{"matchType": "datacenter", "matchValue": map[string]any{"use": "their_dc"}},
+	}}})
+	apply(t, d, dep)
+	apply(t, d, nil)
+	box.Names(func(_ map[string]*appliance.Name, topology *int) { n = *topology })
+	if n != 1 {
+		t.Errorf("%d records are left of somebody's one", n)
 	}
 }
 

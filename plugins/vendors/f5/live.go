@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -123,21 +122,20 @@ func (l *live) correctName(o *plugins.Object, set func(name, value string)) bool
 	return true
 }
 
-// free says whether somebody else has topology records: AS3 keeps all of them together,
-// and would remove theirs.
+// free refuses to declare /Common while somebody has made topology records by hand: AS3
+// keeps all of them together, and removes those that it wasn't told of, also where a
+// declaration has none. What others have declared goes with ours.
 func (s *target) free(ctx context.Context, w *wanted, f *found) error {
-	count := func(v any) int {
-		body, _ := v.(map[string]any)
-		list, _ := body["records"].([]any)
-		return len(list)
-	}
-	if !slices.ContainsFunc(w.shared, func(p part) bool { return p.body["class"] == "GSLB_Topology_Records" }) {
+	if w.withShared(f, s.config.Owner) == nil {
 		return nil
 	}
-	had := 0
+	declared := 0
 	app, _ := f.common.tenant[shared].(map[string]any)
-	for _, name := range ours(s.config.Owner, f.site, f.common.tenant) {
-		had += count(app[name])
+	for _, v := range app {
+		if body, _ := v.(map[string]any); body["class"] == "GSLB_Topology_Records" {
+			list, _ := body["records"].([]any)
+			declared += len(list)
+		}
 	}
 	var list struct {
 		Items []struct{} `json:"items"`
@@ -145,8 +143,8 @@ func (s *target) free(ctx context.Context, w *wanted, f *found) error {
 	if _, err := s.client.get(ctx, "/mgmt/tm/gtm/topology", nil, &list); err != nil && statusOf(err) != http.StatusNotFound {
 		return fmt.Errorf("f5: read topology records: %w", err)
 	}
-	if n := len(list.Items) - had; n > 0 {
-		return fmt.Errorf("f5: the BIG-IP has %d topology records that aren't ours, which AS3 would remove: leave out order in geo, or remove them", n)
+	if n := len(list.Items) - declared; n > 0 {
+		return fmt.Errorf("f5: the BIG-IP has %d topology records that AS3 wasn't told of, and would remove: declare them by AS3 in /Common/Shared, or remove them", n)
 	}
 	return nil
 }

@@ -210,3 +210,35 @@ func TestRenderedNames(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesBrokenOff has the appliance stop after each write on the way from names to other
+// names, to none, and back: a new program makes it good, and leaves alone what others have.
+func TestNamesBrokenOff(t *testing.T) {
+	b := newBench(t, answering)
+	b.AddName("other.vpn.example.com", "192.0.2.200")
+	foreign := b.Others("aovlb_hq") + b.Names("other"+zone, true)
+	a := world(t, "names, one site after the other", nil)
+	c := world(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
+	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
+		for n := range 200 {
+			d := b.driver(t)
+			p, err := d.Plan(t.Context(), to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.BreakAfter(n)
+			err = d.Apply(t.Context(), p, nil)
+			b.BreakAfter(-1)
+			if err == nil {
+				break
+			}
+			if n == 199 {
+				t.Fatal(err)
+			}
+		}
+		apply(t, b.driver(t), to)
+		if diff := cmp.Diff(foreign, b.Others("aovlb_hq")+b.Names("other"+zone, true)); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}

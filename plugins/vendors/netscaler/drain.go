@@ -79,7 +79,7 @@ func (c *client) drainSite(ctx context.Context, conf plugins.Config, s Settings,
 	for _, x := range gslb.Sites(f.memory.Deployment.Geo) {
 		for _, record := range gslb.Families() {
 			for _, m := range gslb.Members(x, record) {
-				of[r.serviceName(x, &m)] = of[r.serviceName(x, &m)] || x.Name == name
+				of[r.serviceName(&m)] = x.Name == name
 			}
 		}
 	}

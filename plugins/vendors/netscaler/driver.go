@@ -140,7 +140,8 @@ func (c *client) compare(ctx context.Context, conf plugins.Config, s Settings, d
 			return nil, nil, err
 		}
 	}
-	return f, steps(f.items, want), nil
+	list, err := c.spare(ctx, conf.Owner, f, steps(f.items, want))
+	return f, list, err
 }
 
 // Plan says what Apply would change.
@@ -157,6 +158,7 @@ func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Pl
 	if err != nil {
 		return nil, where(err)
 	}
+	p.Diagnostics = append(p.Diagnostics, f.spared...)
 	p.Base = plugins.RevisionOf(objects(f.items))
 	for i := range list {
 		p.Changes = append(p.Changes, list[i].Change)

@@ -169,8 +169,8 @@ func (r *renderer) answers() error {
 	if located {
 		r.locations()
 	}
-	for i, l := range r.geo.Listen {
-		r.listener(i, l)
+	for _, l := range r.geo.Listen {
+		r.listener(l)
 	}
 	return nil
 }
@@ -195,14 +195,16 @@ func (r *renderer) localSite() string {
 	return plain(it.keys[0])
 }
 
-func (r *renderer) serviceName(s *plugins.GeoSite, m *gslb.Member) string {
-	return r.name("gslb", s.Name, m.Label())
+// serviceName names a gateway by its address, since NITRO takes an address once: what a
+// gateway and its site are called may change, and the service stays.
+func (r *renderer) serviceName(m *gslb.Member) string {
+	return r.name("gslb", m.Address.String())
 }
 
 // geoService renders a gateway of a site. Its checks are shared by the gateways of the
 // site that are asked at their own addresses.
 func (r *renderer) geoService(s *plugins.GeoSite, m *gslb.Member, local string, monitors map[string][]*item) error {
-	it := &item{kind: kindOf("gslbservice"), keys: []any{r.serviceName(s, m)}, note: "gateway " + m.Gateway.Name + " of site " + s.Name}
+	it := &item{kind: kindOf("gslbservice"), keys: []any{r.serviceName(m)}, note: "gateway " + m.Gateway.Name + " of site " + s.Name}
 	it.fix("servername", r.server(m.Address, "gateway "+m.Gateway.Name+" of site "+s.Name))
 	it.fix("servicetype", "ANY")
 	it.fix("port", anyPort)
@@ -307,7 +309,7 @@ func (r *renderer) bindSite(n *gslb.Name, v *item, tier []*plugins.GeoSite, s *p
 		return
 	}
 	for _, m := range gslb.Members(s, record) {
-		b := &item{kind: kindOf("gslbvserver_gslbservice_binding"), keys: []any{v.keys[0], r.serviceName(s, &m)}}
+		b := &item{kind: kindOf("gslbvserver_gslbservice_binding"), keys: []any{v.keys[0], r.serviceName(&m)}}
 		b.set("weight", gslb.Share(n, tier, s, record, mostWeight))
 		r.add(b)
 	}
@@ -367,10 +369,11 @@ func last(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// listener renders where queries are answered.
-func (r *renderer) listener(i int, l netip.AddrPort) {
+// listener renders where queries are answered. It is named by its address and port, since
+// NITRO takes these once: another place in the list must not take those of the one before.
+func (r *renderer) listener(l netip.AddrPort) {
 	for _, kind := range []string{"ADNS", "ADNS_TCP"} {
-		it := &item{kind: kindOf("service"), keys: []any{r.name("gslb", kind, strconv.Itoa(i+1))}, note: "where queries are answered"}
+		it := &item{kind: kindOf("service"), keys: []any{r.name("gslb", kind, l.Addr().String(), strconv.Itoa(int(l.Port())))}, note: "where queries are answered"}
 		it.fix("servername", r.server(l.Addr(), "where queries are answered"))
 		it.fix("servicetype", kind)
 		it.fix("port", int(l.Port()))

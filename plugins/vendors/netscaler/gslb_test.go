@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -55,7 +56,8 @@ func TestNames(t *testing.T) {
 	if v4 == "" || v6 == "" || eu == "" {
 		t.Fatalf("names are %v", b.Names("gslbvserver"))
 	}
-	const ras1, ras2, lyon = "servicename=aovlb_hq_gslb_berlin_ras1", "servicename=aovlb_hq_gslb_berlin_ras2", "servicename=aovlb_hq_gslb_lyon_ras1"
+	service := func(addr string) string { return plugins.DefaultOwner.Name("hq", 127, "gslb", addr) }
+	ras1, ras2, lyon := "servicename="+service("198.51.100.1"), "servicename="+service("198.51.100.2"), "servicename="+service("198.51.100.31")
 	if diff := cmp.Diff([]string{ras1 + " weight=1", ras2 + " weight=1"}, bound(b, v4)); diff != "" {
 		t.Error(diff)
 	}
@@ -68,10 +70,10 @@ func TestNames(t *testing.T) {
 		t.Error(diff)
 	}
 	want(t, "two sites of one name", strings.Join(bound(b, eu), "; "), ras1+" weight=50; "+ras2+" weight=50; "+lyon+" weight=100")
-	if got := b.Bound("gslbservice_lbmonitor_binding", "aovlb_hq_gslb_berlin_ras1"); len(got) != 1 || !strings.Contains(got[0], "sstp") {
+	if got := b.Bound("gslbservice_lbmonitor_binding", service("198.51.100.1")); len(got) != 1 || !strings.Contains(got[0], "sstp") {
 		t.Errorf("the checks are %v", got)
 	}
-	want(t, "health of what isn't checked", b.Get("gslbservice", "aovlb_hq_gslb_lyon_ras1", "healthmonitor"), "NO")
+	want(t, "health of what isn't checked", b.Get("gslbservice", service("198.51.100.31"), "healthmonitor"), "NO")
 	want(t, "the site", b.Get("gslbsite", "aovlb_hq_gslb_site", "siteipaddress"), "10.0.0.5")
 	if got := b.Names("service"); len(got) != 2 {
 		t.Errorf("queries are answered by %v", got)
@@ -92,7 +94,7 @@ func TestDrainOfASite(t *testing.T) {
 	count := func() (berlin, others int) {
 		for _, n := range b.Names("gslbvserver") {
 			for _, x := range bound(b, n) {
-				if strings.Contains(x, "berlin") {
+				if strings.Contains(x, "_198_51_100_1_") || strings.Contains(x, "_198_51_100_2_") || strings.Contains(x, "_db8_b_") {
 					berlin++
 				} else {
 					others++
@@ -247,7 +249,7 @@ func TestRenderedNames(t *testing.T) {
 		"enable ns feature LB SSL GSLB\n",
 		"add gslb site aovlb_hq_gslb_site LOCAL <the appliance's own address as a GSLB site>\n",
 		"add location 198.51.100.31 198.51.100.31 EU.FR.*.*.*.aovlb_hq\n",
-		"add gslb service aovlb_hq_gslb_berlin_ras1 aovlb_hq_198_51_100_1_", " ANY * -siteName aovlb_hq_gslb_site -healthMonitor YES",
+		"add gslb service aovlb_hq_gslb_198_51_100_1_", " ANY * -siteName aovlb_hq_gslb_site -healthMonitor YES",
 		" ANY -dnsRecordType A -lbMethod STATICPROXIMITY -backupLBMethod ROUNDROBIN -EDR DISABLED",
 		" -domainName gw.vpn.example.com -TTL 30\n", " ADNS 53 ",
 	} {
@@ -306,6 +308,90 @@ func TestAnotherSiteAddress(t *testing.T) {
 		want(t, "the address", b.Get("gslbsite", "aovlb_hq_gslb_site", "siteipaddress"), address)
 		if p := apply(t, d, dep); len(p.Changes) > 0 {
 			t.Errorf("there is still to do %v", p.Changes)
+		}
+	}
+}
+
+// TestNamesMove goes from names to other names, at random: sites and gateways are called
+// otherwise and have each other's addresses, and networks overlap those before.
+func TestNamesMove(t *testing.T) {
+	for seed := range uint64(4) {
+		b := newBox(t)
+		b.withGSLB(t, `{"address": "10.0.0.5"}`)
+		foreign := b.Except("aovlb_hq_")
+		d, w := b.driver(t), &walker{Rand: rand.New(rand.NewPCG(seed, 8))}
+		for range 12 {
+			dep := world(t, "names", w.move)
+			apply(t, d, dep)
+			if w.IntN(2) > 0 {
+				site := dep.Geo.Sites[w.IntN(len(dep.Geo.Sites))].Name
+				if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.GeoRef(site)}); err != nil {
+					t.Fatal(err)
+				}
+				if p := apply(t, d, dep); len(p.Changes) > 0 {
+					t.Fatalf("an Apply undoes a drain: %v", p.Changes)
+				}
+			}
+		}
+		apply(t, d, nil)
+		if diff := cmp.Diff(foreign, b.Except("aovlb_hq_")); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+// move moves gateways and sites at random.
+func (w *walker) move(g *plugins.Geo) {
+	swap := func(n int, f func(a, b *plugins.GeoSite)) {
+		for range n {
+			f(&g.Sites[w.IntN(len(g.Sites))], &g.Sites[w.IntN(len(g.Sites))])
+		}
+	}
+	g.Names[1].Sites = nil
+	swap(2, func(a, b *plugins.GeoSite) { a.Name, b.Name = b.Name, a.Name })
+	swap(2, func(a, b *plugins.GeoSite) { a.Checks, b.Checks = b.Checks, a.Checks })
+	swap(3, func(a, b *plugins.GeoSite) {
+		x, y := &a.Gateways[w.IntN(len(a.Gateways))], &b.Gateways[w.IntN(len(b.Gateways))]
+		x.Addresses, y.Addresses = y.Addresses, x.Addresses
+	})
+	g.Names[w.IntN(2)].Order = one(w, nil, []string{"country"}, []string{"priority"})
+	g.Names[w.IntN(2)].Method = one(w, "", "weighted", "all", "first")
+	for i := range g.Sites {
+		g.Sites[i].Priority = w.IntN(2)
+	}
+	place := plugins.GeoPlace{Continent: "EU", Country: one(w, "DE", "FR")}
+	g.Networks = []plugins.GeoNetwork{{Prefix: one(w, netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/9"), netip.MustParsePrefix("198.51.100.0/24")), GeoPlace: place}}
+	g.Listen = one(w, g.Listen, []netip.AddrPort{netip.AddrPortFrom(g.Listen[0].Addr().Next(), 53), g.Listen[0]}, []netip.AddrPort{netip.AddrPortFrom(g.Listen[0].Addr().Next(), 53)})
+}
+
+// TestNamesBrokenOff has the appliance stop after each write on the way from names to other
+// names, to none, and back: a new program makes it good, and leaves alone what others have.
+func TestNamesBrokenOff(t *testing.T) {
+	b := newBox(t)
+	b.withGSLB(t, `{"address": "10.0.0.5"}`)
+	foreign := b.Except("aovlb_hq")
+	a := world(t, "names, one site after the other", nil)
+	c := world(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
+	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
+		for n := range 200 {
+			d := b.driver(t)
+			p, err := d.Plan(t.Context(), to)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.BreakAfter(n)
+			err = d.Apply(t.Context(), p, nil)
+			b.BreakAfter(-1)
+			if err == nil {
+				break
+			}
+			if n == 199 {
+				t.Fatal(err)
+			}
+		}
+		apply(t, b.driver(t), to)
+		if diff := cmp.Diff(foreign, b.Except("aovlb_hq")); diff != "" {
+			t.Fatal(diff)
 		}
 	}
 }

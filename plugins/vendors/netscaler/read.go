@@ -28,6 +28,10 @@ type found struct {
 	// local is the appliance's own GSLB site, balances says whether it has GSLB.
 	local    string
 	balances bool
+	// guests are services of others, by the GSLB site that they are of.
+	guests map[string]string
+	// spared says what isn't removed, since others use it.
+	spared []plugins.Diagnostic
 	// states are members' states, by servicegroup, server and port.
 	states map[string]string
 }
@@ -101,7 +105,7 @@ type reader struct {
 
 // find reads what belongs to a site. An empty site is the one whose note is there.
 func (c *client) find(ctx context.Context, owner plugins.Owner, site string) (*found, error) {
-	r := &reader{client: c, owner: owner, out: &found{site: site, servers: make(map[netip.Addr]string), states: make(map[string]string)}}
+	r := &reader{client: c, owner: owner, out: &found{site: site, servers: make(map[netip.Addr]string), states: make(map[string]string), guests: make(map[string]string)}}
 	if err := r.features(ctx); err != nil {
 		return nil, err
 	}
@@ -180,6 +184,8 @@ func (r *reader) top(ctx context.Context, k *kind) error {
 		switch {
 		case k.name == "gslbsite" && x.text("sitetype") == "LOCAL":
 			r.out.local = name
+		case k.name == "gslbservice" && !owned:
+			r.out.guests[x.text("sitename")] = name
 		case k.name == "location":
 			owned = strings.HasSuffix(x.text("preferredlocation"), "."+locationMark(r.owner, r.out.site))
 		}
