@@ -230,6 +230,7 @@ func (p *Path) share() (err error) {
 		p.state.Seed = rand.Uint64()
 	}
 	p.table.seed, p.table.grace = p.state.Seed, grace
+	p.table.ways = make([]way, len(p.table.records))
 	p.state.Places = uint64(p.table.places())
 	return nil
 }
