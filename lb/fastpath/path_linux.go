@@ -116,6 +116,9 @@ const orphaned = 20 * time.Second
 func Open(c Config) (*Path, error) {
 	p := &Path{c: c, index: make(map[ends]uint32), attached: make(map[uint32]*attachment), began: time.Now()}
 	p.c.MaxFlows = cmp.Or(max(c.MaxFlows, 0), DefaultMaxFlows)
+	if p.c.MaxFlows > mostFlows {
+		return nil, fmt.Errorf("fastpath: MaxFlows is %d, the most is %d", p.c.MaxFlows, mostFlows)
+	}
 	p.c.Lease = cmp.Or(max(c.Lease, 0), DefaultLease)
 	p.backends = make([]backend, 1, 16) // 0 is nobody's
 	err := p.open()

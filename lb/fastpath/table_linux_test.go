@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,6 +62,21 @@ func TestLayout(t *testing.T) {
 	}
 	if unsafe.Sizeof(record{}) != 64 {
 		t.Error("a record doesn't fill a line of the cache")
+	}
+}
+
+// There is no table whose size can't be counted: it would be a small one.
+func TestTableSize(t *testing.T) {
+	for _, n := range []int{mostFlows + 1, 1 << 30} {
+		if p, err := Open(Config{MaxFlows: n}); err == nil || !strings.Contains(err.Error(), "MaxFlows") {
+			t.Errorf("of %d flows: %v", n, err)
+			if err == nil {
+				_ = p.Close(false)
+			}
+		}
+	}
+	if r, p := sizes(mostFlows); uint64(r)*uint64(unsafe.Sizeof(record{})) >= 1<<31 || uint64(p)*uint64(unsafe.Sizeof(pairs{})) >= 1<<31 {
+		t.Errorf("%d flows are more than 32 bits count: %d records, %d pairs", mostFlows, r, p)
 	}
 }
 
