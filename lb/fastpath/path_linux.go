@@ -260,7 +260,7 @@ func (p *Path) mmap(m *ebpf.Map, size int) ([]byte, error) {
 // Run keeps the Path alive: it renews its lease, attaches to network devices that
 // come, and forgets flows of an earlier process that nobody has gone on with. It
 // returns the cause of ctx when that is done; the programs stay attached until
-// Close.
+// Close. After that it returns an error that wraps [os.ErrClosed].
 func (p *Path) Run(ctx context.Context) error {
 	// Several times within the lease, and often enough for new devices.
 	tick := time.NewTicker(min(p.c.Lease/6, 2*time.Second))
@@ -273,6 +273,10 @@ func (p *Path) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return fmt.Errorf("fastpath: %w", os.ErrClosed)
+		}
 		p.renew()
 		p.bury()
 		err := p.refresh()
