@@ -16,6 +16,8 @@ var ErrUnsupported = errors.New("not supported here")
 const (
 	// DefaultMaxFlows bounds the flows that are carried at once.
 	DefaultMaxFlows = 1 << 16
+	// mostFlows may be asked for: their table is a gigabyte, which 32 bits can count.
+	mostFlows = 1 << 22
 	// DefaultLease is for how long a Path that is pinned carries after its
 	// process was last alive.
 	DefaultLease = 30 * time.Second
@@ -58,7 +60,7 @@ type Config struct {
 	// are those of backends.
 	At, Toward []netip.Addr
 	// MaxFlows bounds the flows that are carried at once; 0 means
-	// DefaultMaxFlows. For each, carried or not, the kernel's tables have 384
+	// DefaultMaxFlows, and 4,194,304 is the most. For each, carried or not, the kernel's tables have 384
 	// bytes: a flow is two lines of a table that is never more than half full, and
 	// 128 bytes are for IPv6.
 	MaxFlows int

@@ -116,6 +116,9 @@ const orphaned = 20 * time.Second
 func Open(c Config) (*Path, error) {
 	p := &Path{c: c, index: make(map[ends]uint32), attached: make(map[uint32]*attachment), began: time.Now()}
 	p.c.MaxFlows = cmp.Or(max(c.MaxFlows, 0), DefaultMaxFlows)
+	if p.c.MaxFlows > mostFlows {
+		return nil, fmt.Errorf("fastpath: MaxFlows is %d, the most is %d", p.c.MaxFlows, mostFlows)
+	}
 	p.c.Lease = cmp.Or(max(c.Lease, 0), DefaultLease)
 	p.backends = make([]backend, 1, 16) // 0 is nobody's
 	err := p.open()
@@ -230,6 +233,7 @@ func (p *Path) share() (err error) {
 		p.state.Seed = rand.Uint64()
 	}
 	p.table.seed, p.table.grace = p.state.Seed, grace
+	p.table.ways = make([]way, len(p.table.records))
 	p.state.Places = uint64(p.table.places())
 	return nil
 }
@@ -256,7 +260,7 @@ func (p *Path) mmap(m *ebpf.Map, size int) ([]byte, error) {
 // Run keeps the Path alive: it renews its lease, attaches to network devices that
 // come, and forgets flows of an earlier process that nobody has gone on with. It
 // returns the cause of ctx when that is done; the programs stay attached until
-// Close.
+// Close. After that it returns an error that wraps [os.ErrClosed].
 func (p *Path) Run(ctx context.Context) error {
 	// Several times within the lease, and often enough for new devices.
 	tick := time.NewTicker(min(p.c.Lease/6, 2*time.Second))
@@ -269,6 +273,10 @@ func (p *Path) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return fmt.Errorf("fastpath: %w", os.ErrClosed)
+		}
 		p.renew()
 		p.bury()
 		err := p.refresh()

@@ -2,7 +2,9 @@ package fastpath
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
@@ -520,5 +523,18 @@ func TestObject(t *testing.T) {
 	}
 	if !bytes.Equal(b, object) {
 		t.Error("fastpath_bpfel.o isn't what bpf/fastpath.c makes: run go generate ./lb/fastpath")
+	}
+}
+
+// Run of a Path that is closed touches nothing of it.
+func TestRunClosed(t *testing.T) {
+	p := &Path{c: Config{Lease: 6 * time.Millisecond, Interfaces: []string{"lo"}}}
+	if err := p.Close(false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := p.Run(ctx); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("%v", err)
 	}
 }

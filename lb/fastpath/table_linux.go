@@ -20,12 +20,19 @@ import (
 // packet takes.
 type table struct {
 	records []record // and probes more than there are places
+	ways    []way    // by place; nobody else's
 	pairs   []pairs
 	seed    uint64
 	grace   time.Duration // see below
 	limbo   []left        // oldest first
 	unused  []uint32
 	touched uint32 // pairs from this on were never used
+}
+
+// way is what has to be known of a place, whoever is there.
+type way struct {
+	far  uint8 // how far the record is from where the search for it begins
+	past uint8 // how many are found by searches that go past here
 }
 
 // left is a record, or also a pair, that a program which has found it may still be
@@ -42,8 +49,11 @@ const grace = time.Second
 
 // What the status of a record says in place of a family.
 const (
-	stateFree  = 0xfe // it may be used, but the search goes on behind it
-	stateLimbo = 0xff // likewise, but not yet
+	stateFree  = 0xfe // it may be used, but searches go past it
+	stateLimbo = 0xff // it may not be used yet
+
+	// With stateLimbo: the record was of IPv6, so its pair may be in use, too.
+	limboSix = 1 << 8
 )
 
 // familyOf are those of <sys/socket.h>.
@@ -89,20 +99,27 @@ func mix(h, v uint64) uint64 {
 	return h ^ h>>32
 }
 
+// words are the first four octets of a and of b.
+func words(a, b []byte) uint64 {
+	return uint64(binary.NativeEndian.Uint32(a))<<32 | uint64(binary.NativeEndian.Uint32(b))
+}
+
+func (k *key) ports() uint64 {
+	return uint64(binary.NativeEndian.Uint16(k.sport[:]))<<16 | uint64(binary.NativeEndian.Uint16(k.dport[:]))
+}
+
 // keyOf returns the key of a direction.
 func (t *table) keyOf(p *path) key {
 	k := key{sport: port(p.src.Port()), dport: port(p.dst.Port())}
-	word := func(b []byte) uint64 { return uint64(binary.NativeEndian.Uint32(b)) }
-	ports := uint64(binary.NativeEndian.Uint16(k.sport[:]))<<16 | uint64(binary.NativeEndian.Uint16(k.dport[:]))
 	if p.src.Addr().Is4() {
 		k.family, k.src, k.dst = family4, p.src.Addr().As4(), p.dst.Addr().As4()
-		k.hash = mix(mix(t.seed, word(k.src[:])<<32|word(k.dst[:])), ports)
+		k.hash = mix(mix(t.seed, words(k.src[:], k.dst[:])), k.ports())
 		return k
 	}
 	src, dst := p.src.Addr().As16(), p.dst.Addr().As16()
-	h := mix(t.seed, ports)
+	h := mix(t.seed, k.ports())
 	for i := 0; i < 16; i += 4 {
-		h = mix(h, word(src[i:])<<32|word(dst[i:]))
+		h = mix(h, words(src[i:], dst[i:]))
 	}
 	k.family, k.hash = family6, h
 	binary.NativeEndian.PutUint32(k.src[:], uint32(h>>32))
@@ -114,6 +131,16 @@ func (t *table) keyOf(p *path) key {
 func (t *table) first(k *key) uint32 {
 	high, _ := bits.Mul64(k.hash>>32<<32, uint64(t.places()))
 	return uint32(high)
+}
+
+// firstOf returns where the search for the record at a place begins.
+func (t *table) firstOf(at uint32) uint32 {
+	r := &t.records[at]
+	k := key{sport: r.Sport, dport: r.Dport, hash: words(r.Src[:], r.Dst[:])}
+	if uint8(t.status(at)) == family4 {
+		k.hash = mix(mix(t.seed, k.hash), k.ports())
+	}
+	return t.first(&k)
 }
 
 // is reports whether k's record is at a place.
@@ -170,6 +197,7 @@ func (t *table) put(p *path, s uint64, spi [spis]uint32) (uint32, error) {
 	}
 	r.Status = t.status(at) // so that nobody is there yet
 	t.records[at] = r
+	t.pass(at, uint8(at-t.first(&k)))
 	t.setStatus(at, s)
 	return at, nil
 }
@@ -190,12 +218,39 @@ func (t *table) pair() (n uint32, ok bool) {
 
 // drop takes a record out. Its counts can be read until it is used again.
 func (t *table) drop(at uint32) {
-	l := left{record: at, since: time.Now()}
+	l, s := left{record: at, since: time.Now()}, uint64(stateLimbo)
 	if uint8(t.status(at)) == family6 {
 		l.six, l.pairs = true, t.pairOf(at)
+		s |= limboSix
 	}
-	t.setStatus(at, stateLimbo)
+	t.setStatus(at, s)
 	t.limbo = append(t.limbo, l)
+	for i := at - uint32(t.ways[at].far); i < at; i++ {
+		t.ways[i].past--
+		if uint8(t.status(i)) == stateFree {
+			t.release(i)
+		}
+	}
+	t.ways[at].far = 0
+}
+
+// pass has searches for what is at a place begin that far in front of it.
+func (t *table) pass(at uint32, far uint8) {
+	t.ways[at].far = far
+	for i := at - uint32(far); i < at; i++ {
+		t.ways[i].past++
+	}
+}
+
+// release has a place be used again. If no search has to go past it, it is as if it had
+// never been used: otherwise, after some days, there would be no such place left, and every
+// search for what isn't there would go as far as one can.
+func (t *table) release(at uint32) {
+	if t.ways[at].past == 0 {
+		t.setStatus(at, 0)
+	} else {
+		t.setStatus(at, stateFree)
+	}
 }
 
 // pairOf returns the number of the pair of a record of IPv6.
@@ -213,24 +268,9 @@ func (t *table) settle() {
 		if l.six {
 			t.unused = append(t.unused, l.pairs)
 		}
-		t.setStatus(l.record, stateFree)
-		t.forget(l.record)
+		t.release(l.record)
 	}
 	t.limbo = t.limbo[n:]
-}
-
-// forget makes free places in front of one that was never used to such, so that no search
-// goes further than it must.
-func (t *table) forget(at uint32) {
-	if int(at)+1 < len(t.records) && t.status(at+1) != 0 {
-		return
-	}
-	for ; uint8(t.status(at)) == stateFree; at-- {
-		t.setStatus(at, 0)
-		if at == 0 {
-			return
-		}
-	}
 }
 
 // path returns the direction that a record is of.
@@ -266,26 +306,42 @@ func (t *table) change(at uint32, s uint64, spi *[spis]uint32) {
 	t.setStatus(at, s)
 }
 
-// begin has what an earlier process left in the table be as drop would have left it: places
-// of which it isn't known for how long they have been left, and pairs.
+// begin has what an earlier process left in the table be as that had it, but for the times
+// since which places have been left: these aren't known.
 func (t *table) begin() {
-	var six []bool
+	now, six := time.Now(), make([]bool, len(t.pairs))
+	mine := func(at uint32) bool { // whether the record has a pair
+		n := int(t.pairOf(at))
+		if n >= len(six) || six[n] {
+			return false
+		}
+		six[n], t.touched = true, max(t.touched, uint32(n)+1)
+		return true
+	}
 	for at := range t.records {
-		at, now := uint32(at), time.Now()
-		switch uint8(t.status(at)) {
+		at := uint32(at)
+		switch s := t.status(at); uint8(s) {
 		case stateLimbo:
-			t.limbo = append(t.limbo, left{record: at, since: now})
-		case family6:
-			if n := t.pairOf(at); int(n) < len(t.pairs) {
-				for len(six) <= int(n) {
-					six = append(six, false)
-				}
-				six[n] = true
+			l := left{record: at, since: now}
+			if s&limboSix != 0 && mine(at) {
+				l.six, l.pairs = true, t.pairOf(at)
+			}
+			t.limbo = append(t.limbo, l)
+		case family4, family6:
+			if uint8(s) == family6 {
+				mine(at)
+			}
+			if far := at - t.firstOf(at); far < probes {
+				t.pass(at, uint8(far))
 			}
 		}
 	}
-	t.touched = uint32(len(six))
-	for n, used := range six {
+	for at := range t.records {
+		if at := uint32(at); uint8(t.status(at)) == stateFree {
+			t.release(at)
+		}
+	}
+	for n, used := range six[:t.touched] {
 		if !used {
 			t.unused = append(t.unused, uint32(n))
 		}

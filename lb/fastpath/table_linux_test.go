@@ -6,19 +6,22 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/aovlb/aovlb/lb/udp"
 )
 
 func newTable(maxFlows int) *table {
 	n, m := sizes(maxFlows)
-	return &table{records: make([]record, n), pairs: make([]pairs, m), seed: 0x1234567, grace: grace}
+	return &table{records: make([]record, n), pairs: make([]pairs, m), ways: make([]way, n), seed: 0x1234567, grace: grace}
 }
 
 // manyth is the i-th of many directions, of both families.
@@ -59,6 +62,21 @@ func TestLayout(t *testing.T) {
 	}
 	if unsafe.Sizeof(record{}) != 64 {
 		t.Error("a record doesn't fill a line of the cache")
+	}
+}
+
+// There is no table whose size can't be counted: it would be a small one.
+func TestTableSize(t *testing.T) {
+	for _, n := range []int{mostFlows + 1, 1 << 30} {
+		if p, err := Open(Config{MaxFlows: n}); err == nil || !strings.Contains(err.Error(), "MaxFlows") {
+			t.Errorf("of %d flows: %v", n, err)
+			if err == nil {
+				_ = p.Close(false)
+			}
+		}
+	}
+	if r, p := sizes(mostFlows); uint64(r)*uint64(unsafe.Sizeof(record{})) >= 1<<31 || uint64(p)*uint64(unsafe.Sizeof(pairs{})) >= 1<<31 {
+		t.Errorf("%d flows are more than 32 bits count: %d records, %d pairs", mostFlows, r, p)
 	}
 }
 
@@ -136,12 +154,15 @@ func TestTable(t *testing.T) {
 		time.Sleep(2 * grace)
 		x.settle()
 		for at := range x.records {
-			if s := x.records[at].Status; s != 0 && s != stateFree {
+			if s := x.records[at].Status; s != 0 {
 				t.Errorf("record %d: status %x", at, s)
 			}
 		}
 		if used := int(x.touched) - len(x.unused); used != 0 {
 			t.Errorf("%d pairs are missing", used)
+		}
+		if slices.ContainsFunc(x.ways, func(w way) bool { return w != way{} }) {
+			t.Error("searches go past places, for nothing")
 		}
 	})
 }
@@ -169,6 +190,74 @@ func TestTableFull(t *testing.T) {
 	}
 }
 
+// ways counts them.
+func ways(x *table) []way {
+	w := make([]way, len(x.ways))
+	for at := range x.records {
+		p, ok := x.path(uint32(at))
+		if !ok {
+			continue
+		}
+		k := x.keyOf(&p)
+		first := int(x.first(&k))
+		w[at].far = uint8(at - first)
+		for i := first; i < at; i++ {
+			w[i].past++
+		}
+	}
+	return w
+}
+
+// However many flows have come and gone, searches are short, for what isn't there too: these
+// are what every other datagram of the machine costs.
+func TestTableAges(t *testing.T) {
+	const flows = 1 << 11
+	x, r := newTable(flows), rand.New(rand.NewPCG(1, 2))
+	x.grace = 0
+	var there []uint32
+	refused, next := 0, 0
+	add := func() {
+		for {
+			p := manyth(next)
+			next = (next + 1) % (1 << 20)
+			at, err := x.put(&p, statusOf(&p, 0), [spis]uint32{})
+			if err == nil {
+				there = append(there, at)
+				return
+			}
+			refused++
+		}
+	}
+	for range 2 * flows {
+		add()
+	}
+	for range 50 * flows { // it is as bad then as it becomes
+		i := r.IntN(len(there))
+		x.drop(there[i])
+		there[i] = there[len(there)-1]
+		there = there[:len(there)-1]
+		add()
+	}
+	if diff := cmp.Diff(ways(x), x.ways, cmp.AllowUnexported(way{})); diff != "" {
+		t.Errorf("searches (-are, +as known):\n%s", diff)
+	}
+	found, missed := 0, 0
+	for _, at := range there {
+		found += int(at-x.firstOf(at)) + 1
+	}
+	for first := range x.places() {
+		for i := 0; i < probes && x.status(uint32(first+i)) != 0; i++ {
+			missed++
+		}
+		missed++
+	}
+	a, b := float64(found)/float64(len(there)), float64(missed)/float64(x.places())
+	t.Logf("a search takes %.2f steps, one for nothing %.2f; %d were refused", a, b, refused)
+	if a > 4 || b > 12 || refused > 10 {
+		t.Error("that is too much")
+	}
+}
+
 // A process that comes after another knows which places and pairs are free.
 func TestTableBegin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -185,12 +274,21 @@ func TestTableBegin(t *testing.T) {
 		for _, n := range at[20:40] {
 			x.drop(n)
 		}
-		y := &table{records: x.records, pairs: x.pairs, seed: x.seed, grace: grace}
+		y := newTable(100)
+		y.records, y.pairs = x.records, x.pairs
 		y.begin()
-		if len(y.limbo) != 20 || int(y.touched)-len(y.unused) != 15 {
-			t.Errorf("%d records wait, %d pairs are used; want 20 and 15", len(y.limbo), int(y.touched)-len(y.unused))
+		// A program may still be using what was taken out just before.
+		if used := int(y.touched) - len(y.unused); len(y.limbo) != 20 || used != 20 {
+			t.Errorf("%d records wait, %d pairs are used; want 20 and 20", len(y.limbo), used)
 		}
 		time.Sleep(2 * grace)
+		y.settle()
+		if used := int(y.touched) - len(y.unused); len(y.limbo) != 0 || used != 15 {
+			t.Errorf("later, %d records wait, %d pairs are used; want 0 and 15", len(y.limbo), used)
+		}
+		if diff := cmp.Diff(ways(y), y.ways, cmp.AllowUnexported(way{})); diff != "" {
+			t.Errorf("searches (-are, +as known):\n%s", diff)
+		}
 		for i := range 80 {
 			p := manyth(i)
 			k := y.keyOf(&p)

@@ -60,7 +60,20 @@ func (w *wire) receive(from [6]byte) []byte {
 			w.t.Errorf("nothing came: %v", err)
 			return nil
 		}
-		if n < 14 || [6]byte(b[6:12]) != from || binary.BigEndian.Uint16(b[12:]) == unix.ETH_P_ARP {
+		if n < 24 || [6]byte(b[6:12]) != from {
+			continue
+		}
+		// The device's own kernel sends by it, too: ARP, and of IPv6 who listens to what.
+		switch binary.BigEndian.Uint16(b[12:]) {
+		case unix.ETH_P_IP:
+			if b[23] != unix.IPPROTO_UDP {
+				continue
+			}
+		case unix.ETH_P_IPV6:
+			if b[20] != unix.IPPROTO_UDP {
+				continue
+			}
+		default:
 			continue
 		}
 		list, err := unix.ParseSocketControlMessage(beside[:m])

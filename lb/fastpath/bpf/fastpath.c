@@ -96,7 +96,7 @@ struct record {
 	__u64 packets, bytes;
 };
 
-/* The status is 0 if nobody has ever been there, or else of these fields. */
+/* The status is 0 where a search ends: nobody is there. Or else, these fields. */
 #define FAMILY(status) ((__u8)(status)) /* AF_INET, AF_INET6; anything else: nobody */
 #define BACKEND(status) ((__u16)((status) >> 16)) /* of generations */
 #define GENERATION_OF(status) ((__u32)((status) >> 32)) /* for which it holds */
