@@ -2,6 +2,7 @@ package plugintest
 
 import (
 	"net/netip"
+	"testing"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -14,6 +15,24 @@ func Names(at Layout) []Intent {
 	var out []Intent
 	shape{Layout: at}.names(func(name string, d *plugins.Deployment) { out = append(out, Intent{Name: name, Deployment: d}) })
 	return out
+}
+
+// WithNames returns a copy of the deployment of one of [Names], changed by change
+// unless that is nil, for tests of a driver's own. It fails the test if no intent has
+// that name.
+func WithNames(t testing.TB, name string, change func(*plugins.Geo)) *plugins.Deployment {
+	t.Helper()
+	for _, in := range Names(Layout{}) {
+		if in.Name == name {
+			d := in.Deployment.Clone()
+			if change != nil {
+				change(d.Geo)
+			}
+			return d
+		}
+	}
+	t.Fatalf("there is no intent %q", name)
+	return nil
 }
 
 // names are of DNS. The site beside them differs from each to the next, for drivers

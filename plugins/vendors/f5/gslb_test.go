@@ -16,22 +16,6 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
-// world is a deployment with names, of the suite's.
-func world(t *testing.T, name string, change func(*plugins.Geo)) *plugins.Deployment {
-	t.Helper()
-	for _, in := range plugintest.Names(plugintest.Layout{}) {
-		if in.Name == name {
-			d := in.Deployment.Clone()
-			if change != nil {
-				change(d.Geo)
-			}
-			return d
-		}
-	}
-	t.Fatalf("there is no intent %q", name)
-	return nil
-}
-
 func answering(s *Settings) { s.GSLB = true }
 
 // item returns an object that was declared.
@@ -68,7 +52,7 @@ func TestNames(t *testing.T) {
 	box := newBox(t)
 	box.Share("dc_of_others", map[string]any{"class": "GSLB_Data_Center"})
 	d := configured(t, box, nil, answering)
-	apply(t, d, world(t, "names, by weight", func(g *plugins.Geo) { g.Names[0].Name = "*.vpn.example.com." }))
+	apply(t, d, plugintest.WithNames(t, "names, by weight", func(g *plugins.Geo) { g.Names[0].Name = "*.vpn.example.com." }))
 	all := domains(box)
 	if len(all) != 4 {
 		t.Fatalf("wide IPs are %v", all)
@@ -91,7 +75,7 @@ func TestNames(t *testing.T) {
 		t.Errorf("queries: %v", s)
 	}
 	// Names go while the sites stay.
-	apply(t, d, world(t, "names, by weight", func(g *plugins.Geo) { g.Names = g.Names[1:] }))
+	apply(t, d, plugintest.WithNames(t, "names, by weight", func(g *plugins.Geo) { g.Names = g.Names[1:] }))
 	if all := domains(box); len(all) != 2 {
 		t.Errorf("wide IPs are %v", all)
 	}
@@ -118,7 +102,7 @@ func TestAllDown(t *testing.T) {
 			return d["lastResortPool"] != nil && p["lbModeFallback"] == "fallback-ip" && p["fallbackIP"] == "198.51.100.99"
 		},
 	} {
-		apply(t, d, world(t, "names", func(g *plugins.Geo) {
+		apply(t, d, plugintest.WithNames(t, "names", func(g *plugins.Geo) {
 			g.Names[0].AllDown = down
 			if down == "last-resort" {
 				g.Names[0].LastResort = []netip.Addr{netip.MustParseAddr("198.51.100.99")}
@@ -135,7 +119,7 @@ func TestAllDown(t *testing.T) {
 func TestDrainOfASite(t *testing.T) {
 	box := newBox(t)
 	d := configured(t, box, nil, answering)
-	dep := world(t, "names", nil)
+	dep := plugintest.WithNames(t, "names", nil)
 	apply(t, d, dep)
 	disabled := func() (n int, last any) {
 		box.Names(func(names map[string]*appliance.Name, _ *int) {
@@ -193,7 +177,7 @@ func TestDrainOfASite(t *testing.T) {
 func TestTopology(t *testing.T) {
 	box := newBox(t)
 	d := configured(t, box, nil, answering)
-	dep := world(t, "names, near the client", func(g *plugins.Geo) {
+	dep := plugintest.WithNames(t, "names, near the client", func(g *plugins.Geo) {
 		g.Sites[0].Serves.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 	})
 	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology = 2 })
@@ -219,7 +203,7 @@ func TestTopology(t *testing.T) {
 		t.Errorf("a drain with one more of others: %v", err)
 	}
 	// Ours can't go either, while AS3 would take theirs along.
-	for _, to := range []*plugins.Deployment{world(t, "names", nil), nil} {
+	for _, to := range []*plugins.Deployment{plugintest.WithNames(t, "names", nil), nil} {
 		p, err := d.Plan(t.Context(), to)
 		if err == nil {
 			err = d.Apply(t.Context(), p, nil)
@@ -233,7 +217,7 @@ func TestTopology(t *testing.T) {
 	apply(t, d, nil)
 	// Names without any are no better: AS3 would find records that it wasn't told of.
 	box.Names(func(_ map[string]*appliance.Name, topology *int) { *topology++ })
-	if _, err := d.Plan(t.Context(), world(t, "names", nil)); err == nil || !strings.Contains(err.Error(), "1 topology records") {
+	if _, err := d.Plan(t.Context(), plugintest.WithNames(t, "names", nil)); err == nil || !strings.Contains(err.Error(), "1 topology records") {
 		t.Errorf("names that go by no place: %v", err)
 	}
 	// What others declared is declared again.
@@ -263,7 +247,7 @@ func TestTamperingWithNames(t *testing.T) {
 	} {
 		box := newBox(t)
 		d := configured(t, box, nil, answering)
-		dep := world(t, "names", nil)
+		dep := plugintest.WithNames(t, "names", nil)
 		apply(t, d, dep)
 		box.Names(func(n map[string]*appliance.Name, _ *int) { alter(n) })
 		p, err := d.Plan(t.Context(), dep)
@@ -299,7 +283,7 @@ func TestPartialFailure(t *testing.T) {
 	for _, tenant := range []string{"aovlb_hq", "Common"} {
 		box := newBox(t)
 		d := configured(t, box, nil, answering)
-		dep := world(t, "names", nil)
+		dep := plugintest.WithNames(t, "names", nil)
 		p, err := d.Plan(t.Context(), dep)
 		if err != nil {
 			t.Fatal(err)
@@ -355,7 +339,7 @@ func TestOnlyNames(t *testing.T) {
 	c, s, client := d.setUp.Peek()
 	c.Site = ""
 	d.setUp.Set(c, s, client)
-	dep := &plugins.Deployment{Geo: world(t, "names, one site after the other", nil).Geo}
+	dep := &plugins.Deployment{Geo: plugintest.WithNames(t, "names, one site after the other", nil).Geo}
 	apply(t, d, dep)
 	if box.Tenant("aovlb_geo") == nil {
 		t.Error("it isn't there")
@@ -396,19 +380,19 @@ func TestAdviceOnNames(t *testing.T) {
 			g.Sites[2].Gateways[0].Inside = map[string][]netip.Addr{"i": {netip.MustParseAddr("10.0.0.1")}}
 		}, "geo.names[0].sites", plugins.SeverityError},
 	} {
-		list, err := new(Driver).Validate(t.Context(), world(t, "names", c.change))
+		list, err := new(Driver).Validate(t.Context(), plugintest.WithNames(t, "names", c.change))
 		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
 			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
 		}
 	}
-	if list := check(world(t, "names", nil), plugins.Config{Site: "hq"}, Settings{}.usual()); !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == "geo" && g.Severity == plugins.SeverityError }) {
+	if list := check(plugintest.WithNames(t, "names", nil), plugins.Config{Site: "hq"}, Settings{}.usual()); !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == "geo" && g.Severity == plugins.SeverityError }) {
 		t.Errorf("a target that isn't asked to: %v", list)
 	}
 }
 
 // TestRenderedNames has the commands for names, with what an administrator must know.
 func TestRenderedNames(t *testing.T) {
-	list, err := new(Driver).Render(t.Context(), world(t, "names, near the client", nil))
+	list, err := new(Driver).Render(t.Context(), plugintest.WithNames(t, "names, near the client", nil))
 	if err != nil {
 		t.Fatal(err)
 	}

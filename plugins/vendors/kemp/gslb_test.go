@@ -13,22 +13,6 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
-// world is a deployment with names, of the suite's.
-func world(t *testing.T, name string, change func(*plugins.Geo)) *plugins.Deployment {
-	t.Helper()
-	for _, in := range plugintest.Names(plugintest.Layout{}) {
-		if in.Name == name {
-			d := in.Deployment.Clone()
-			if change != nil {
-				change(d.Geo)
-			}
-			return d
-		}
-	}
-	t.Fatalf("there is no intent %q", name)
-	return nil
-}
-
 const zone = ".vpn.example.com"
 
 func answering(s *Settings) { s.GSLB = true }
@@ -37,7 +21,7 @@ func answering(s *Settings) { s.GSLB = true }
 func TestNames(t *testing.T) {
 	b := newBench(t, answering)
 	d := b.driver(t)
-	apply(t, d, world(t, "names, one site after the other", nil))
+	apply(t, d, plugintest.WithNames(t, "names, one site after the other", nil))
 	text := b.Names(zone, true)
 	for _, line := range []string{
 		"name gw.vpn.example.com FailTime=0 LocalSettings=Y LocalSticky=0 LocalTTL=30 SelectionCriteria=fw SiteRecoveryMode=manual UnanimousChecks=N",
@@ -49,15 +33,15 @@ func TestNames(t *testing.T) {
 			t.Errorf("%q is missing in\n%s", line, text)
 		}
 	}
-	apply(t, d, world(t, "names, by weight", func(g *plugins.Geo) { g.Names = g.Names[:1] }))
+	apply(t, d, plugintest.WithNames(t, "names, by weight", func(g *plugins.Geo) { g.Names = g.Names[:1] }))
 	if text = b.Names(zone, true); strings.Contains(text, "eu.vpn") || !strings.Contains(text, "SelectionCriteria=wrr") {
 		t.Error(text)
 	}
-	apply(t, d, world(t, "names, near the client", nil))
+	apply(t, d, plugintest.WithNames(t, "names, near the client", nil))
 	if text = b.Names(zone, true); !strings.Contains(text, "SelectionCriteria=lb") || !strings.Contains(text, "[{DE false} {EU true}]") {
 		t.Error(text)
 	}
-	apply(t, d, world(t, "names, near the client", func(g *plugins.Geo) { g.Names[0].Order = []string{"distance"} }))
+	apply(t, d, plugintest.WithNames(t, "names, near the client", func(g *plugins.Geo) { g.Names[0].Order = []string{"distance"} }))
 	if text = b.Names(zone, true); !strings.Contains(text, "SelectionCriteria=prx") || strings.Contains(text, "DE") {
 		t.Error(text)
 	}
@@ -72,10 +56,10 @@ func TestNamesOfOthers(t *testing.T) {
 	b := newBench(t, answering)
 	b.AddName("gw.vpn.example.com", "192.0.2.200")
 	d := b.driver(t)
-	if _, err := d.Plan(t.Context(), world(t, "names", nil)); err == nil || !strings.Contains(err.Error(), "isn't ours") {
+	if _, err := d.Plan(t.Context(), plugintest.WithNames(t, "names", nil)); err == nil || !strings.Contains(err.Error(), "isn't ours") {
 		t.Errorf("%v", err)
 	}
-	dep := world(t, "names", func(g *plugins.Geo) { g.Names = g.Names[1:] })
+	dep := plugintest.WithNames(t, "names", func(g *plugins.Geo) { g.Names = g.Names[1:] })
 	before := b.Names("gw"+zone, true)
 	apply(t, d, dep)
 	apply(t, d, nil)
@@ -92,7 +76,7 @@ func TestNamesOfOthers(t *testing.T) {
 func TestDrainOfASite(t *testing.T) {
 	b := newBench(t, answering)
 	d := b.driver(t)
-	dep := world(t, "names", nil)
+	dep := plugintest.WithNames(t, "names", nil)
 	apply(t, d, dep)
 	ref := plugins.GeoRef("berlin")
 	disabled := func() int { return strings.Count(b.Names(zone, true), "Enable=N") }
@@ -149,7 +133,7 @@ func TestOnlyNames(t *testing.T) {
 	b := newBench(t, answering)
 	b.config.Site = ""
 	d := b.driver(t)
-	dep := &plugins.Deployment{Geo: world(t, "names", nil).Geo}
+	dep := &plugins.Deployment{Geo: plugintest.WithNames(t, "names", nil).Geo}
 	apply(t, d, dep)
 	d = b.driver(t)
 	if p, err := d.Plan(t.Context(), dep); err != nil || len(p.Changes) > 0 {
@@ -186,7 +170,7 @@ func TestAdviceOnNames(t *testing.T) {
 		}, "geo.sites[0].checks[2]", plugins.SeverityWarning},
 		"what it listens to": {func(*plugins.Geo) {}, "geo.listen", plugins.SeverityWarning},
 	} {
-		list, err := new(Driver).Validate(t.Context(), world(t, "names", c.change))
+		list, err := new(Driver).Validate(t.Context(), plugintest.WithNames(t, "names", c.change))
 		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
 			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
 		}
@@ -195,7 +179,7 @@ func TestAdviceOnNames(t *testing.T) {
 
 // TestRenderedNames has the calls for names, with what an administrator must know.
 func TestRenderedNames(t *testing.T) {
-	list, err := new(Driver).Render(t.Context(), world(t, "names, near the client", nil))
+	list, err := new(Driver).Render(t.Context(), plugintest.WithNames(t, "names, near the client", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,8 +201,8 @@ func TestNamesBrokenOff(t *testing.T) {
 	b := newBench(t, answering)
 	b.AddName("other.vpn.example.com", "192.0.2.200")
 	foreign := b.Others("aovlb_hq") + b.Names("other"+zone, true)
-	a := world(t, "names, one site after the other", nil)
-	c := world(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
+	a := plugintest.WithNames(t, "names, one site after the other", nil)
+	c := plugintest.WithNames(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
 	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
 		for n := range 200 {
 			d := b.driver(t)

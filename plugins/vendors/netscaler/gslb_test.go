@@ -17,22 +17,6 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
-// world is a deployment with names, of the suite's.
-func world(t *testing.T, name string, change func(*plugins.Geo)) *plugins.Deployment {
-	t.Helper()
-	for _, in := range plugintest.Names(plugintest.Layout{}) {
-		if in.Name == name {
-			d := in.Deployment.Clone()
-			if change != nil {
-				change(d.Geo)
-			}
-			return d
-		}
-	}
-	t.Fatalf("there is no intent %q", name)
-	return nil
-}
-
 func bound(b *box, v string) []string { return b.Bound("gslbvserver_gslbservice_binding", v) }
 
 // TestNames looks at what the appliance answers with.
@@ -40,7 +24,7 @@ func TestNames(t *testing.T) {
 	b := newBox(t)
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
 	d := b.driver(t)
-	apply(t, d, world(t, "names, two sites and one after them", nil))
+	apply(t, d, plugintest.WithNames(t, "names, two sites and one after them", nil))
 	v4, v6, eu := "", "", ""
 	for _, n := range b.Names("gslbvserver") {
 		domain := strings.Join(b.Bound("gslbvserver_domain_binding", n), " ")
@@ -89,7 +73,7 @@ func TestDrainOfASite(t *testing.T) {
 	b := newBox(t)
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
 	d := b.driver(t)
-	dep := world(t, "names", nil)
+	dep := plugintest.WithNames(t, "names", nil)
 	apply(t, d, dep)
 	count := func() (berlin, others int) {
 		for _, n := range b.Names("gslbvserver") {
@@ -162,7 +146,7 @@ func TestOnlyNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	foreign := b.Except("aovlb_geo_")
-	dep := &plugins.Deployment{Geo: world(t, "names, near the client", nil).Geo}
+	dep := &plugins.Deployment{Geo: plugintest.WithNames(t, "names, near the client", nil).Geo}
 	apply(t, d, dep)
 	if p := apply(t, d, dep); len(p.Changes) > 0 {
 		t.Errorf("there is still to do %v", p.Changes)
@@ -187,7 +171,7 @@ func TestOnlyNames(t *testing.T) {
 // appliance has the feature turned off, or no site of its own.
 func TestGSLBIsOff(t *testing.T) {
 	b := newBox(t)
-	dep := world(t, "names", nil)
+	dep := plugintest.WithNames(t, "names", nil)
 	p, err := b.driver(t).Plan(t.Context(), dep)
 	if err != nil || !slices.ContainsFunc(p.Diagnostics, func(g plugins.Diagnostic) bool { return g.Path == "geo" && g.Severity == plugins.SeverityError }) {
 		t.Errorf("%v, %v", p, err)
@@ -231,7 +215,7 @@ func TestAdviceOnNames(t *testing.T) {
 			g.Names[0].Order, g.Networks = []string{"country"}, []plugins.GeoNetwork{{Prefix: netip.MustParsePrefix("2001:db8::/32")}}
 		}, "geo.networks[0].prefix", plugins.SeverityWarning},
 	} {
-		list, err := new(Driver).Validate(context.Background(), world(t, "names", c.change))
+		list, err := new(Driver).Validate(context.Background(), plugintest.WithNames(t, "names", c.change))
 		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
 			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
 		}
@@ -240,7 +224,7 @@ func TestAdviceOnNames(t *testing.T) {
 
 // TestRenderedNames has the commands for names, with what an administrator must know.
 func TestRenderedNames(t *testing.T) {
-	list, err := new(Driver).Render(t.Context(), world(t, "names, near the client", nil))
+	list, err := new(Driver).Render(t.Context(), plugintest.WithNames(t, "names, near the client", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +250,7 @@ func TestTaken(t *testing.T) {
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
 	b.Put("lbvserver", "theirs", map[string]any{"servicetype": "TCP", "ipv46": "192.0.2.10", "port": 443})
 	d := b.driver(t)
-	dep := world(t, "names", nil)
+	dep := plugintest.WithNames(t, "names", nil)
 	foreign := b.Get("lbvserver", "theirs", "servicetype")
 	p, err := d.Plan(t.Context(), dep)
 	if err != nil || plugins.HasError(p.Diagnostics) {
@@ -300,7 +284,7 @@ func TestTaken(t *testing.T) {
 // and come again.
 func TestAnotherSiteAddress(t *testing.T) {
 	b := newBox(t)
-	dep := world(t, "names, two sites and one after them", nil)
+	dep := plugintest.WithNames(t, "names, two sites and one after them", nil)
 	for _, address := range []string{"10.0.0.5", "10.0.0.7"} {
 		b.withGSLB(t, `{"address": "`+address+`"}`)
 		d := b.driver(t)
@@ -321,7 +305,7 @@ func TestNamesMove(t *testing.T) {
 		foreign := b.Except("aovlb_hq_")
 		d, w := b.driver(t), &walker{Rand: rand.New(rand.NewPCG(seed, 8))}
 		for range 12 {
-			dep := world(t, "names", w.move)
+			dep := plugintest.WithNames(t, "names", w.move)
 			apply(t, d, dep)
 			if w.IntN(2) > 0 {
 				site := dep.Geo.Sites[w.IntN(len(dep.Geo.Sites))].Name
@@ -370,8 +354,8 @@ func TestNamesBrokenOff(t *testing.T) {
 	b := newBox(t)
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
 	foreign := b.Except("aovlb_hq")
-	a := world(t, "names, one site after the other", nil)
-	c := world(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
+	a := plugintest.WithNames(t, "names, one site after the other", nil)
+	c := plugintest.WithNames(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
 	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
 		for n := range 200 {
 			d := b.driver(t)

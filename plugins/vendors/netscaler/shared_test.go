@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
 // TestOthersUseOurs has somebody use what we made, since NetScaler has it once: our
@@ -15,7 +16,7 @@ import (
 func TestOthersUseOurs(t *testing.T) {
 	b := newBox(t)
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
-	first, dep := b.driver(t), world(t, "names", nil)
+	first, dep := b.driver(t), plugintest.WithNames(t, "names", nil)
 	before := b.Except("nothing")
 	apply(t, first, dep)
 	second := new(Driver)
