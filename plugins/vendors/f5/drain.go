@@ -34,23 +34,30 @@ var bodies = map[state]map[string]string{
 	stateOffline: {"session": "user-disabled", "state": "user-down"},
 }
 
+// alone has this driver alone write to the appliance until done, and reads what is there.
+func (d *Driver) alone(ctx context.Context) (s *target, f *found, done func(), err error) {
+	if s, err = d.setup(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	if done, err = d.write(ctx); err != nil {
+		return nil, nil, nil, err
+	}
+	if f, err = s.read(ctx, nil); err != nil {
+		done()
+		return nil, nil, nil, err
+	}
+	return s, f, done, nil
+}
+
 func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, is state) error {
 	if name, ok := ref.GeoSite(); ok {
 		return d.drainSite(ctx, name, is != stateEnable)
 	}
-	s, err := d.setup(ctx)
-	if err != nil {
-		return err
-	}
-	done, err := d.write(ctx)
+	s, f, done, err := d.alone(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	f, err := s.read(ctx, nil)
-	if err != nil {
-		return err
-	}
 	known, wrote, was := false, false, false
 	for _, m := range members(s.config.Owner, f.deployment.Site(f.site)) {
 		if m.Backend != ref.Backend || ref.Pool != "" && m.Pool != ref.Pool {
@@ -90,20 +97,13 @@ func (d *Driver) drain(ctx context.Context, ref plugins.BackendRef, is state) er
 // drainSite disables the pools of a site in all names, or enables them again: AS3 does
 // so, which also keeps which sites are drained.
 func (d *Driver) drainSite(ctx context.Context, name string, on bool) error {
-	s, err := d.setup(ctx)
-	if err != nil {
-		return err
-	}
-	done, err := d.write(ctx)
+	s, f, done, err := d.alone(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	f, err := s.read(ctx, nil)
 	ref := plugins.GeoRef(name)
 	switch {
-	case err != nil:
-		return err
 	case len(f.deployment.Refs(f.site, ref)) == 0:
 		return fmt.Errorf("f5: %v: %w", ref, plugins.ErrNotFound)
 	case !on && !f.sites[name]:
