@@ -299,6 +299,27 @@ func TestRouteAnew(t *testing.T) {
 	}
 }
 
+// A gateway answers the first message of whoever asks it. That takes no client from
+// another gateway that has it, unless it was sent there because that one is down.
+func TestHalfOpenAnswerMovesNobody(t *testing.T) {
+	b := newBalancer(t, "a", "b")
+	f, forged := flow("192.0.2.1", 4500, 4500), flow("203.0.113.5", 4500, 4500)
+	b.Answered(b.member(t, "a"), f, StageEstablished, WhyPicked, spi(1), FlowKey(f))
+	if b.Answered(b.member(t, "b"), forged, StageHalfOpen, WhyKnown, spi(1)) {
+		t.Error("a half-open answer that names another's client was recorded")
+	}
+	if c, _ := b.Table.Lookup(spi(1)); c.Backend != b.member(t, "a").ID {
+		t.Errorf("it took the client: %+v", c)
+	}
+	b.Answered(b.member(t, "b"), f, StageHalfOpen, WhyMoved, spi(1))
+	if c, _ := b.Table.Lookup(spi(1)); c.Backend != b.member(t, "b").ID {
+		t.Errorf("a client that was moved is still %+v", c)
+	}
+	if err := b.Table.check(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A port that a NAT gives to another client: its flow must not drag the first
 // client along.
 func TestAnsweredStealsWeakNames(t *testing.T) {

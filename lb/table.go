@@ -309,7 +309,7 @@ func (t *Table) unlink(l *list, c uint32) {
 // the backend it was at before, if that was another.
 func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c uint32, fresh bool, was ID, moved bool) {
 	now := t.now()
-	c = t.answeredFor(m, stage, keys, now)
+	c = t.answeredFor(m, stage, why, keys, now)
 	if c == 0 {
 		if c = t.add(m, src, stage, why, now); c == 0 {
 			return 0, false, 0, false
@@ -356,12 +356,14 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 // about, or 0 if it is about a new one. Anybody can start a handshake in a
 // client's name without ever seeing an answer, so:
 //   - a half-open answer doesn't join an established client by a weaker name;
+//   - a half-open answer moves no established client whose backend may still have
+//     it, by whatever name;
 //   - a flow alone never moves a client: it may have changed hands, and the
 //     backend that had it may still send. The flow's own name goes over.
 //
 // A client that becomes established on the flow of another one at the same
 // backend is the same computer: one that reconnects, or starts a second tunnel.
-func (t *Table) answeredFor(m *Member, stage Stage, keys []Key, now tick) (c uint32) {
+func (t *Table) answeredFor(m *Member, stage Stage, why Why, keys []Key, now tick) (c uint32) {
 	strongest := true
 	for _, k := range keys {
 		if k.IsZero() {
@@ -372,6 +374,7 @@ func (t *Table) answeredFor(m *Member, stage Stage, keys []Key, now tick) (c uin
 			r := &t.clients.items[known]
 			here := r.backend == m.ID
 			switch {
+			case !here && stage < r.stage && why == WhyKnown:
 			case c != 0 && here && r.stage == StageEstablished:
 				t.remove(c)
 				return known

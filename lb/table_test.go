@@ -46,7 +46,7 @@ func (m *model) expire() {
 }
 
 // answeredFor follows the rules of Table.answeredFor.
-func (m *model) answeredFor(id ID, stage Stage, keys []Key) (c *modelClient) {
+func (m *model) answeredFor(id ID, stage Stage, why Why, keys []Key) (c *modelClient) {
 	for i, k := range keys {
 		known := m.client(k)
 		if known == nil || known == c {
@@ -54,6 +54,7 @@ func (m *model) answeredFor(id ID, stage Stage, keys []Key) (c *modelClient) {
 		}
 		here := known.backend == id
 		switch {
+		case !here && stage < known.stage && why == WhyKnown:
 		case c != nil && here && known.stage == StageEstablished:
 			c.names = nil
 			return known
@@ -69,7 +70,7 @@ func (m *model) answeredFor(id ID, stage Stage, keys []Key) (c *modelClient) {
 }
 
 func (m *model) bind(id ID, src Key, stage Stage, why Why, keys []Key) {
-	c := m.answeredFor(id, stage, keys)
+	c := m.answeredFor(id, stage, why, keys)
 	if c == nil {
 		c = &modelClient{source: src}
 		defer func() { m.clients = append(m.clients, c) }()

@@ -141,11 +141,12 @@ func (w *world) stop(clients ...*client) {
 // gateway answers datagrams of the clients that began with it.
 type gateway struct {
 	*memSocket
-	name string
-	mu   sync.Mutex
-	seen map[uint64]netip.AddrPort // number → from where last
-	got  int
-	mute bool
+	name  string
+	mu    sync.Mutex
+	seen  map[uint64]netip.AddrPort // number → from where last
+	got   int
+	mute  bool
+	takes time.Duration // for an answer
 }
 
 func (w *world) newGateway(name string, at netip.AddrPort) *gateway {
@@ -166,6 +167,7 @@ func (g *gateway) run() {
 			return
 		}
 		if a := g.answer(b[:n], from); a != nil {
+			time.Sleep(g.thinks())
 			_ = g.send(a, from)
 		}
 	}
@@ -206,6 +208,19 @@ func (g *gateway) hush(mute bool) {
 	g.mute = mute
 }
 
+// think has the gateway take that long for each answer.
+func (g *gateway) think(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.takes = d
+}
+
+func (g *gateway) thinks() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.takes
+}
+
 // knows has the gateway know a client that it has never heard of.
 func (g *gateway) knows(n uint64) {
 	g.mu.Lock()
@@ -227,19 +242,37 @@ func (g *gateway) from(n uint64) netip.AddrPort {
 
 type client struct {
 	*memSocket
-	w *world
+	w    *world
+	kind byte // of the answer that came last
 }
 
-func (w *world) client(addr string) *client { return &client{w.net.listen(addr), w} }
+func (w *world) client(addr string) *client { return &client{memSocket: w.net.listen(addr), w: w} }
 
 // ask sends b and returns the name of the gateway that answers, or "" if none does
 // within a second.
 func (c *client) ask(b []byte) string {
 	c.w.t.Helper()
+	c.tell(b)
+	return c.next()
+}
+
+// tell sends b.
+func (c *client) tell(b []byte) {
+	c.w.t.Helper()
 	if err := c.send(b, netip.MustParseAddrPort(service)); err != nil {
 		c.w.t.Fatal(err)
 	}
-	return c.next()
+}
+
+// data sends ESP of the client n and returns the name of the gateway that answers
+// that, whatever else comes before: "" if none does within a second.
+func (c *client) data(n uint64) string {
+	c.w.t.Helper()
+	for got := c.ask(datagram('E', n)); ; got = c.next() {
+		if got == "" || c.kind == 'e' {
+			return got
+		}
+	}
 }
 
 func (c *client) next() string {
@@ -250,6 +283,7 @@ func (c *client) next() string {
 		if p.from.String() != service {
 			c.w.t.Errorf("answer from %v, want %v", p.from, service)
 		}
+		c.kind = p.b[0]
 		if len(p.b) < 3 {
 			return string(p.b)
 		}

@@ -501,13 +501,16 @@ func (s *shard) direct(f *flow, r lb.Route) bool {
 			return false
 		}
 	}
-	old := f.member
+	old, stage := f.member, lb.StageNone
+	if u == f.home {
+		stage = lb.StageEstablished // nobody has taken it
+	}
 	s.closeAll(f, u)
 	f.up, f.member, f.view, f.why = u, r.Member, view, r.Why
 	f.recorded, f.spoke = false, false
 	f.nnames = 0
 	f.names = [namesKept]lb.Key{}
-	s.relist(f, lb.StageNone)
+	s.relist(f, stage)
 	if old != nil {
 		s.moved(f, old, r.Member)
 	}
@@ -562,6 +565,14 @@ func (s *shard) ask(f *flow, r lb.Route) bool {
 func (s *shard) settle(f *flow, u *upstream) {
 	s.closeAll(f, u)
 	f.up, f.member, f.view = u, u.member, s.b.Pool.View()
+}
+
+// kept notes that f is still with the backend that had it before another was asked
+// too. Anybody can have sent that question: the backend's answer, half-open for one,
+// takes nothing from f, and doesn't give it the names in the question.
+func (s *shard) kept(f *flow) {
+	f.last, f.waiting = f.name, false
+	s.relist(f, lb.StageEstablished)
 }
 
 // closeAll closes the upstreams of f, except keep.
@@ -640,7 +651,11 @@ func (s *shard) fromBackend(u *upstream, b []byte) bool {
 		if f.home != nil && f.home != u && v.Stage != lb.StageEstablished {
 			return true // that anybody can have it say
 		}
+		keeps := f.home == u
 		s.settle(f, u)
+		if keeps {
+			s.kept(f)
+		}
 	}
 	f.spoke = true
 	s.heard(f)

@@ -1,6 +1,7 @@
 package udp_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -225,26 +226,46 @@ func (w *world) elsewhere(home string, how byte) (*client, uint64) {
 // can send that from a false address. Otherwise the client's gateway would see it
 // come from another port each time.
 func TestForgedSource(t *testing.T) {
-	for _, answer := range []string{"none", "half-open"} {
-		t.Run(answer, func(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		mute       bool          // the other gateway doesn't answer
+		home, away time.Duration // that an answer takes
+		how        byte          // the other gateway has its own client
+	}{
+		{name: "none", mute: true},
+		{name: "half-open"},
+		{name: "half-open, the client's gateway later", home: time.Millisecond},
+		{name: "half-open, the client's gateway sooner", away: time.Millisecond},
+		{name: "established, the client's gateway sooner", away: time.Millisecond, how: 'e'},
+		{name: "established, the client's gateway later", home: time.Millisecond, how: 'e'},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 2).serve()
 				c := w.client("198.51.100.1:4500")
 				home := c.ask(datagram('N', 7))
 				c.ask(datagram('E', 7))
 				port := w.gateways[home].from(7)
-				own, n := w.elsewhere(home, 'h')
+				own, n := w.elsewhere(home, cmp.Or(tt.how, 'h'))
 				forged := datagram('N', n, 'h')
-				if answer == "none" {
-					for name, g := range w.gateways {
-						g.hush(name != home)
+				for name, g := range w.gateways {
+					takes := tt.home
+					if name != home {
+						takes = tt.away
+						g.hush(tt.mute)
 					}
+					g.think(takes)
 				}
 				for range 5 {
 					for range 3 {
 						c.ask(forged)
 					}
-					if got := c.ask(datagram('E', 7)); got != home {
+					// One comes between what its gateway answers to the
+					// others and what it answers to the client itself.
+					c.tell(datagram('E', 7))
+					time.Sleep(3 * time.Millisecond / 2)
+					c.tell(forged)
+					if got := c.data(7); got != home {
 						t.Errorf("the client was answered by %q, want %q", got, home)
 					}
 					if got := w.gateways[home].from(7); got != port {
