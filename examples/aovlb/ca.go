@@ -33,9 +33,20 @@ type cas struct {
 
 type ca struct {
 	manager *acme.Manager
-	spec    plugins.ACME
-	cancel  context.CancelFunc
-	done    chan struct{}
+	caSpec
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// caSpec is how a CA is asked.
+type caSpec struct {
+	spec  plugins.ACME
+	eab   *acme.EAB
+	roots *x509.CertPool // nil for those of the system
+}
+
+func (s *caSpec) equal(o *caSpec) bool {
+	return s.spec == o.spec && (s.eab == nil) == (o.eab == nil) && (s.eab == nil || *s.eab == *o.eab) && s.roots.Equal(o.roots)
 }
 
 // caStatus is how things stand with a CA.
@@ -86,78 +97,34 @@ func (c *cas) issue(ctx context.Context, name string) error {
 	return x.manager.Renew(ctx)
 }
 
-// set has exactly those certificates managed that site asks for, until ctx is done.
-func (c *cas) set(ctx context.Context, site *plugins.Site) error {
-	if c == nil {
-		return nil
-	}
-	want := make(map[string]*plugins.Certificate)
-	if site == nil {
-		site = new(plugins.Site) // a DNS server has none
-	}
-	for i := range site.Certificates {
-		if x := &site.Certificates[i]; x.ACME != nil {
-			want[x.Name] = x
-		}
-	}
-	c.mu.Lock()
-	if c.all == nil {
-		c.all = make(map[string]*ca)
-	}
-	var ended []*ca
-	for name, x := range c.all {
-		if w := want[name]; w == nil || *w.ACME != x.spec {
-			delete(c.all, name)
-			ended = append(ended, x)
-		}
-	}
-	c.mu.Unlock()
-	for _, x := range ended {
-		x.end()
-	}
+// readCAs reads what is needed to ask the CAs of a site, by the names of their
+// certificates. The error has a *plugins.FieldError for each file or variable that
+// can't be used.
+func (s *source) readCAs(site string) (map[string]*caSpec, error) {
+	all := make(map[string]*caSpec)
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(want)) {
-		if c.get(name) == nil {
-			errs = append(errs, c.begin(ctx, name, want[name].ACME))
+	for i := range s.config.Sites {
+		x := &s.config.Sites[i]
+		if x != s.config.Deployment.Site(site) {
+			continue
 		}
-	}
-	return errors.Join(errs...)
-}
-
-func (c *cas) begin(ctx context.Context, name string, spec *plugins.ACME) error {
-	var err error
-	m := &acme.Manager{
-		Name: spec.Host, Dir: filepath.Join(c.state, "acme"), Directory: spec.Directory, Email: spec.Email,
-		KeyType:   acme.KeyType(spec.KeyType),
-		NoTLSALPN: spec.Challenge == plugins.ChallengeHTTP, NoHTTP: spec.Challenge == plugins.ChallengeTLSALPN,
-		Listen: spec.Listen, TLSALPNPort: spec.TLSALPNPort, HTTPPort: spec.HTTPPort,
-		Obtained: func(x *sstp.Certificate) {
-			if err := c.driver.OfferCertificate(name, x); err != nil {
-				c.log.Error("the certificate from the CA can't be used", "certificate", name, "error", err)
+		for j := range x.Certificates {
+			if a := x.Certificates[j].ACME; a != nil {
+				c, err := readCA(a)
+				for _, e := range plugins.FieldErrors(err) {
+					e.Path = fmt.Sprintf("sites[%d].certificates[%d].acme.%s", i, j, e.Path)
+					errs = append(errs, e)
+				}
+				all[x.Certificates[j].Name] = c
 			}
-		},
-		Logger: c.log.With("certificate", name),
-	}
-	if m.EAB, m.Roots, err = caFiles(spec); err != nil {
-		return fmt.Errorf("certificate %s: %w", name, err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	x := &ca{manager: m, spec: *spec, cancel: cancel, done: make(chan struct{})}
-	c.mu.Lock()
-	c.all[name] = x
-	c.mu.Unlock()
-	go func() { // ended by end, or with ctx, and waited for by end
-		defer close(x.done)
-		if err := m.Run(ctx); err != nil && ctx.Err() == nil {
-			c.log.Error("the CA isn't asked any more", "certificate", name, "error", err)
 		}
-	}()
-	return nil
+	}
+	return all, errors.Join(errs...)
 }
 
-// caFiles reads what spec refers to. The error has a *plugins.FieldError for each
-// that can't be used.
-func caFiles(spec *plugins.ACME) (eab *acme.EAB, roots *x509.CertPool, _ error) {
+// readCA reads what spec refers to.
+func readCA(spec *plugins.ACME) (*caSpec, error) {
+	c := &caSpec{spec: *spec}
 	var errs []error
 	if spec.EABKeyID != "" {
 		key, err := spec.EABKey().Read()
@@ -168,15 +135,70 @@ func caFiles(spec *plugins.ACME) (eab *acme.EAB, roots *x509.CertPool, _ error) 
 			}
 			errs = append(errs, &plugins.FieldError{Path: field, Err: err})
 		}
-		eab = &acme.EAB{KeyID: spec.EABKeyID, Key: string(key)}
+		c.eab = &acme.EAB{KeyID: spec.EABKeyID, Key: string(key)}
 	}
 	if spec.CAFile != "" {
 		var err error
-		if roots, err = rootsOf(spec.CAFile); err != nil {
+		if c.roots, err = rootsOf(spec.CAFile); err != nil {
 			errs = append(errs, &plugins.FieldError{Path: "ca_file", Err: err})
 		}
 	}
-	return eab, roots, errors.Join(errs...)
+	return c, errors.Join(errs...)
+}
+
+// set has exactly the certificates in want managed, until ctx is done.
+func (c *cas) set(ctx context.Context, want map[string]*caSpec) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	if c.all == nil {
+		c.all = make(map[string]*ca)
+	}
+	var ended []*ca
+	for name, x := range c.all {
+		if w := want[name]; w == nil || !w.equal(&x.caSpec) {
+			delete(c.all, name)
+			ended = append(ended, x)
+		}
+	}
+	c.mu.Unlock()
+	for _, x := range ended {
+		x.end()
+	}
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if c.get(name) == nil {
+			c.begin(ctx, name, want[name])
+		}
+	}
+}
+
+func (c *cas) begin(ctx context.Context, name string, want *caSpec) {
+	spec := &want.spec
+	m := &acme.Manager{
+		Name: spec.Host, Dir: filepath.Join(c.state, "acme"), Directory: spec.Directory, Email: spec.Email,
+		KeyType:   acme.KeyType(spec.KeyType),
+		NoTLSALPN: spec.Challenge == plugins.ChallengeHTTP, NoHTTP: spec.Challenge == plugins.ChallengeTLSALPN,
+		Listen: spec.Listen, TLSALPNPort: spec.TLSALPNPort, HTTPPort: spec.HTTPPort,
+		Obtained: func(x *sstp.Certificate) {
+			if err := c.driver.OfferCertificate(name, x); err != nil {
+				c.log.Error("the certificate from the CA can't be used", "certificate", name, "error", err)
+			}
+		},
+		EAB: want.eab, Roots: want.roots,
+		Logger: c.log.With("certificate", name),
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	x := &ca{manager: m, caSpec: *want, cancel: cancel, done: make(chan struct{})}
+	c.mu.Lock()
+	c.all[name] = x
+	c.mu.Unlock()
+	go func() { // ended by end, or with ctx, and waited for by end
+		defer close(x.done)
+		if err := m.Run(ctx); err != nil && ctx.Err() == nil {
+			c.log.Error("the CA isn't asked any more", "certificate", name, "error", err)
+		}
+	}()
 }
 
 // rootsOf reads CAs from a file of any format.

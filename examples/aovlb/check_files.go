@@ -74,7 +74,8 @@ func (s *source) readFiles(ctx context.Context) (list []*plugins.FieldError, _ e
 			return nil, err
 		}
 		list = append(list, plugins.FieldErrors(d.ReadFiles(&c.Deployment))...)
-		list = append(list, s.readCAs(site)...)
+		_, err := s.readCAs(site)
+		list = append(list, plugins.FieldErrors(err)...)
 	}
 	if c.Geo != nil {
 		errs, err := readGeo(ctx, c.Geo)
@@ -97,26 +98,6 @@ func (s *source) served() []string {
 		sites[s.config.Site] = true
 	}
 	return slices.Sorted(maps.Keys(sites))
-}
-
-// readCAs reads what is needed to ask the CAs of a site.
-func (s *source) readCAs(name string) (list []*plugins.FieldError) {
-	for i := range s.config.Sites {
-		site := &s.config.Sites[i]
-		if site != s.config.Deployment.Site(name) {
-			continue
-		}
-		for j := range site.Certificates {
-			if a := site.Certificates[j].ACME; a != nil {
-				_, _, err := caFiles(a)
-				for _, e := range plugins.FieldErrors(err) {
-					e.Path = fmt.Sprintf("sites[%d].certificates[%d].acme.%s", i, j, e.Path)
-					list = append(list, e)
-				}
-			}
-		}
-	}
-	return list
 }
 
 // readGeo reads the files of a DNS server but its databases, and makes of them what

@@ -204,6 +204,10 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 	if err != nil {
 		return nil, err
 	}
+	authorities, err := src.readCAs(src.config.Site)
+	if err != nil {
+		return nil, s.placed(src, err)
+	}
 	s.raiseProcs(src.config)
 	for _, g := range p.Diagnostics {
 		s.log.Warn(g.Summary, "path", g.Path, "detail", g.Detail, "fix", g.Fix)
@@ -232,9 +236,7 @@ func (s *server) apply(ctx context.Context, src *source) (*plugins.Plan, error) 
 	s.config = src.config
 	s.mu.Unlock()
 	// The CAs outlive this call: they are ended with the program.
-	if err := s.cas.set(context.WithoutCancel(ctx), src.config.Deployment.Site(src.config.Site)); err != nil {
-		return nil, err
-	}
+	s.cas.set(context.WithoutCancel(ctx), authorities)
 	return p, nil
 }
 
