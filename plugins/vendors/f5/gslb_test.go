@@ -366,6 +366,13 @@ func TestAdviceOnNames(t *testing.T) {
 	} {
 		plugintest.Advised(t, new(Driver), what, plugintest.WithNames(t, "names", c.change), c.path, c.level)
 	}
+	// What can't be done at all needs no word on how.
+	list, err := new(Driver).Validate(t.Context(), plugintest.WithNames(t, "names, one site after the other", func(g *plugins.Geo) {
+		g.Names[0].Order, g.Names[0].Method = []string{"priority", "country"}, "weighted"
+	}))
+	if err != nil || !plugins.HasError(list) || slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == "geo.names[0].method" }) {
+		t.Errorf("%v, %v", list, err)
+	}
 	if list := check(plugintest.WithNames(t, "names", nil), plugins.Config{Site: "hq"}, Settings{}.usual()); !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == "geo" && g.Severity == plugins.SeverityError }) {
 		t.Errorf("a target that isn't asked to: %v", list)
 	}
