@@ -201,20 +201,13 @@ func (c *cas) begin(ctx context.Context, name string, want *caSpec) {
 	}()
 }
 
-// rootsOf reads CAs from a file of any format.
+// rootsOf reads CAs from a file of any format, which must hold one.
 func rootsOf(name string) (*x509.CertPool, error) {
-	u, err := new(certFiles).readOne(name)
-	if err == nil && len(u.Certificates) == 0 {
-		err = errors.New("it holds no certificate")
+	roots, err := new(certFiles).roots(name)
+	if err == nil && roots.Equal(x509.NewCertPool()) {
+		return nil, fmt.Errorf("%s: it holds no certificate", name)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	roots := x509.NewCertPool()
-	for _, x := range u.Certificates {
-		roots.AddCert(x)
-	}
-	return roots, nil
+	return roots, err
 }
 
 func (x *ca) end() {

@@ -231,7 +231,7 @@ func runCertCheck(ctx context.Context, env *environment, args []string) error {
 	return err
 }
 
-// roots reads CAs.
+// roots reads CAs from a file of any format; there may be none in it.
 func (c *certFiles) roots(name string) (*x509.CertPool, error) {
 	u, err := c.readOne(name)
 	if err != nil {

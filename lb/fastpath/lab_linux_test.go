@@ -18,9 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/fastpath"
 	"github.com/aovlb/aovlb/lb/udp"
@@ -297,52 +296,6 @@ func reportOf(e *udp.Engine, path *fastpath.Path) (r report) {
 	return r
 }
 
-func run(t testing.TB, script string) string {
-	t.Helper()
-	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s\n%s%v", script, out, err)
-	}
-	return string(out)
-}
-
-// inNetns calls f in a network namespace. Sockets and files that f opens stay in
-// it.
-func inNetns(t testing.TB, name string, f func() error) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with its namespace
-		fd, err := unix.Open("/run/netns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			_ = unix.Close(fd)
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Fatalf("in namespace %s: %v", name, err)
-	}
-}
-
-func needRoot(t testing.TB, env string, tools ...string) {
-	t.Helper()
-	if os.Getenv(env) == "" {
-		t.Skipf("%s is not set", env)
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	for _, p := range tools {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
-		}
-	}
-}
-
 // lab is this:
 //
 //	client                    balancer                     gateways
@@ -407,24 +360,10 @@ nsenter --net=/run/netns/NL sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.co
 // sh runs a script with the names of the lab in it.
 func (l *lab) sh(script string) string {
 	l.t.Helper()
-	return run(l.t, strings.NewReplacer("NC", l.client, "NL", l.balancer, "NG", l.gateway, "FA", l.fa, "FB", l.fb, "FC", l.fc, "FG", l.fg).Replace(script))
+	return netns.Sh(l.t, strings.NewReplacer("NC", l.client, "NL", l.balancer, "NG", l.gateway, "FA", l.fa, "FB", l.fb, "FC", l.fc, "FG", l.fg).Replace(script))
 }
 
 func (l *lab) listen(ns, addr string) *net.UDPConn {
 	l.t.Helper()
-	var c *net.UDPConn
-	inNetns(l.t, ns, func() (err error) {
-		for range 100 { // IPv6 addresses take a moment
-			c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
-			if !errors.Is(err, unix.EADDRNOTAVAIL) {
-				return err
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		return err
-	})
-	l.t.Cleanup(func() { c.Close() })
-	_ = c.SetReadBuffer(4 << 20)
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	return c
+	return netns.ListenUDP(l.t, ns, addr)
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb/fastpath"
 )
 
@@ -28,7 +29,7 @@ import (
 // newLatencyLab is a speed lab with sockets at both ends.
 func newLatencyLab(t *testing.T) *speedLab {
 	l := newSpeedLab(t)
-	run(t, strings.ReplaceAll(`
+	netns.Sh(t, strings.ReplaceAll(`
 ip netns exec IDl sh -c 'echo 0 > /sys/class/net/fl/threaded; echo 0 > /sys/class/net/fm/threaded'
 nsenter --net=/run/netns/IDc ethtool -K fc tx off >/dev/null; nsenter --net=/run/netns/IDg ethtool -K fg tx off >/dev/null
 ip -n IDc addr add 10.64.0.1/32 dev fc
@@ -50,7 +51,7 @@ func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
 func (l *speedLab) pair(dst netip.AddrPort) (p pair) {
 	l.t.Helper()
 	open := func(ns, at string) (fd int) {
-		inNetns(l.t, l.ns(ns), func() (err error) {
+		netns.Do(l.t, l.ns(ns), func() (err error) {
 			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
 				return err
 			}
@@ -216,7 +217,7 @@ func against(a, b []float64) string {
 // TestLatency compares round trips with those of plain routing, also while flows are
 // set up.
 func TestLatency(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft")
+	netns.Need(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft")
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	rounds, l := 4*benchRounds(5), newLatencyLab(t)
 	type way struct {
@@ -281,7 +282,7 @@ func speedESP() []byte { return esp(speedSPI, 64) }
 // TestSetup measures what setting up 10,000 flows a second on the balancer's processor
 // takes, and what it does to those that are carried there.
 func TestSetup(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool")
 	rounds, l := benchRounds(5), newSpeedLab(t).load()
 	with := func(hook fastpath.Hook, beside bool, told *string) balancer {
 		return balancer{hook.String(), netip.MustParseAddrPort("10.91.1.1:4500"), 1 << 20, func(l *speedLab, c load) ([]int, func() string, func()) {
@@ -327,7 +328,7 @@ func TestSetup(t *testing.T) {
 // the engine, which is on processor 0; and what is left of that if a rule of nftables
 // bounds first messages before the kernel's stack has them (docs/fastpath.md).
 func TestFloodLatency(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "taskset")
+	netns.Need(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "taskset")
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	rounds := 4 * benchRounds(5)
 	for _, hook := range []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP} {
@@ -418,14 +419,14 @@ func receiveSlowly(fd int, b, buf []byte) (from unix.Sockaddr, ok bool) {
 
 // bound has first messages bounded, to 5,000 a second.
 func (l *speedLab) bound() (down func()) {
-	run(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s nft -f - <<END
+	netns.Sh(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s nft -f - <<END
 table netdev first {
  chain in { type filter hook ingress device fl priority 0; udp dport 4500 @th,64,32 0 @th,160,64 0 limit rate over 5000/second burst 50 packets counter drop; }
 }
 END
 `, l.ns("l")))
 	return func() {
-		out := run(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s sh -ec 'nft list table netdev first; nft delete table netdev first'", l.ns("l")))
+		out := netns.Sh(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s sh -ec 'nft list table netdev first; nft delete table netdev first'", l.ns("l")))
 		if strings.Contains(out, "counter packets 0 ") {
 			l.t.Errorf("the rule dropped nothing: %s", out)
 		}
@@ -435,7 +436,7 @@ END
 // flood returns what sends the i-th first message.
 func (l *speedLab) flood() func(i int) {
 	var fd int
-	inNetns(l.t, l.ns("c"), func() (err error) {
+	netns.Do(l.t, l.ns("c"), func() (err error) {
 		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		return err
 	})

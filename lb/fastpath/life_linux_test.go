@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb/fastpath"
 )
 
@@ -27,7 +28,7 @@ var (
 // When a gateway goes down, its clients' very next packet is the engine's again,
 // which moves it; when it comes back, it is carried again.
 func TestDown(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	l := newLab(t, false)
 	c := startChild(t, l.balancer, natCase.config(l))
 	n := natCase.tunnel(l)
@@ -52,7 +53,7 @@ func TestDown(t *testing.T) {
 // With another gateway, a client's packets go there at once, and nothing more to
 // the one that is down.
 func TestMoved(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	l := newLab(t, false)
 	cfg := natCase.config(l)
 	cfg.Backends = append(cfg.Backends, netip.MustParseAddr("10.82.2.3"))
@@ -85,7 +86,7 @@ func TestMoved(t *testing.T) {
 
 // The programs can go at any moment: the engine goes on, with the same ports.
 func TestDetach(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	l := newLab(t, false)
 	c := startChild(t, l.balancer, natCase.config(l))
 	n := natCase.tunnel(l)
@@ -106,7 +107,7 @@ func TestDetach(t *testing.T) {
 // carries on, and the next one goes on with the flows. One that never comes back
 // stops being a ghost when its lease is over.
 func TestRestart(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
 	pins := t.TempDir()
 	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
 		t.Skipf("no BPF file system: %v", err)
@@ -175,7 +176,7 @@ func TestRestart(t *testing.T) {
 // same place can't go on with them. It says so in one line and takes them away; its own
 // sockets serve the clients meanwhile, and no packet is lost.
 func TestOtherLayout(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
 	pins := t.TempDir()
 	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
 		t.Skipf("no BPF file system: %v", err)
@@ -265,7 +266,7 @@ func TestOtherLayout(t *testing.T) {
 // ICMP errors about what was carried come to whom they concern, about the packet
 // that that one sent; and the engine hears of them too.
 func TestICMP(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	for _, s := range []scenario{natCase, natCase6} {
 		l := newLab(t, false)
 		c := startChild(t, l.balancer, s.config(l))
@@ -277,7 +278,7 @@ func TestICMP(t *testing.T) {
 		// The client's socket, connected, is told of the refusal.
 		_ = n.client.Close()
 		var conn *net.UDPConn
-		inNetns(t, l.client, func() (err error) {
+		netns.Do(t, l.client, func() (err error) {
 			conn, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s.client)), net.UDPAddrFromAddrPort(n.vip))
 			return err
 		})
@@ -298,7 +299,7 @@ func TestICMP(t *testing.T) {
 
 // What is too large for the way on isn't lost: the engine sends it in fragments.
 func TestTooBig(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	for _, s := range []scenario{natCase, natCase6, {client: "10.82.1.2:1234", vip: "10.82.1.1:4500", gateway: "10.82.2.2:4500", hook: fastpath.HookXDP}} {
 		l := newLab(t, false)
 		l.sh("ip -n NL link set fb mtu 1300")
@@ -319,7 +320,7 @@ func TestTooBig(t *testing.T) {
 // When there is no room, further flows are the engine's, and it can be seen; when
 // flows end, there is room again.
 func TestFull(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	l := newLab(t, false)
 	cfg := natCase.config(l)
 	cfg.MaxFlows = 3
@@ -337,7 +338,7 @@ func TestFull(t *testing.T) {
 
 // Whoever may not, or can't, is told in one line what is missing.
 func TestRefusal(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "setpriv")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "setpriv")
 	l := newLab(t, false)
 	for _, c := range []struct {
 		caps string

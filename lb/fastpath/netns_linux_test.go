@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb/fastpath"
 )
 
@@ -106,8 +107,8 @@ func (n *tunnel) flow(rounds int) (packets int) {
 // hasVLAN reports whether the kernel has VLAN devices.
 func hasVLAN(t *testing.T) bool {
 	ns := fmt.Sprintf("fastpv%d", os.Getpid())
-	run(t, "ip netns add "+ns)
-	defer run(t, "ip netns del "+ns)
+	netns.Sh(t, "ip netns add "+ns)
+	defer netns.Sh(t, "ip netns del "+ns)
 	return exec.Command("ip", "-n", ns, "link", "add", "link", "lo", "name", "v5", "type", "vlan", "id", "5").Run() == nil
 }
 
@@ -165,7 +166,7 @@ func (l *lab) redirected() (sum int) {
 // ESP goes by the kernel, both ways, unchanged and from the right addresses; IKE,
 // keepalives, ESP of an unknown SPI and fragments by the engine.
 func TestCarry(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			if s.vlan && !hasVLAN(t) {

@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/ikev2"
+	"github.com/aovlb/aovlb/internal/peers/netns"
 )
 
 // Clients come and go, for some seconds, or as long as AOVLB_SOAK says: in the end
 // nothing is left of them, neither in the kernel nor in the engine.
 func TestSoak(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	d := 4 * time.Second
 	if s := os.Getenv("AOVLB_SOAK"); s != "" {
 		var err error
@@ -65,7 +66,7 @@ func TestSoak(t *testing.T) {
 // A flood of first messages, from everywhere, doesn't touch a flow that is carried:
 // not one of its packets is lost, and none comes to the engine.
 func TestFlood(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
 	l := newLab(t, false)
 	l.sh("ip -n NL route add 10.83.0.0/16 via 10.82.1.2")
 	c := startChild(t, l.balancer, natCase.config(l))
@@ -76,7 +77,7 @@ func TestFlood(t *testing.T) {
 	floods := 0
 	go func() {
 		defer close(drain)
-		inNetns(t, l.client, func() error {
+		netns.Do(t, l.client, func() error {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 			if err != nil {
 				return err

@@ -21,6 +21,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb/fastpath"
 	"github.com/aovlb/aovlb/lb/udp"
 )
@@ -81,7 +82,7 @@ func newSpeedLab(t *testing.T) *speedLab {
 			_ = exec.Command("ip", "netns", "del", l.ns(n)).Run()
 		}
 	})
-	run(t, strings.ReplaceAll(`
+	netns.Sh(t, strings.ReplaceAll(`
 for n in c l g; do ip netns add ID$n; ip -n ID$n link set lo up; done
 ip -n IDl link add fl address 02:00:00:00:91:01 numtxqueues 1 numrxqueues 1 type veth peer name fc netns IDc address 02:00:00:00:91:02 numtxqueues 1 numrxqueues 1
 ip -n IDl link add fm address 02:00:00:00:92:01 numtxqueues 1 numrxqueues 1 type veth peer name fg netns IDg address 02:00:00:00:92:02 numtxqueues 1 numrxqueues 1
@@ -120,7 +121,7 @@ func (l *speedLab) attach(ns, dev, program string) (e *loadEnd, detach func()) {
 	}
 	e = &loadEnd{coll, l.device(ns, dev)}
 	var x link.Link
-	inNetns(l.t, l.ns(ns), func() error {
+	netns.Do(l.t, l.ns(ns), func() error {
 		x, err = link.AttachXDP(link.XDPOptions{Program: coll.Programs[program], Interface: int(e.dev), Flags: link.XDPDriverMode})
 		return err
 	})
@@ -135,7 +136,7 @@ func (l *speedLab) attach(ns, dev, program string) (e *loadEnd, detach func()) {
 // device returns the number of a device.
 func (l *speedLab) device(ns, dev string) uint32 {
 	l.t.Helper()
-	number, err := strconv.Atoi(strings.TrimSpace(run(l.t, fmt.Sprintf("ip netns exec %s cat /sys/class/net/%s/ifindex", l.ns(ns), dev))))
+	number, err := strconv.Atoi(strings.TrimSpace(netns.Sh(l.t, fmt.Sprintf("ip netns exec %s cat /sys/class/net/%s/ifindex", l.ns(ns), dev))))
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -279,7 +280,7 @@ func carried(hook fastpath.Hook) func(*speedLab, load) ([]int, func() string, fu
 // open opens a fast path with room for so many flows.
 func (l *speedLab) open(hook fastpath.Hook, most int) (p *fastpath.Path, c *fastpath.Carrier, down func()) {
 	l.t.Helper()
-	inNetns(l.t, l.ns("l"), func() (err error) {
+	netns.Do(l.t, l.ns("l"), func() (err error) {
 		p, err = fastpath.Open(fastpath.Config{Hook: hook, Interfaces: []string{"fl", "fm"}, MaxFlows: most})
 		return err
 	})
@@ -337,7 +338,7 @@ func nft(l *speedLab, c load) ([]int, func() string, func()) {
 	if c.flows == 0 { // one gateway
 		to = "10.91.2.2:4500"
 	}
-	run(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s sh -ec 'sysctl -qw net.netfilter.nf_conntrack_max=400000 || true
+	netns.Sh(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s sh -ec 'sysctl -qw net.netfilter.nf_conntrack_max=400000 || true
 nft -f -' <<END
 table ip speed {
  chain pre { type nat hook prerouting priority dstnat; ip daddr 10.91.1.1 udp dport 4502 dnat to %s ; }
@@ -346,7 +347,7 @@ table ip speed {
 END
 `, l.ns("l"), to))
 	return nil, nothing, func() {
-		run(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s nft delete table ip speed", l.ns("l")))
+		netns.Sh(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s nft delete table ip speed", l.ns("l")))
 	}
 }
 
@@ -469,7 +470,7 @@ func (l *speedLab) frame(dst netip.AddrPort, size int) []byte {
 // generate sends packets, from processor 0.
 func (l *speedLab) generate(frame []byte, packets int) {
 	l.t.Helper()
-	inNetns(l.t, l.ns("c"), func() error {
+	netns.Do(l.t, l.ns("c"), func() error {
 		var set unix.CPUSet
 		set.Set(0)
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
@@ -495,7 +496,7 @@ func ratio(s spread) string {
 // packets that a processor carries a second, and the ratios of each round. One load is
 // chosen by -run 'TestSpeed/one_way/64_octets/1000_flows', say.
 func TestSpeed(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "nginx", "taskset")
+	netns.Need(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "nginx", "taskset")
 	rounds, d := 3, 500*time.Millisecond
 	if n, err := strconv.Atoi(os.Getenv("AOVLB_BENCH")); err == nil && n > 1 {
 		rounds = n

@@ -6,13 +6,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/tcp"
 )
@@ -62,30 +60,6 @@ func namespaces(t *testing.T) (client, balancer, backend string) {
 	return client, balancer, backend
 }
 
-// inside calls f on a thread that is in the namespace. Sockets that f makes stay
-// there.
-func inside(t *testing.T, ns string, f func() error) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocks: the thread ends with this
-		fd, err := unix.Open("/run/netns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			done <- err
-			return
-		}
-		defer unix.Close(fd)
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestTransparent checks, with both ways of routing that the package comment
 // shows, that a backend sees the client's own address, and that bytes pass.
 func TestTransparent(t *testing.T) {
@@ -128,7 +102,7 @@ func TestTransparent(t *testing.T) {
 // listenIn listens in a namespace until the test ends.
 func listenIn(t *testing.T, ns string, at netip.AddrPort) (l net.Listener) {
 	t.Helper()
-	inside(t, ns, func() (err error) {
+	netns.Do(t, ns, func() (err error) {
 		l, err = net.Listen("tcp", at.String())
 		return err
 	})
@@ -139,7 +113,7 @@ func listenIn(t *testing.T, ns string, at netip.AddrPort) (l net.Listener) {
 // through connects from a namespace to vip, and accepts at the backend.
 func through(t *testing.T, clientNS string, vip netip.AddrPort, back net.Listener) (client, backend net.Conn) {
 	t.Helper()
-	inside(t, clientNS, func() (err error) {
+	netns.Do(t, clientNS, func() (err error) {
 		client, err = net.DialTimeout("tcp", vip.String(), 5*time.Second)
 		return err
 	})

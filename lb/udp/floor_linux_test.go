@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/aovlb/aovlb/internal/peers/netns"
 )
 
 // forwarder is the least that a balancer with sockets can do: it reads as many datagrams
@@ -31,7 +33,7 @@ func (l *speedLab) startForwarder(port uint16, clients int) *forwarder {
 	f := &forwarder{done: make(chan struct{})}
 	var in int
 	out := make([]int, clients)
-	inNetns(l.t, l.ns("l"), func() (err error) {
+	netns.Do(l.t, l.ns("l"), func() (err error) {
 		open := func() (fd int) {
 			if err == nil {
 				fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -119,7 +121,7 @@ func (f *forwarder) forward(in int, out []int) {
 // it costs the kernel alone to route it, and the least that it costs to receive it by a
 // socket and to send it by another.
 func TestFloor(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "nft", "ethtool", "taskset", "ip")
+	netns.Need(t, "AOVLB_BENCH", "nft", "ethtool", "taskset", "ip")
 	const clients = 1000
 	l := newSpeedLab(t)
 	l.startEngine(t, false)

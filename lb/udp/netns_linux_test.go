@@ -13,13 +13,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb"
 	"github.com/aovlb/aovlb/lb/udp"
 )
@@ -151,52 +148,6 @@ func (asESP) Classify(b []byte, f lb.Flow) lb.Verdict {
 
 func (asESP) Answer([]byte, lb.Flow) lb.Verdict { return lb.Verdict{Stage: lb.StageEstablished} }
 
-func run(t testing.TB, script string) string {
-	t.Helper()
-	out, err := exec.Command("sh", "-ec", script).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s\n%s%v", script, out, err)
-	}
-	return string(out)
-}
-
-// inNetns calls f in a network namespace. Sockets and files that f opens stay in
-// it.
-func inNetns(t testing.TB, name string, f func() error) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlock: the thread ends with its namespace
-		fd, err := unix.Open("/run/netns/"+name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			_ = unix.Close(fd)
-		}
-		if err == nil {
-			err = f()
-		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
-		t.Fatalf("in namespace %s: %v", name, err)
-	}
-}
-
-func needRoot(t testing.TB, env string, tools ...string) {
-	t.Helper()
-	if os.Getenv(env) == "" {
-		t.Skipf("%s is not set", env)
-	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root")
-	}
-	for _, p := range tools {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
-		}
-	}
-}
-
 // newLab makes this, with an MTU of 1300 towards the gateway:
 //
 //	client                    balancer                     gateway
@@ -222,7 +173,7 @@ func newLab(t *testing.T, marks bool) (client, balancer, gateway string) {
 	if marks {
 		what = "fwmark 1"
 	}
-	run(t, strings.NewReplacer("NC", client, "NL", balancer, "NG", gateway, "WHAT", what).Replace(`
+	netns.Sh(t, strings.NewReplacer("NC", client, "NL", balancer, "NG", gateway, "WHAT", what).Replace(`
 for n in NC NL NG; do ip netns add $n; ip -n $n link set lo up; done
 ip -n NL link add fa type veth peer name fc netns NC
 ip -n NL link add fb mtu 1300 type veth peer name fg netns NG mtu 1300
@@ -239,7 +190,7 @@ done
 ip netns exec NL sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.fb.rp_filter=0
 `))
 	if marks {
-		run(t, fmt.Sprintf(`ip netns exec %s nft -f - <<END
+		netns.Sh(t, fmt.Sprintf(`ip netns exec %s nft -f - <<END
 table inet mangle {
  chain prerouting {
   type filter hook prerouting priority mangle
@@ -250,26 +201,6 @@ END
 `, balancer))
 	}
 	return client, balancer, gateway
-}
-
-func listenIn(t *testing.T, ns, addr string) *net.UDPConn {
-	t.Helper()
-	var c *net.UDPConn
-	inNetns(t, ns, func() (err error) {
-		// IPv6 addresses take a moment.
-		for range 100 {
-			c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(addr)))
-			if !errors.Is(err, unix.EADDRNOTAVAIL) {
-				return err
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		return err
-	})
-	t.Cleanup(func() { c.Close() })
-	_ = c.SetReadBuffer(4 << 20)
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	return c
 }
 
 // exchange sends b from client to the balancer, wants it at the gateway from the
@@ -308,7 +239,7 @@ func exchange(t *testing.T, client, gateway *net.UDPConn, to string, b []byte, f
 // The gateway sees the client's own address and port, also of one port that is
 // used towards two of ours.
 func TestTransparent(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip", "nft")
+	netns.Need(t, "AOVLB_PEERS", "ip", "nft")
 	for _, marks := range []bool{false, true} {
 		t.Run(fmt.Sprintf("marks %v", marks), func(t *testing.T) { testTransparent(t, marks) })
 	}
@@ -323,8 +254,8 @@ func testTransparent(t *testing.T, marks bool) {
 			at := func(addr string, port uint16) string {
 				return netip.AddrPortFrom(netip.MustParseAddr(addr), port).String()
 			}
-			client := listenIn(t, nc, at(c.client, 1234))
-			g500, g4500 := listenIn(t, ng, at(c.gateway, 500)), listenIn(t, ng, at(c.gateway, 4500))
+			client := netns.ListenUDP(t, nc, at(c.client, 1234))
+			g500, g4500 := netns.ListenUDP(t, ng, at(c.gateway, 500)), netns.ListenUDP(t, ng, at(c.gateway, 4500))
 			cfg := childConfig{
 				Listen:      []netip.AddrPort{netip.MustParseAddrPort(at(c.vip, 500)), netip.MustParseAddrPort(at(c.vip, 4500))},
 				Backends:    []netip.Addr{netip.MustParseAddr(c.gateway)},
@@ -349,7 +280,7 @@ func testTransparent(t *testing.T, marks bool) {
 // Datagrams that travel as IP fragments arrive whole, both ways, and trains that
 // GSO can't send over a small MTU leave as fragments.
 func TestFragments(t *testing.T) {
-	needRoot(t, "AOVLB_PEERS", "ip")
+	netns.Need(t, "AOVLB_PEERS", "ip")
 	nc, nl, ng := newLab(t, false)
 	for _, c := range []struct {
 		client, vip, gateway string
@@ -361,7 +292,7 @@ func TestFragments(t *testing.T) {
 		{"[fd81:1::2]:1235", "[fd81:1::1]:4500", "[fd81:2::2]:4500", true},
 	} {
 		t.Run(fmt.Sprintf("%s GRO %v", c.client, c.gro), func(t *testing.T) {
-			client, gateway := listenIn(t, nc, c.client), listenIn(t, ng, c.gateway)
+			client, gateway := netns.ListenUDP(t, nc, c.client), netns.ListenUDP(t, ng, c.gateway)
 			e := startChild(t, nl, nil, childConfig{
 				Listen:   []netip.AddrPort{netip.MustParseAddrPort(c.vip)},
 				Backends: []netip.Addr{netip.MustParseAddrPort(c.gateway).Addr()},

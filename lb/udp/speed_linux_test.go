@@ -19,6 +19,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/aovlb/aovlb/internal/peers/netns"
 )
 
 // The speed of the engine beside nginx and nftables:
@@ -98,16 +100,16 @@ ip netns exec IDc ethtool -K vc0 tso off tx-udp-segmentation off >/dev/null
 ip netns exec IDl ethtool -K vl0 gro on tx-udp-segmentation off >/dev/null
 ip netns exec IDl sh -c 'echo 1 > /sys/class/net/vl0/threaded; sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0'
 `
-	run(t, strings.NewReplacer("ID", l.id, "MACL", macLB, "MACC", macClient).Replace(script))
+	netns.Sh(t, strings.NewReplacer("ID", l.id, "MACL", macLB, "MACC", macClient).Replace(script))
 	l.findKthreads()
 	for _, g := range []string{"g1", "g2"} {
-		inNetns(t, l.ns(g), func() error {
+		netns.Do(t, l.ns(g), func() error {
 			f, err := os.Open("/proc/thread-self/net/dev")
 			l.sinks = append(l.sinks, f)
 			return err
 		})
 	}
-	inNetns(t, l.ns("c"), func() (err error) {
+	netns.Do(t, l.ns("c"), func() (err error) {
 		l.client, err = os.Open("/proc/thread-self/net/dev")
 		return err
 	})
@@ -127,7 +129,7 @@ func (l *speedLab) findKthreads() {
 		switch {
 		case err != nil:
 		case strings.HasPrefix(name, "napi/vl0-"):
-			run(l.t, fmt.Sprintf("taskset -pc 1 %d", pid))
+			netns.Sh(l.t, fmt.Sprintf("taskset -pc 1 %d", pid))
 			l.napi = append(l.napi, pid)
 		case name == "ksoftirqd/1":
 			l.napi = append(l.napi, pid)
@@ -356,7 +358,7 @@ func (g *generator) send(n int) int {
 //
 // It waits until it can send step frames in a row.
 func (l *speedLab) load(frames [][]byte, window, step int, d time.Duration) (sent, got uint64) {
-	inNetns(l.t, l.ns("c"), func() error {
+	netns.Do(l.t, l.ns("c"), func() error {
 		var set unix.CPUSet
 		set.Set(1)
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
@@ -407,7 +409,7 @@ func (l *speedLab) gateways() (stop func()) {
 	var conns []*net.UDPConn
 	done := make(chan struct{}, 2)
 	for _, g := range []string{"g1", "g2"} {
-		inNetns(l.t, l.ns(g), func() error {
+		netns.Do(l.t, l.ns(g), func() error {
 			c, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 4500})
 			if err != nil {
 				return err
@@ -445,7 +447,7 @@ func (l *speedLab) sink(on bool) {
 		if on {
 			script = fmt.Sprintf("nft 'add table netdev sink; add chain netdev sink in { type filter hook ingress device %s priority 0; policy drop; }'", dev)
 		}
-		run(l.t, fmt.Sprintf("ip netns exec %s %s", l.ns(ns), script))
+		netns.Sh(l.t, fmt.Sprintf("ip netns exec %s %s", l.ns(ns), script))
 	}
 }
 
@@ -492,13 +494,13 @@ func (l *speedLab) nat(on bool) {
 	if on {
 		script = "nft -f - <<END" + natRules + "END\n"
 	}
-	run(l.t, "ip netns exec "+l.ns("l")+" "+script)
+	netns.Sh(l.t, "ip netns exec "+l.ns("l")+" "+script)
 }
 
 var speedPorts = map[string]uint16{"engine": 4500, "nginx": 4501, "nft": 4502}
 
 func TestSpeed(t *testing.T) {
-	needRoot(t, "AOVLB_BENCH", "nginx", "nft", "ethtool", "sockperf", "taskset", "ip")
+	netns.Need(t, "AOVLB_BENCH", "nginx", "nft", "ethtool", "sockperf", "taskset", "ip")
 	if _, err := os.Stat(nginxDir + "/ngx_stream_module.so"); err != nil {
 		t.Skip("needs nginx's stream module")
 	}
@@ -609,7 +611,7 @@ func (l *speedLab) flood(t *testing.T, rounds int) {
 // returns how many it were.
 func (l *speedLab) trickle(t *testing.T, size int, port uint16, every time.Duration) (stop func() int) {
 	var g *generator
-	inNetns(t, l.ns("c"), func() (err error) {
+	netns.Do(t, l.ns("c"), func() (err error) {
 		g, err = newGenerator(newFrames(60000, size, port))
 		return err
 	})
@@ -649,9 +651,9 @@ func (l *speedLab) floodLatency(t *testing.T, rounds int) {
 		if ns == "l" {
 			what = fmt.Sprintf("udp dport %d", nobody)
 		}
-		run(t, fmt.Sprintf("ip netns exec %s nft 'add table netdev deaf; add chain netdev deaf in { type filter hook ingress device %s priority 0; }; add rule netdev deaf in %s drop'",
+		netns.Sh(t, fmt.Sprintf("ip netns exec %s nft 'add table netdev deaf; add chain netdev deaf in { type filter hook ingress device %s priority 0; }; add rule netdev deaf in %s drop'",
 			l.ns(ns), dev, what))
-		defer run(t, fmt.Sprintf("ip netns exec %s nft delete table netdev deaf", l.ns(ns)))
+		defer netns.Sh(t, fmt.Sprintf("ip netns exec %s nft delete table netdev deaf", l.ns(ns)))
 	}
 	defer l.pongs(t)()
 	pids := append(slices.Clone(l.napi), l.pids["engine"])
@@ -821,7 +823,7 @@ func (l *speedLab) pongs(t *testing.T) (stop func()) {
 type roundTrips struct{ mean, p50, p99 float64 }
 
 func (l *speedLab) pingPong(t *testing.T, addr string, port uint16) (r roundTrips) {
-	out := run(t, fmt.Sprintf("ip netns exec %s taskset -c 1 sockperf pp -i %s -p %d -m 64 -t 1 --full-rtt", l.ns("c"), addr, port))
+	out := netns.Sh(t, fmt.Sprintf("ip netns exec %s taskset -c 1 sockperf pp -i %s -p %d -m 64 -t 1 --full-rtt", l.ns("c"), addr, port))
 	for line := range strings.Lines(out) {
 		f := strings.Fields(line)
 		for i := 1; i+2 < len(f); i++ {

@@ -3,7 +3,6 @@
 package host_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +19,7 @@ import (
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/host"
+	"github.com/aovlb/aovlb/plugins/plugintest"
 	"github.com/aovlb/aovlb/plugins/plugintest/filebox"
 	"github.com/aovlb/aovlb/plugins/proto/wire"
 	"github.com/aovlb/aovlb/plugins/sdk"
@@ -152,22 +151,7 @@ func copyFile(t *testing.T, from, to string) {
 }
 
 // logs collects what is logged.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logs struct{ plugintest.Log }
 
 func (l *logs) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -1,13 +1,11 @@
 package plugintest_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -15,24 +13,6 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 )
-
-// logs collects what is logged.
-type logs struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logs) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // The built-in driver keeps what every driver promises.
 func TestBuiltin(t *testing.T) {
@@ -67,7 +47,7 @@ func builtinSuite(far func(*testing.T, plugins.Driver) plugins.Driver) plugintes
 	return plugintest.Suite{
 		Layout: plugintest.Layout{Front: front, Back: netip.MustParseAddr("127.0.62.10"), PortOffset: 20000},
 		Open: func(t *testing.T) plugintest.Target {
-			log := new(logs)
+			log := new(plugintest.Log)
 			d := &builtin.Driver{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 			t.Cleanup(func() {
 				ctx, cancel := context.WithCancel(context.Background())

@@ -384,21 +384,36 @@ func (b *Box) validateApp(at, name string, v any, adc map[string]any, bad func(s
 // bare are pointers that are only a name.
 var bare = []string{"pool", "serverTLS", "clientTLS", "authenticationTrustCA", "iRule", "certificates"}
 
-// validateItem checks one object: its properties, values and pointers.
-func validateItem(at string, x, app map[string]any, bad func(string, ...any)) {
-	class := text(x["class"], "")
+// classOf returns the class of an object, and checks that it has none but the class's
+// properties. It is false if there is no such class.
+func classOf(at string, x map[string]any, bad func(string, ...any)) (class string, ok bool) {
+	class = text(x["class"], "")
 	known := class
-	if class == "Monitor" {
+	if class == "Monitor" || class == "GSLB_Monitor" {
 		known += " " + text(x["monitorType"], "")
 	}
 	if keys[known] == "" {
 		bad("%s/class: %q is unknown", at, known)
-		return
+		return class, false
 	}
+	strict(at, known, x, bad)
+	return class, true
+}
+
+// strict checks that an object has none but the properties of what it is known as.
+func strict(at, known string, x map[string]any, bad func(string, ...any)) {
 	for k := range x {
 		if !knows(known, k) {
 			bad("%s: should NOT have additional property %q", at, k)
 		}
+	}
+}
+
+// validateItem checks one object: its properties, values and pointers.
+func validateItem(at string, x, app map[string]any, bad func(string, ...any)) {
+	class, ok := classOf(at, x, bad)
+	if !ok {
+		return
 	}
 	if r, ok := x["remark"].(string); ok && !remarkForm.MatchString(r) {
 		bad("%s/remark: should match pattern", at)
@@ -474,11 +489,7 @@ func validateMembers(at string, x map[string]any, bad func(string, ...any)) {
 	list, _ := x["members"].([]any)
 	for i, v := range list {
 		m, _ := v.(map[string]any)
-		for k := range m {
-			if !knows("member", k) {
-				bad("%s/members/%d: should NOT have additional property %q", at, i, k)
-			}
-		}
+		strict(fmt.Sprintf("%s/members/%d", at, i), "member", m, bad)
 		if n := whole(m["ratio"], 1); n < 0 || n > 100 {
 			bad("%s/members/%d/ratio: should be <= 100", at, i)
 		}

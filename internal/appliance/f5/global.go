@@ -151,23 +151,10 @@ func (b *Box) listNames(r *http.Request, at []string) (int, any, *fault) {
 
 // validateGlobal checks an object of BIG-IP DNS: its properties, values and pointers.
 func (b *Box) validateGlobal(at string, x, app, adc map[string]any, bad func(string, ...any)) {
-	class := text(x["class"], "")
-	known := class
-	if class == "GSLB_Monitor" {
-		known += " " + text(x["monitorType"], "")
-	}
-	if keys[known] == "" {
-		bad("%s/class: %q is unknown", at, known)
+	class, ok := classOf(at, x, bad)
+	if !ok {
 		return
 	}
-	strict := func(at, known string, x map[string]any) {
-		for k := range x {
-			if !knows(known, k) {
-				bad("%s: should NOT have additional property %q", at, k)
-			}
-		}
-	}
-	strict(at, known, x)
 	inShared := strings.HasPrefix(at, "/Common/Shared/")
 	if !inShared && (class == "GSLB_Data_Center" || class == "GSLB_Server" || class == "GSLB_Topology_Records") {
 		bad("%s: %s belongs in /Common/Shared", at, class)
@@ -188,7 +175,7 @@ func (b *Box) validateGlobal(at string, x, app, adc map[string]any, bad func(str
 			bad("%s/devices: should NOT have fewer than 1 items", at)
 		}
 		each(x["virtualServers"], func(v map[string]any) {
-			strict(at+"/virtualServers", "GSLB virtual server", v)
+			strict(at+"/virtualServers", "GSLB virtual server", v, bad)
 			if _, err := netip.ParseAddr(text(v["address"], "")); err != nil || v["port"] == nil {
 				bad("%s/virtualServers: has no address or port", at)
 			}
@@ -199,7 +186,7 @@ func (b *Box) validateGlobal(at string, x, app, adc map[string]any, bad func(str
 			bad("%s/ttl: is out of range", at)
 		}
 		each(x["members"], func(m map[string]any) {
-			strict(at+"/members", "GSLB member "+text(x["resourceRecordType"], ""), m)
+			strict(at+"/members", "GSLB member "+text(x["resourceRecordType"], ""), m, bad)
 			server := points("members", m["server"], "GSLB_Server")
 			found := false
 			each(server["virtualServers"], func(v map[string]any) {

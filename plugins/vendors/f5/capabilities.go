@@ -151,7 +151,7 @@ func check(dep *plugins.Deployment, c plugins.Config, s Settings) []plugins.Diag
 	if site := dep.Served(c.Site); site != nil && valid {
 		a := &adviser{site: site, at: siteIndex(dep, site), settings: s}
 		if a.all(); dep.Geo != nil && s.GSLB {
-			a.adviseGeo(dep.Geo)
+			a.out = append(a.out, adviseGeo(dep.Geo)...)
 		}
 		out = append(out, a.out...)
 	}

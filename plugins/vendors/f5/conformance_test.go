@@ -1,12 +1,10 @@
 package f5
 
 import (
-	"bytes"
 	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,24 +13,6 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 )
-
-// lockedBuffer collects what is logged.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // secretFile writes a file with a secret.
 func secretFile(t *testing.T, text string) string {
@@ -45,7 +25,7 @@ func secretFile(t *testing.T, text string) string {
 }
 
 // configured returns a driver for a box. change alters the settings.
-func configured(t *testing.T, box *appliance.Box, logs *lockedBuffer, change func(*Settings)) *Driver {
+func configured(t *testing.T, box *appliance.Box, logs *plugintest.Log, change func(*Settings)) *Driver {
 	t.Helper()
 	s := Settings{URL: box.Server.URL, Username: appliance.User, Password: plugins.Secret{File: secretFile(t, appliance.Password)}, Rate: 1000}
 	if change != nil {
@@ -76,7 +56,7 @@ func conformance(t *testing.T, intents []plugintest.Intent, change func(*Setting
 	plugintest.Suite{
 		Site: "hq", Intents: intents,
 		Open: func(t *testing.T) plugintest.Target {
-			box, logs := newBox(t), new(lockedBuffer)
+			box, logs := newBox(t), new(plugintest.Log)
 			if intents != nil {
 				box.Share("dc_of_others", map[string]any{"class": "GSLB_Data_Center"})
 				box.Share("aovlb_hqX", map[string]any{"class": "GSLB_Data_Center"})

@@ -96,12 +96,7 @@ func (d *Driver) write(ctx context.Context) (done func(), err error) {
 	}
 }
 
-func (d *Driver) log() *slog.Logger {
-	if d.Logger != nil {
-		return d.Logger
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (d *Driver) log() *slog.Logger { return setup.Log(d.Logger) }
 
 // Validate says what a BIG-IP can't do of a deployment.
 func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugins.Diagnostic, error) {

@@ -18,6 +18,7 @@ import (
 
 	appliance "github.com/aovlb/aovlb/internal/appliance/f5"
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
 // gateways is a deployment of IKEv2 and SSTP.
@@ -367,7 +368,7 @@ func TestRefusal(t *testing.T) {
 // TestRefusalHoldsNoSecret: what AS3 says may repeat what it was sent, and does not come
 // through.
 func TestRefusalHoldsNoSecret(t *testing.T) {
-	box, logs := newBox(t), new(lockedBuffer)
+	box, logs := newBox(t), new(plugintest.Log)
 	password := secretFile(t, "correct horse/battery")
 	d := configured(t, box, logs, func(s *Settings) { s.RADIUSPassword = plugins.Secret{File: password} })
 	dep := deployments(t)["radius"]

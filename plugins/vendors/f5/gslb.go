@@ -58,54 +58,51 @@ func gslbSupport() []plugins.Support {
 }
 
 // adviseGeo says what only this driver knows of geo.
-func (a *adviser) adviseGeo(g *plugins.Geo) {
-	say := func(severity plugins.Severity, path, summary, detail, fix string) {
-		a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: path, Summary: summary, Detail: detail, Fix: fix})
-	}
+func adviseGeo(g *plugins.Geo) gslb.Advice {
 	l := limits()
-	a.out = append(a.out, l.Advise(g)...)
+	out := l.Advise(g)
 	located := false
 	for _, n := range gslb.Names(g) {
 		located = located || n.Located()
-		switch {
-		case n.Located() && len(n.Tiers) > 1:
-			say(plugins.SeverityError, n.Path+".order", "sites of different priority can't be chosen by where a client is, too", "a wide IP has one way to choose its pools", "leave out priority, or the rest")
-		case n.Located() && !slices.Contains([]string{"", "round-robin", "first"}, n.Spec.Method):
-			say(plugins.SeverityWarning, n.Path+".method", "where a client is decides alone", "sites that are equally near take turns, whatever the method", "leave out order or method")
+		if n.Located() && len(n.Tiers) > 1 {
+			out.Say(plugins.SeverityError, n.Path+".order", "sites of different priority can't be chosen by where a client is, too", "a wide IP has one way to choose its pools", "leave out priority, or the rest")
+		} else {
+			out.Alone(&n)
 		}
 		if n.Located() {
-			say(plugins.SeverityInfo, n.Path+".order", "networks count more than countries, and these more than continents", "a BIG-IP takes the topology record that fits a client most closely, whatever the order here", "")
+			out.Say(plugins.SeverityInfo, n.Path+".order", "networks count more than countries, and these more than continents", "a BIG-IP takes the topology record that fits a client most closely, whatever the order here", "")
 		}
 		if slices.ContainsFunc([]string{"A", "AAAA"}, func(record string) bool { return len(lastResorts(&n, record)) > 1 }) {
-			say(plugins.SeverityWarning, n.Path+".last_resort", "a pool has one address of last resort", "the first of each address family is answered", "")
+			out.Say(plugins.SeverityWarning, n.Path+".last_resort", "a pool has one address of last resort", "the first of each address family is answered", "")
 		}
 		if n.Spec.AllDown == "" || n.Spec.AllDown == "as-if-up" {
-			say(plugins.SeverityInfo, n.Path+".all_down", "when no site is left, the first one is answered", "it is the wide IP's last resort pool", "")
+			out.Say(plugins.SeverityInfo, n.Path+".all_down", "when no site is left, the first one is answered", "it is the wide IP's last resort pool", "")
 		}
 	}
 	for i := range g.Sites {
 		s, at := &g.Sites[i], fmt.Sprintf("geo.sites[%d]", i)
 		if !located && (s.Continent != "" || s.Country != "" || len(s.Serves.Networks)+len(s.Serves.Countries)+len(s.Serves.Continents) > 0) {
-			say(plugins.SeverityInfo, at, "no name goes by places, so where the site is has no effect, nor whom it serves", "", "")
+			out.Say(plugins.SeverityInfo, at, "no name goes by places, so where the site is has no effect, nor whom it serves", "", "")
 		}
 		for k := range s.Checks {
 			c := s.Checks[k].Usual()
 			if unsafe(c.Host) || unsafe(c.Path) {
-				say(plugins.SeverityError, fmt.Sprintf("%s.checks[%d]", at, k), "its host or path holds characters that a BIG-IP reads as something else", "", "use plain names")
+				out.Say(plugins.SeverityError, fmt.Sprintf("%s.checks[%d]", at, k), "its host or path holds characters that a BIG-IP reads as something else", "", "use plain names")
 			}
 			if c.Interval.D()%time.Second != 0 {
-				say(plugins.SeverityInfo, fmt.Sprintf("%s.checks[%d].interval", at, k), "a BIG-IP counts whole seconds: it is rounded up", "", "")
+				out.Say(plugins.SeverityInfo, fmt.Sprintf("%s.checks[%d].interval", at, k), "a BIG-IP counts whole seconds: it is rounded up", "", "")
 			}
 		}
 	}
 	for i, l := range g.Listen {
 		if l.Addr().IsUnspecified() || l.Addr().Zone() != "" {
-			say(plugins.SeverityError, fmt.Sprintf("geo.listen[%d]", i), "on a BIG-IP it would mean every address that is routed through it", "", "name the listener's address")
+			out.Say(plugins.SeverityError, fmt.Sprintf("geo.listen[%d]", i), "on a BIG-IP it would mean every address that is routed through it", "", "name the listener's address")
 		}
 	}
 	if located {
-		say(plugins.SeverityWarning, "geo.names", "topology records of the BIG-IP go through AS3", "it keeps all of them together, and would remove those that it wasn't told of: a plan is refused while there are any", "")
+		out.Say(plugins.SeverityWarning, "geo.names", "topology records of the BIG-IP go through AS3", "it keeps all of them together, and would remove those that it wasn't told of: a plan is refused while there are any", "")
 	}
+	return out
 }
 
 // lastResorts returns the addresses of last resort for a type of record.

@@ -18,6 +18,11 @@ import (
 
 func answering(s *Settings) { s.GSLB = true }
 
+// named is a box for tests of names.
+func named(box *appliance.Box) plugintest.Target {
+	return plugintest.Target{Driver: func(t *testing.T) plugins.Driver { return configured(t, box, nil, answering) }, BreakAfter: box.BreakAfter}
+}
+
 // item returns an object that was declared.
 func item(box *appliance.Box, tenant, app, name string) map[string]any {
 	a, _ := box.Tenant(tenant)[app].(map[string]any)
@@ -149,19 +154,8 @@ func TestDrainOfASite(t *testing.T) {
 	if n, _ := disabled(); n != 4 || box.Writes() != w {
 		t.Errorf("an Apply undoes the drain: %d", n)
 	}
-	for n := range 3 { // broken off, it is made good
-		box.BreakAfter(n)
-		err := d.Undrain(t.Context(), ref)
-		box.BreakAfter(-1)
-		d = configured(t, box, nil, answering)
-		apply(t, d, dep)
-		if err == nil {
-			break
-		}
-		if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: ref}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	plugintest.UndrainBrokenOff(t, named(box), dep, ref)
+	d = configured(t, box, nil, answering)
 	if n, last := disabled(); n != 0 || !cmp.Equal(first, last) {
 		t.Errorf("%d pools are disabled, the last resort is %v", n, last)
 	}
@@ -335,26 +329,16 @@ func TestMultiStatus(t *testing.T) {
 // TestOnlyNames has a BIG-IP answer for names, and do nothing else.
 func TestOnlyNames(t *testing.T) {
 	box := newBox(t)
-	d := configured(t, box, nil, answering)
-	c, s, client := d.setUp.Peek()
-	c.Site = ""
-	d.setUp.Set(c, s, client)
-	dep := &plugins.Deployment{Geo: plugintest.WithNames(t, "names, one site after the other", nil).Geo}
-	apply(t, d, dep)
-	if box.Tenant("aovlb_geo") == nil {
-		t.Error("it isn't there")
+	x := named(box)
+	x.Driver = func(t *testing.T) plugins.Driver {
+		d := configured(t, box, nil, answering)
+		c, s, client := d.setUp.Peek()
+		c.Site = ""
+		d.setUp.Set(c, s, client)
+		return d
 	}
-	if p, err := d.Plan(t.Context(), dep); err != nil || len(p.Changes) > 0 {
-		t.Errorf("there is still to do %v, %v", p, err)
-	}
-	st, err := d.Read(t.Context())
-	if err != nil || st.Applied != dep.Revision() {
-		t.Errorf("%+v, %v", st, err)
-	}
-	apply(t, d, nil)
-	if box.Tenant("aovlb_geo") != nil {
-		t.Error("it is still there")
-	}
+	x.Foreign = func() string { return box.Foreign("aovlb_geo") }
+	plugintest.OnlyNames(t, x, "names, one site after the other")
 }
 
 // TestAdviceOnNames has said what becomes of what a BIG-IP can't do, or not as asked.
@@ -380,10 +364,14 @@ func TestAdviceOnNames(t *testing.T) {
 			g.Sites[2].Gateways[0].Inside = map[string][]netip.Addr{"i": {netip.MustParseAddr("10.0.0.1")}}
 		}, "geo.names[0].sites", plugins.SeverityError},
 	} {
-		list, err := new(Driver).Validate(t.Context(), plugintest.WithNames(t, "names", c.change))
-		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
-			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
-		}
+		plugintest.Advised(t, new(Driver), what, plugintest.WithNames(t, "names", c.change), c.path, c.level)
+	}
+	// What can't be done at all needs no word on how.
+	list, err := new(Driver).Validate(t.Context(), plugintest.WithNames(t, "names, one site after the other", func(g *plugins.Geo) {
+		g.Names[0].Order, g.Names[0].Method = []string{"priority", "country"}, "weighted"
+	}))
+	if err != nil || !plugins.HasError(list) || slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == "geo.names[0].method" }) {
+		t.Errorf("%v, %v", list, err)
 	}
 	if list := check(plugintest.WithNames(t, "names", nil), plugins.Config{Site: "hq"}, Settings{}.usual()); !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == "geo" && g.Severity == plugins.SeverityError }) {
 		t.Errorf("a target that isn't asked to: %v", list)
@@ -397,15 +385,11 @@ func TestRenderedNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(list[0].Content)
-	for _, line := range []string{
+	plugintest.Shows(t, text,
 		"cd /Common\n", "create gtm datacenter aovlb_hq_gslb_dc_berlin\n", "create gtm monitor https aovlb_hq_gslb_check_berlin_sstp { destination *:443 interval 5 ",
 		"ras1_v6 { destination 2001:db8:b::1.any monitor aovlb_hq_gslb_check_berlin_sstp }", "create gtm topology ldns: country DE server: datacenter /Common/aovlb_hq_gslb_dc_berlin score 2000\n",
 		"create gtm wideip a gw.vpn.example.com { pool-lb-mode topology", "/Common/aovlb_hq_gslb_server_berlin:ras2 { member-order 1 }", "create ltm virtual dns_udp_1 ",
-	} {
-		if !strings.Contains(text, line) {
-			t.Errorf("%q is missing in\n%s", line, text)
-		}
-	}
+	)
 	if !strings.Contains(string(list[1].Content), `"GSLB_Topology_Records"`) || !strings.Contains(list[1].Summary, "among what others declared") {
 		t.Errorf("%s\n%s", list[1].Summary, list[1].Content)
 	}

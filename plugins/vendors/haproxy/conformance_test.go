@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,30 +16,12 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
-// lockedBuffer collects what is logged.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // TestOnPaper holds the driver to what all drivers promise, without an HAProxy.
 func TestOnPaper(t *testing.T) {
 	plugintest.Suite{
 		Site: "hq",
 		Open: func(*testing.T) plugintest.Target {
-			p, logs := &paper{states: make(map[string]string)}, new(lockedBuffer)
+			p, logs := &paper{states: make(map[string]string)}, new(plugintest.Log)
 			c := &counting{box: p, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {
@@ -91,7 +72,7 @@ func startHAProxy(t *testing.T) *real {
 		}
 	}
 	c := exec.Command(program, "-W", "-S", r.settings.Master, "-f", r.foreign, "-f", r.settings.File)
-	logs := new(lockedBuffer)
+	logs := new(plugintest.Log)
 	c.Stdout, c.Stderr = logs, logs
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -142,7 +123,7 @@ func TestReal(t *testing.T) {
 			return ""
 		},
 		Open: func(t *testing.T) plugintest.Target {
-			r, logs := startHAProxy(t), new(lockedBuffer)
+			r, logs := startHAProxy(t), new(plugintest.Log)
 			c := &counting{box: r, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {

@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
@@ -70,12 +69,7 @@ func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, box, erro
 	return d.setUp.Get(ctx, errConfigure)
 }
 
-func (d *Driver) log() *slog.Logger {
-	if d.Logger != nil {
-		return d.Logger
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (d *Driver) log() *slog.Logger { return setup.Log(d.Logger) }
 
 // Validate says what HAProxy can't do of a deployment.
 func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugins.Diagnostic, error) {
@@ -106,7 +100,7 @@ func find(ctx context.Context, c plugins.Config, s Settings, b box, dep *plugins
 	if err != nil {
 		return nil, fmt.Errorf("haproxy: %w", err)
 	}
-	f := &found{raw: raw, site: siteName(c, dep, raw)}
+	f := &found{raw: raw, site: ownfile.Site(c, dep, raw)}
 	if f.content, err = read(c.Owner, f.site, raw); err != nil {
 		return nil, fmt.Errorf("haproxy: %s: %w", s.File, err)
 	}
@@ -128,26 +122,6 @@ func processObject(serves string) plugins.Object {
 	return plugins.Object{Kind: processKind, Name: "haproxy", Fields: []plugins.Field{{Name: "serves", Value: serves}}}
 }
 
-// siteName returns the name of the site that is served: that of the configuration,
-// or of the only site of dep, or of the file.
-func siteName(c plugins.Config, dep *plugins.Deployment, raw []byte) string {
-	if c.Site != "" {
-		return c.Site
-	}
-	if dep != nil {
-		if s := dep.Site(""); s != nil {
-			return s.Name
-		}
-	}
-	first, _, _ := strings.Cut(string(raw), "\n")
-	for w := range strings.FieldsSeq(first) {
-		if name, ok := strings.CutPrefix(w, "site="); ok {
-			return name
-		}
-	}
-	return ""
-}
-
 // want returns the sections for dep.
 func want(c plugins.Config, s Settings, dep *plugins.Deployment, site string, drained []plugins.DrainRequest) []section {
 	if dep == nil {
@@ -159,7 +133,7 @@ func want(c plugins.Config, s Settings, dep *plugins.Deployment, site string, dr
 
 // changes compares what is there with what is wanted.
 func changes(f *found, sections []section) []plugins.Change {
-	list := complete(objects(sections), f.objects)
+	list := ownfile.Complete(objects(sections), f.objects)
 	if len(sections) > 0 {
 		list = append(list, processObject("this file"))
 	}
@@ -187,16 +161,8 @@ func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Pl
 		return nil, err
 	}
 	p.Base = plugins.RevisionOf(f.objects)
-	p.Changes = changes(f, want(c, s, dep, f.site, kept(f.memory.Drained, dep, f.site)))
+	p.Changes = changes(f, want(c, s, dep, f.site, ownfile.Kept(f.memory.Drained, dep, f.site)))
 	return p, nil
-}
-
-// kept returns the drains of backends that dep still has.
-func kept(list []plugins.DrainRequest, dep *plugins.Deployment, site string) []plugins.DrainRequest {
-	if dep == nil {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(list), func(r plugins.DrainRequest) bool { return len(dep.Site(site).Refs(r.BackendRef)) == 0 })
 }
 
 // Apply writes the file, has HAProxy check it, and reloads HAProxy. If that fails,
@@ -222,7 +188,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 		return plugins.ErrStale
 	}
 	dep := p.Deployment.Of(f.site)
-	drained := kept(f.memory.Drained, dep, f.site)
+	drained := ownfile.Kept(f.memory.Drained, dep, f.site)
 	sections := want(c, s, dep, f.site, drained)
 	list := changes(f, sections)
 	if len(list) == 0 && f.memory.Deployment.Revision() == dep.Revision() {
@@ -315,7 +281,7 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	}
 	head := "# What HAProxy 2.6 or later needs for Always On VPN, beside a file with its global section:\n" +
 		"#   haproxy -c -f /etc/haproxy/haproxy.cfg -f aovlb.cfg\n"
-	sections := want(c, s, dep, siteName(c, dep, nil), nil)
+	sections := want(c, s, dep, ownfile.Site(c, dep, nil), nil)
 	return []plugins.File{{
 		Name: "aovlb.cfg", Summary: "for HAProxy, beside its own file: check it by haproxy -c, then reload", Content: append([]byte(head), body(sections)...),
 	}}, nil

@@ -3,15 +3,13 @@ package haproxy
 import (
 	"bufio"
 	"bytes"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 )
 
 // A file of the driver begins with a mark, and then has, in comments that begin with
@@ -29,14 +27,6 @@ type memory struct {
 	Edition int `json:"edition"`
 }
 
-// maxFile bounds what is read, in bytes.
-const maxFile = 16 << 20
-
-const memoryMark = "#%"
-
-// errForeign says that the file is somebody else's.
-var errForeign = errors.New("it wasn't written by this driver for this site: name another file, or empty it")
-
 // content is a file that was read.
 type content struct {
 	memory   memory
@@ -46,25 +36,16 @@ type content struct {
 
 // write returns the file for m and its sections; edition is the name of the last.
 func write(owner plugins.Owner, site string, m memory, sections []section, edition string) ([]byte, error) {
-	raw, err := json.Marshal(m)
+	b, err := ownfile.Head(owner.Mark(site, m.Deployment.Revision()), "Written by aovlb, which undoes what is altered here. HAProxy loads this file beside yours.", m)
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "# %s\n", owner.Mark(site, m.Deployment.Revision()))
-	b.WriteString("# Written by aovlb, which undoes what is altered here. HAProxy loads this file beside yours.\n")
-	text := base64.StdEncoding.EncodeToString(raw)
-	for len(text) > 0 {
-		n := min(len(text), 100)
-		b.WriteString(memoryMark + " " + text[:n] + "\n")
-		text = text[n:]
-	}
-	b.Write(body(sections))
+	b = append(b, body(sections)...)
 	if len(sections) > 0 {
-		fmt.Fprintf(&b, "\n# This one is never used: its name tells which edition of the file HAProxy serves.\nbackend %s from %s\n",
+		b = fmt.Appendf(b, "\n# This one is never used: its name tells which edition of the file HAProxy serves.\nbackend %s from %s\n",
 			edition, sections[0].name)
 	}
-	return b.Bytes(), nil
+	return b, nil
 }
 
 // editionName is the name of the last section of the nth file that is written.
@@ -97,34 +78,21 @@ func read(owner plugins.Owner, site string, b []byte) (*content, error) {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return &content{}, nil
 	}
-	first, _, _ := strings.Cut(string(b), "\n")
-	comment, isComment := strings.CutPrefix(first, "#")
-	if _, ok := owner.ReadMark(site, comment); !ok || !isComment {
-		return nil, errForeign
+	if !ownfile.Ours(owner, site, b, 0) {
+		return nil, ownfile.ErrForeign
 	}
 	c := new(content)
-	var text strings.Builder
 	lines := bufio.NewScanner(bytes.NewReader(b))
-	lines.Buffer(nil, maxFile)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		more, ok := strings.CutPrefix(line, memoryMark)
-		switch {
-		case ok:
-			text.WriteString(strings.TrimSpace(more))
-		case line == "" || line[0] == '#':
-		default:
+	lines.Buffer(nil, ownfile.Most)
+	for lines.Scan() {
+		if line := strings.TrimSpace(lines.Text()); line != "" && line[0] != '#' {
 			c.line(owner, site, line)
 		}
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
 	}
-	raw, err := base64.StdEncoding.DecodeString(text.String())
-	if err == nil {
-		err = json.Unmarshal(raw, &c.memory)
-	}
-	if err != nil {
+	if err := ownfile.Recall(b, &c.memory); err != nil {
 		// What was served can't be known, but what is to be served can.
 		c.memory = memory{Edition: int(time.Now().Unix())}
 	}
@@ -190,33 +158,4 @@ func keyword(line string) (name, value string) {
 		value = "on"
 	}
 	return strings.Join(words[:n], " "), value
-}
-
-// complete adds to want the fields that only found has, as not set, so that lines
-// which were added by hand are differences.
-func complete(want, found []plugins.Object) []plugins.Object {
-	for i := range want {
-		w := &want[i]
-		for k := range found {
-			f := &found[k]
-			if f.Kind != w.Kind || f.Name != w.Name {
-				continue
-			}
-			for _, field := range f.Fields {
-				if !hasField(w, field.Name) {
-					w.Fields = append(w.Fields, plugins.Field{Name: field.Name})
-				}
-			}
-		}
-	}
-	return want
-}
-
-func hasField(o *plugins.Object, name string) bool {
-	for _, f := range o.Fields {
-		if f.Name == name {
-			return true
-		}
-	}
-	return false
 }

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 )
 
 // process is an HAProxy that runs.
@@ -33,24 +35,7 @@ const (
 const maxAnswer = 64 << 20
 
 // readFile returns the driver's file; nothing if there is none.
-func (p *process) readFile() ([]byte, error) {
-	f, err := os.Open(p.settings.File)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%s has more than %d bytes", p.settings.File, maxFile)
-	}
-	return b, nil
-}
+func (p *process) readFile() ([]byte, error) { return ownfile.Read(p.settings.File) }
 
 // writeFile replaces the driver's file at once, after HAProxy has checked it if
 // check is true.

@@ -4,37 +4,18 @@ import (
 	"bytes"
 	"log/slog"
 	"os"
-	"sync"
 	"testing"
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
-// lockedBuffer collects what is logged.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // suite holds the driver to what all drivers promise.
 func suite(runs bool) plugintest.Suite {
 	return plugintest.Suite{
 		Site: "hq",
 		Open: func(t *testing.T) plugintest.Target {
-			m, logs := startMachine(t, runs), new(lockedBuffer)
+			m, logs := startMachine(t, runs), new(plugintest.Log)
 			c := &counting{box: m, left: -1}
 			return plugintest.Target{
 				Driver: func(*testing.T) plugins.Driver {

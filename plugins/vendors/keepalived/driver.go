@@ -8,11 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 	"github.com/aovlb/aovlb/plugins/vendors/setup"
 )
 
@@ -89,12 +88,7 @@ func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, box, erro
 	return d.setUp.Get(ctx, errConfigure)
 }
 
-func (d *Driver) log() *slog.Logger {
-	if d.Logger != nil {
-		return d.Logger
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (d *Driver) log() *slog.Logger { return setup.Log(d.Logger) }
 
 // Validate says what keepalived can't do of a deployment.
 func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugins.Diagnostic, error) {
@@ -127,7 +121,7 @@ func find(ctx context.Context, c plugins.Config, s Settings, b box, dep *plugins
 	if err != nil {
 		return nil, fmt.Errorf("keepalived: %w", err)
 	}
-	f := &found{files: raw, site: siteName(c, dep, raw.conf)}
+	f := &found{files: raw, site: ownfile.Site(c, dep, raw.conf)}
 	if f.content, err = readConf(c.Owner, f.site, raw.conf); err != nil {
 		return nil, fmt.Errorf("keepalived: %s: %w", s.File, err)
 	}
@@ -135,8 +129,8 @@ func find(ctx context.Context, c plugins.Config, s Settings, b box, dep *plugins
 	if err != nil {
 		return nil, fmt.Errorf("keepalived: %s: %w", s.Marks, err)
 	}
-	if raw.script != nil && !ours(c.Owner, f.site, raw.script, 1) {
-		return nil, fmt.Errorf("keepalived: %s: %w", s.Script, errForeign)
+	if raw.script != nil && !ownfile.Ours(c.Owner, f.site, raw.script, 1) {
+		return nil, fmt.Errorf("keepalived: %s: %w", s.Script, ownfile.ErrForeign)
 	}
 	if f.state, err = b.state(ctx, table(c.Owner, f.site)); err != nil {
 		return nil, fmt.Errorf("keepalived: %w", err)
@@ -169,24 +163,6 @@ func loads(kind, name string, this bool) plugins.Object {
 	return plugins.Object{Kind: kind, Name: name, Fields: []plugins.Field{{Name: "loaded", Value: value}}}
 }
 
-// siteName returns the name of the site that is served: that of the configuration,
-// or of the only site of dep, or of the file.
-func siteName(c plugins.Config, dep *plugins.Deployment, raw []byte) string {
-	if c.Site != "" {
-		return c.Site
-	}
-	if s := dep.Site(""); s != nil {
-		return s.Name
-	}
-	first, _, _ := strings.Cut(string(raw), "\n")
-	for w := range strings.FieldsSeq(first) {
-		if name, ok := strings.CutPrefix(w, "site="); ok {
-			return name
-		}
-	}
-	return ""
-}
-
 // wanted is what is to be there.
 type wanted struct {
 	blocks, marks []block
@@ -208,7 +184,7 @@ func want(c plugins.Config, s Settings, dep *plugins.Deployment, site string, dr
 // changes compares what is there with what is wanted.
 func (w *wanted) changes(f *found) []plugins.Change {
 	list := append(scriptObjects(w.script), append(objects(w.marks), objects(w.blocks)...)...)
-	list = complete(list, f.objects)
+	list = ownfile.Complete(list, f.objects)
 	if len(w.marks) > 0 && (f.running || f.state.marks != "") {
 		list = append(list, loads(rulesetKind, "nftables", true))
 	}
@@ -258,17 +234,9 @@ func (d *Driver) Plan(ctx context.Context, dep *plugins.Deployment) (*plugins.Pl
 		return nil, err
 	}
 	p.Base = plugins.RevisionOf(f.objects)
-	w := want(c, s, dep, f.site, kept(f.memory.Drained, dep, f.site))
+	w := want(c, s, dep, f.site, ownfile.Kept(f.memory.Drained, dep, f.site))
 	p.Changes = w.changes(f)
 	return p, nil
-}
-
-// kept returns the drains of backends that dep still has.
-func kept(list []plugins.DrainRequest, dep *plugins.Deployment, site string) []plugins.DrainRequest {
-	if dep == nil {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(list), func(r plugins.DrainRequest) bool { return len(dep.Site(site).Refs(r.BackendRef)) == 0 })
 }
 
 // Apply writes the files, has them checked, loads the ruleset, and reloads
@@ -293,7 +261,7 @@ func (d *Driver) Apply(ctx context.Context, p *plugins.Plan, progress func(plugi
 	if p.Base != "" && p.Base != plugins.RevisionOf(f.objects) {
 		return plugins.ErrStale
 	}
-	m := memory{Deployment: p.Deployment.Of(f.site), Drained: kept(f.memory.Drained, p.Deployment, f.site)}
+	m := memory{Deployment: p.Deployment.Of(f.site), Drained: ownfile.Kept(f.memory.Drained, p.Deployment, f.site)}
 	w := want(c, s, p.Deployment, f.site, m.Drained)
 	list := w.changes(f)
 	if len(list) == 0 && f.memory.Deployment.Revision() == m.Deployment.Revision() {

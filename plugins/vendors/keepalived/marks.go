@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 )
 
 // The ruleset has one table of its own, with a chain that marks what comes in, and an
@@ -79,8 +80,8 @@ func readMarks(owner plugins.Owner, site string, raw []byte) (list []block, edit
 	if len(strings.TrimSpace(string(raw))) == 0 {
 		return nil, "", nil
 	}
-	if !ours(owner, site, raw, 1) {
-		return nil, "", errForeign
+	if !ownfile.Ours(owner, site, raw, 1) {
+		return nil, "", ownfile.ErrForeign
 	}
 	for _, b := range parse(string(raw)) {
 		if b.head == "" {

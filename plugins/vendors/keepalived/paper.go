@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 )
 
 // Render writes keepalived's file, the ruleset, the script, and the settings of the
@@ -20,7 +21,7 @@ func (d *Driver) Render(ctx context.Context, dep *plugins.Deployment) ([]plugins
 	c, s, _ := d.setUp.Peek()
 	s = s.usual()
 	s.Main = s.File // what is rendered stands alone
-	site := siteName(c, dep, nil)
+	site := ownfile.Site(c, dep, nil)
 	r := newRenderer(c, s, dep.Site(site), nil)
 	conf := "# What keepalived 2.2 or later needs for Always On VPN. As it is, it can be /etc/keepalived/keepalived.conf; beside\n" +
 		"# another file, leave out global_defs. Check it by\n#   keepalived -t -f keepalived.conf\n" +

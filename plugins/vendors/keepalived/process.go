@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 )
 
 // process is a keepalived of this machine.
@@ -31,36 +32,16 @@ const patience = 30 * time.Second
 func (p *process) read() (files, error) {
 	var f files
 	var err error
-	if f.conf, err = readFile(p.settings.File); err != nil {
+	if f.conf, err = ownfile.Read(p.settings.File); err != nil {
 		return f, err
 	}
-	if f.marks, err = readFile(p.settings.Marks); err != nil {
+	if f.marks, err = ownfile.Read(p.settings.Marks); err != nil {
 		return f, err
 	}
 	if p.settings.Script != "" {
-		f.script, err = readFile(p.settings.Script)
+		f.script, err = ownfile.Read(p.settings.Script)
 	}
 	return f, err
-}
-
-// readFile returns a file; nil if there is none.
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%s has more than %d bytes", name, maxFile)
-	}
-	return append([]byte{}, b...), nil
 }
 
 func (p *process) write(ctx context.Context, f files) error {
@@ -84,7 +65,7 @@ func (p *process) write(ctx context.Context, f files) error {
 
 // writeFile replaces a file at once if it differs, and removes it if b is nil.
 func writeFile(name string, b []byte, mode fs.FileMode) error {
-	was, err := readFile(name)
+	was, err := ownfile.Read(name)
 	switch {
 	case err != nil:
 		return err
@@ -241,7 +222,7 @@ func (p *process) state(ctx context.Context, table string) (state, error) {
 	var out state
 	pid, began, why := p.running()
 	if out.running, out.why = pid != 0, why; out.running {
-		raw, err := readFile(p.stampFile())
+		raw, err := ownfile.Read(p.stampFile())
 		if err != nil {
 			return out, err
 		}
@@ -256,7 +237,7 @@ func (p *process) state(ctx context.Context, table string) (state, error) {
 	} else if _, err := os.Stat(filepath.Join(p.proc, "net", "ip_vs")); err != nil {
 		out.why += "; and this kernel has no IPVS, or hasn't loaded it"
 	}
-	if marks, err := readFile(p.settings.Marks); err != nil || marks == nil {
+	if marks, err := ownfile.Read(p.settings.Marks); err != nil || marks == nil {
 		return out, err
 	}
 	var err error

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/ownfile"
 )
 
 // deployment is of two gateways with IKEv2, and SSTP by itself.
@@ -155,7 +156,7 @@ func TestForeign(t *testing.T) {
 		if err := os.WriteFile(name, []byte("# mine\n# and mine\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := m.driver().Plan(t.Context(), deployment(nil)); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), name) {
+		if _, err := m.driver().Plan(t.Context(), deployment(nil)); !errors.Is(err, ownfile.ErrForeign) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -146,32 +146,3 @@ func (f *fields) block(prefix string, b *block) {
 		f.block(prefix, &b.blocks[i])
 	}
 }
-
-// complete adds to want the fields that only found has, as not set, so that lines
-// which were added by hand are differences.
-func complete(want, found []plugins.Object) []plugins.Object {
-	for i := range want {
-		w := &want[i]
-		for k := range found {
-			f := &found[k]
-			if f.Kind != w.Kind || f.Name != w.Name {
-				continue
-			}
-			for _, field := range f.Fields {
-				if !hasField(w, field.Name) {
-					w.Fields = append(w.Fields, plugins.Field{Name: field.Name})
-				}
-			}
-		}
-	}
-	return want
-}
-
-func hasField(o *plugins.Object, name string) bool {
-	for _, f := range o.Fields {
-		if f.Name == name {
-			return true
-		}
-	}
-	return false
-}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/aovlb/aovlb/plugins"
+	"github.com/aovlb/aovlb/plugins/vendors/gslb"
 )
 
 // check says what is wrong with dep, or unwise, for this balancer.
@@ -43,11 +44,11 @@ type adviser struct {
 	site     *plugins.Site
 	settings Settings
 	at       string
-	out      []plugins.Diagnostic
+	out      gslb.Advice
 }
 
 func (a *adviser) add(severity plugins.Severity, path, summary, detail, fix string) {
-	a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: path, Summary: summary, Detail: detail, Fix: fix})
+	a.out.Say(severity, path, summary, detail, fix)
 }
 
 func (a *adviser) advise() {

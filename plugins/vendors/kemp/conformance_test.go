@@ -1,13 +1,11 @@
 package kemp
 
 import (
-	"bytes"
 	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	appliance "github.com/aovlb/aovlb/internal/appliance/kemp"
@@ -16,28 +14,10 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest/remote"
 )
 
-// lockedBuffer collects what is logged.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // bench is a driver and its LoadMaster.
 type bench struct {
 	*appliance.Box
-	logs   *lockedBuffer
+	logs   *plugintest.Log
 	config plugins.Config
 }
 
@@ -45,7 +25,7 @@ type bench struct {
 // that must not be seen.
 func newBench(t *testing.T, change func(*Settings)) *bench {
 	t.Helper()
-	b := &bench{Box: appliance.New(), logs: new(lockedBuffer)}
+	b := &bench{Box: appliance.New(), logs: new(plugintest.Log)}
 	t.Cleanup(b.Close)
 	b.Key, b.Password = plugintest.Canary+"-key", plugintest.Canary+"-password"
 	b.Seed()

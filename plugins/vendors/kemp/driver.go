@@ -70,12 +70,7 @@ func (d *Driver) setup(ctx context.Context) (plugins.Config, Settings, *client, 
 	return d.setUp.Get(ctx, errConfigure)
 }
 
-func (d *Driver) log() *slog.Logger {
-	if d.Logger != nil {
-		return d.Logger
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (d *Driver) log() *slog.Logger { return setup.Log(d.Logger) }
 
 // Validate says what a LoadMaster can't do of a deployment.
 func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugins.Diagnostic, error) {

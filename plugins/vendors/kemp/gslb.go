@@ -81,9 +81,7 @@ func (a *adviser) adviseGeo(g *plugins.Geo) {
 		if n.Located() && len(n.Tiers) > 1 {
 			a.add(plugins.SeverityError, n.Path+".order", "sites of different priority can't be chosen by where a client is, too", "GEO has one way to choose for a name", "leave out priority, or the rest")
 		}
-		if n.Located() && !slices.Contains([]string{"", "round-robin", "first"}, n.Spec.Method) {
-			a.add(plugins.SeverityWarning, n.Path+".method", "where a client is decides alone", "sites that are equally near take turns, whatever the method", "leave out order or method")
-		}
+		a.out.Alone(&n)
 		if len(n.By) > 1 && slices.Contains(n.By, "distance") {
 			a.add(plugins.SeverityWarning, n.Path+".order", "distances aren't measured beside countries and continents", "GEO goes by either", "order by distance alone, or leave it out")
 		}

@@ -3,7 +3,6 @@ package kemp
 import (
 	"errors"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 
@@ -17,22 +16,23 @@ const zone = ".vpn.example.com"
 
 func answering(s *Settings) { s.GSLB = true }
 
+// target is b for tests of names; foreign shows what others have on it.
+func (b *bench) target(foreign func() string) plugintest.Target {
+	return plugintest.Target{Driver: func(t *testing.T) plugins.Driver { return b.driver(t) }, BreakAfter: b.BreakAfter, Foreign: foreign}
+}
+
 // TestNames looks at what GEO answers with.
 func TestNames(t *testing.T) {
 	b := newBench(t, answering)
 	d := b.driver(t)
 	apply(t, d, plugintest.WithNames(t, "names, one site after the other", nil))
 	text := b.Names(zone, true)
-	for _, line := range []string{
+	plugintest.Shows(t, text,
 		"name gw.vpn.example.com FailTime=0 LocalSettings=Y LocalSticky=0 LocalTTL=30 SelectionCriteria=fw SiteRecoveryMode=manual UnanimousChecks=N",
 		"address 198.51.100.1 Checker=https CheckerCodes=401 CheckerHTTPMethod=HEAD CheckerHost=vpn.example.com CheckerURL=/sra_{BA195980-CD49-458b-9E23-C84EE0ADCD75}/ Enable=Y Weight=300 checkerip=198.51.100.1 port=443",
 		"address 198.51.100.2", "Weight=299", "address 2001:db8:c::1 Checker=tcp Enable=Y Weight=200 checkerip=2001:db8:c::1 port=443",
 		"address 198.51.100.31 Checker=none Enable=Y Weight=100",
-	} {
-		if !strings.Contains(text, line) {
-			t.Errorf("%q is missing in\n%s", line, text)
-		}
-	}
+	)
 	apply(t, d, plugintest.WithNames(t, "names, by weight", func(g *plugins.Geo) { g.Names = g.Names[:1] }))
 	if text = b.Names(zone, true); strings.Contains(text, "eu.vpn") || !strings.Contains(text, "SelectionCriteria=wrr") {
 		t.Error(text)
@@ -96,19 +96,8 @@ func TestDrainOfASite(t *testing.T) {
 	if n := disabled(); n != 12 {
 		t.Errorf("%d addresses are disabled", n)
 	}
-	for n := range 40 { // broken off anywhere, it is made good
-		b.BreakAfter(n)
-		err := d.Undrain(t.Context(), ref)
-		b.BreakAfter(-1)
-		d = b.driver(t)
-		apply(t, d, more)
-		if err == nil {
-			break
-		}
-		if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: ref}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	plugintest.UndrainBrokenOff(t, b.target(nil), more, ref)
+	d = b.driver(t)
 	if n := disabled(); n != 0 {
 		t.Errorf("%d addresses are disabled", n)
 	}
@@ -132,20 +121,7 @@ func TestDrainOfASite(t *testing.T) {
 func TestOnlyNames(t *testing.T) {
 	b := newBench(t, answering)
 	b.config.Site = ""
-	d := b.driver(t)
-	dep := &plugins.Deployment{Geo: plugintest.WithNames(t, "names", nil).Geo}
-	apply(t, d, dep)
-	d = b.driver(t)
-	if p, err := d.Plan(t.Context(), dep); err != nil || len(p.Changes) > 0 {
-		t.Errorf("there is still to do %v, %v", p, err)
-	}
-	if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.GeoRef("lyon")}); err != nil {
-		t.Error(err)
-	}
-	if s, err := d.Stats(t.Context()); err != nil || len(s.Pools) > 0 {
-		t.Errorf("%+v, %v", s, err)
-	}
-	apply(t, d, nil)
+	plugintest.OnlyNames(t, b.target(func() string { return b.Others("aovlb_geo") }), "names")
 	if text := b.Names(zone, true); text != "" {
 		t.Errorf("there is still\n%s", text)
 	}
@@ -170,10 +146,7 @@ func TestAdviceOnNames(t *testing.T) {
 		}, "geo.sites[0].checks[2]", plugins.SeverityWarning},
 		"what it listens to": {func(*plugins.Geo) {}, "geo.listen", plugins.SeverityWarning},
 	} {
-		list, err := new(Driver).Validate(t.Context(), plugintest.WithNames(t, "names", c.change))
-		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
-			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
-		}
+		plugintest.Advised(t, new(Driver), what, plugintest.WithNames(t, "names", c.change), c.path, c.level)
 	}
 }
 
@@ -184,15 +157,11 @@ func TestRenderedNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(list[0].Content)
-	for _, line := range []string{
+	plugintest.Shows(t, text,
 		"function Invoke-LoadMaster", "cmd = 'addfqdn'; fqdn = 'gw.vpn.example.com' }", "cmd = 'modfqdn'; fqdn = 'gw.vpn.example.com'; SelectionCriteria = 'lb'",
 		"cmd = 'addmap'; fqdn = 'gw.vpn.example.com'; ip = '2001:db8:c::1' }", "cmd = 'changecheckeraddr'; fqdn = 'gw.vpn.example.com'; ip = '198.51.100.1'; checkerip = '198.51.100.1'; port = '443' }",
 		"; countrycode = 'DE'; iscontinent = 'no' }", "GEO must be enabled before",
-	} {
-		if !strings.Contains(text, line) {
-			t.Errorf("%q is missing in\n%s", line, text)
-		}
-	}
+	)
 }
 
 // TestNamesBrokenOff has the appliance stop after each write on the way from names to other
@@ -200,29 +169,5 @@ func TestRenderedNames(t *testing.T) {
 func TestNamesBrokenOff(t *testing.T) {
 	b := newBench(t, answering)
 	b.AddName("other.vpn.example.com", "192.0.2.200")
-	foreign := b.Others("aovlb_hq") + b.Names("other"+zone, true)
-	a := plugintest.WithNames(t, "names, one site after the other", nil)
-	c := plugintest.WithNames(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
-	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
-		for n := range 200 {
-			d := b.driver(t)
-			p, err := d.Plan(t.Context(), to)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.BreakAfter(n)
-			err = d.Apply(t.Context(), p, nil)
-			b.BreakAfter(-1)
-			if err == nil {
-				break
-			}
-			if n == 199 {
-				t.Fatal(err)
-			}
-		}
-		apply(t, b.driver(t), to)
-		if diff := cmp.Diff(foreign, b.Others("aovlb_hq")+b.Names("other"+zone, true)); diff != "" {
-			t.Fatal(diff)
-		}
-	}
+	plugintest.NamesBrokenOff(t, b.target(func() string { return b.Others("aovlb_hq") + b.Names("other"+zone, true) }))
 }

@@ -37,7 +37,7 @@ func (a *adviser) advise(geo *plugins.Geo) []plugins.Diagnostic {
 		a.group(fmt.Sprintf(".groups[%d]", i), &a.site.Groups[i])
 	}
 	if geo != nil {
-		a.adviseGeo(geo)
+		a.out = append(a.out, adviseGeo(geo)...)
 	}
 	return a.out
 }

@@ -1,7 +1,6 @@
 package netscaler
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -557,9 +556,6 @@ func TestAdvice(t *testing.T) {
 		"the fast path":    {func(s *plugins.Site) { s.FastPath = plugins.FastPathRequire }, "sites[0].fastpath", plugins.SeverityError},
 		"a limit a source": {func(s *plugins.Site) { s.Groups[0].Limits.MaxPerSource = 5 }, "sites[0].groups[0].limits.max_per_source", plugins.SeverityError},
 	} {
-		list, err := new(Driver).Validate(context.Background(), gateways(c.change))
-		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
-			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
-		}
+		plugintest.Advised(t, new(Driver), what, gateways(c.change), c.path, c.level)
 	}
 }

@@ -1,7 +1,6 @@
 package netscaler
 
 import (
-	"bytes"
 	"encoding/json"
 	"encoding/pem"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	appliance "github.com/aovlb/aovlb/internal/appliance/netscaler"
@@ -17,34 +15,16 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
-// lockedBuffer collects what is logged.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // box is an appliance with an address, and with things of others on it.
 type box struct {
 	*appliance.Appliance
 	settings json.RawMessage
-	logs     *lockedBuffer
+	logs     *plugintest.Log
 }
 
 func newBox(t *testing.T) *box {
 	t.Helper()
-	b := &box{Appliance: appliance.New("nsaovlb", plugintest.Canary), logs: new(lockedBuffer)}
+	b := &box{Appliance: appliance.New("nsaovlb", plugintest.Canary), logs: new(plugintest.Log)}
 	b.Put("server", "web1", map[string]any{"ipaddress": "10.0.9.9"})
 	b.Put("lbvserver", "web", map[string]any{"servicetype": "HTTP", "ipv46": "192.0.2.80", "port": 80})
 	b.Put("servicegroup", "web_group", map[string]any{"servicetype": "HTTP"})

@@ -92,12 +92,7 @@ func (d *Driver) answers() bool {
 	return c == nil || s.GSLB != nil
 }
 
-func (d *Driver) log() *slog.Logger {
-	if d.Logger != nil {
-		return d.Logger
-	}
-	return slog.New(slog.DiscardHandler)
-}
+func (d *Driver) log() *slog.Logger { return setup.Log(d.Logger) }
 
 // Validate says what a NetScaler can't do of a deployment.
 func (d *Driver) Validate(ctx context.Context, dep *plugins.Deployment) ([]plugins.Diagnostic, error) {

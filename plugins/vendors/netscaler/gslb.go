@@ -65,61 +65,57 @@ func gslbSupport() []plugins.Support {
 }
 
 // adviseGeo says what only NetScaler's driver knows of geo.
-func (a *adviser) adviseGeo(g *plugins.Geo) {
-	say := func(severity plugins.Severity, path, summary, detail, fix string) {
-		a.out = append(a.out, plugins.Diagnostic{Severity: severity, Path: path, Summary: summary, Detail: detail, Fix: fix})
-	}
+func adviseGeo(g *plugins.Geo) gslb.Advice {
 	l := limits()
-	a.out = append(a.out, l.Advise(g)...)
+	out := l.Advise(g)
 	tiers, located := false, false
 	for _, n := range gslb.Names(g) {
 		tiers, located = tiers || len(n.Tiers) > 1, located || n.Located()
-		if n.Located() && n.Spec.Method != "" && n.Spec.Method != "round-robin" && n.Spec.Method != "first" {
-			say(plugins.SeverityWarning, n.Path+".method", "where a client is decides alone", "sites that are equally near take turns, whatever the method", "leave out order or method")
-		}
+		out.Alone(&n)
 		if len(n.Spec.LastResort) > 0 && len(lastResort(&n, "A"))+len(lastResort(&n, "AAAA")) < len(n.Spec.LastResort) {
-			say(plugins.SeverityWarning, n.Path+".last_resort", "a name has one address of last resort here for each address family", "the first of each family is answered", "")
+			out.Say(plugins.SeverityWarning, n.Path+".last_resort", "a name has one address of last resort here for each address family", "the first of each family is answered", "")
 		}
 		if n.Spec.Method == "weighted" && heavy(&n) {
-			say(plugins.SeverityInfo, n.Path+".method", fmt.Sprintf("weights are scaled to at most %d, NetScaler's greatest", mostWeight), "", "")
+			out.Say(plugins.SeverityInfo, n.Path+".method", fmt.Sprintf("weights are scaled to at most %d, NetScaler's greatest", mostWeight), "", "")
 		}
 	}
 	if g.Failback == plugins.FailbackManual && !tiers {
-		say(plugins.SeverityWarning, "geo.failback", "sites that serve at the same time come back by themselves", "only the return from one tier to the one before waits for an administrator", "")
+		out.Say(plugins.SeverityWarning, "geo.failback", "sites that serve at the same time come back by themselves", "only the return from one tier to the one before waits for an administrator", "")
 	}
 	for i, n := range g.Networks {
 		if located && n.Prefix.Addr().Is6() {
-			say(plugins.SeverityWarning, fmt.Sprintf("geo.networks[%d].prefix", i), "locations of IPv6 come from a file only", "clients of this network count as being nowhere", "")
+			out.Say(plugins.SeverityWarning, fmt.Sprintf("geo.networks[%d].prefix", i), "locations of IPv6 come from a file only", "clients of this network count as being nowhere", "")
 		}
 		if !located {
-			say(plugins.SeverityInfo, fmt.Sprintf("geo.networks[%d]", i), "no name goes by places, so it isn't used", "", "")
+			out.Say(plugins.SeverityInfo, fmt.Sprintf("geo.networks[%d]", i), "no name goes by places, so it isn't used", "", "")
 		}
 	}
 	for i := range g.Sites {
 		s, at := &g.Sites[i], fmt.Sprintf("geo.sites[%d]", i)
 		if !located && (s.Continent != "" || s.Country != "" || s.Subdivision != "") {
-			say(plugins.SeverityInfo, at, "no name goes by places, so where the site is has no effect", "", "")
+			out.Say(plugins.SeverityInfo, at, "no name goes by places, so where the site is has no effect", "", "")
 		}
 		for k := range s.Checks {
-			a.geoCheck(fmt.Sprintf("%s.checks[%d]", at, k), s.Checks[k].Usual(), say)
+			adviseGeoCheck(&out, fmt.Sprintf("%s.checks[%d]", at, k), s.Checks[k].Usual())
 		}
 	}
 	for i, l := range g.Listen {
 		if l.Addr().IsUnspecified() {
-			say(plugins.SeverityError, fmt.Sprintf("geo.listen[%d]", i), "an ADNS service has an address of its own", "", "name the address, rather than "+l.Addr().String())
+			out.Say(plugins.SeverityError, fmt.Sprintf("geo.listen[%d]", i), "an ADNS service has an address of its own", "", "name the address, rather than "+l.Addr().String())
 		}
 	}
+	return out
 }
 
-func (a *adviser) geoCheck(at string, c plugins.Check, say func(plugins.Severity, string, string, string, string)) {
+func adviseGeoCheck(out *gslb.Advice, at string, c plugins.Check) {
 	if c.Rise > mostRise {
-		say(plugins.SeverityWarning, at+".rise", fmt.Sprintf("NetScaler counts to %d at most", mostRise), "", "")
+		out.Say(plugins.SeverityWarning, at+".rise", fmt.Sprintf("NetScaler counts to %d at most", mostRise), "", "")
 	}
 	if c.Timeout >= c.Interval {
-		say(plugins.SeverityInfo, at+".timeout", "it is shortened by 100ms, since NetScaler wants it to be less than the interval", "", "")
+		out.Say(plugins.SeverityInfo, at+".timeout", "it is shortened by 100ms, since NetScaler wants it to be less than the interval", "", "")
 	}
 	if !oneLine(c.Host) || strings.Contains(c.Host, `"`) {
-		say(plugins.SeverityError, at+".host", "it isn't the name of a host", "", "")
+		out.Say(plugins.SeverityError, at+".host", "it isn't the name of a host", "", "")
 	}
 }
 

@@ -17,6 +17,21 @@ import (
 	"github.com/aovlb/aovlb/plugins/plugintest"
 )
 
+// target is b for tests of names, with drivers for a site whose objects' names begin with
+// own.
+func (b *box) target(site, own string) plugintest.Target {
+	return plugintest.Target{
+		Driver: func(t *testing.T) plugins.Driver {
+			d := new(Driver)
+			if err := d.Configure(t.Context(), plugins.Config{Site: site, Settings: b.settings}); err != nil {
+				t.Fatal(err)
+			}
+			return d
+		},
+		BreakAfter: b.BreakAfter, Foreign: func() string { return b.Except(own) },
+	}
+}
+
 func bound(b *box, v string) []string { return b.Bound("gslbvserver_gslbservice_binding", v) }
 
 // TestNames looks at what the appliance answers with.
@@ -111,19 +126,8 @@ func TestDrainOfASite(t *testing.T) {
 		t.Errorf("Berlin is bound %d times", now)
 	}
 	// Broken off anywhere, it is made good.
-	for n := range 20 {
-		b.BreakAfter(n)
-		err := d.Undrain(t.Context(), ref)
-		b.BreakAfter(-1)
-		d = b.driver(t)
-		apply(t, d, more)
-		if err == nil {
-			break
-		}
-		if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: ref}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	plugintest.UndrainBrokenOff(t, b.target("hq", "aovlb_hq"), more, ref)
+	d = b.driver(t)
 	if now, _ := count(); now != 12 {
 		t.Errorf("Berlin is bound %d times again", now)
 	}
@@ -141,30 +145,7 @@ func TestDrainOfASite(t *testing.T) {
 func TestOnlyNames(t *testing.T) {
 	b := newBox(t)
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
-	d := new(Driver)
-	if err := d.Configure(t.Context(), plugins.Config{Settings: b.settings}); err != nil {
-		t.Fatal(err)
-	}
-	foreign := b.Except("aovlb_geo_")
-	dep := &plugins.Deployment{Geo: plugintest.WithNames(t, "names, near the client", nil).Geo}
-	apply(t, d, dep)
-	if p := apply(t, d, dep); len(p.Changes) > 0 {
-		t.Errorf("there is still to do %v", p.Changes)
-	}
-	if err := d.Drain(t.Context(), plugins.DrainRequest{BackendRef: plugins.GeoRef("lyon")}); err != nil {
-		t.Error(err)
-	}
-	s, err := d.Read(t.Context())
-	if err != nil || s.Applied != dep.Revision() || len(s.Drained) != 1 {
-		t.Errorf("%+v, %v", s, err)
-	}
-	if st, err := d.Stats(t.Context()); err != nil || len(st.Pools) != 0 {
-		t.Errorf("%+v, %v", st, err)
-	}
-	apply(t, d, nil)
-	if diff := cmp.Diff(foreign, b.Except("aovlb_geo_")); diff != "" {
-		t.Error(diff)
-	}
+	plugintest.OnlyNames(t, b.target("", "aovlb_geo_"), "names, near the client")
 }
 
 // TestGSLBIsOff: names are refused unless the settings ask for them, and while the
@@ -215,10 +196,7 @@ func TestAdviceOnNames(t *testing.T) {
 			g.Names[0].Order, g.Networks = []string{"country"}, []plugins.GeoNetwork{{Prefix: netip.MustParsePrefix("2001:db8::/32")}}
 		}, "geo.networks[0].prefix", plugins.SeverityWarning},
 	} {
-		list, err := new(Driver).Validate(context.Background(), plugintest.WithNames(t, "names", c.change))
-		if err != nil || !slices.ContainsFunc(list, func(g plugins.Diagnostic) bool { return g.Path == c.path && g.Severity == c.level }) {
-			t.Errorf("%s: nothing is said of %s: %v, %v", what, c.path, list, err)
-		}
+		plugintest.Advised(t, new(Driver), what, plugintest.WithNames(t, "names", c.change), c.path, c.level)
 	}
 }
 
@@ -229,18 +207,14 @@ func TestRenderedNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := string(list[0].Content)
-	for _, line := range []string{
+	plugintest.Shows(t, text,
 		"enable ns feature LB SSL GSLB\n",
 		"add gslb site aovlb_hq_gslb_site LOCAL <the appliance's own address as a GSLB site>\n",
 		"add location 198.51.100.31 198.51.100.31 EU.FR.*.*.*.aovlb_hq\n",
 		"add gslb service aovlb_hq_gslb_198_51_100_1_", " ANY * -siteName aovlb_hq_gslb_site -healthMonitor YES",
 		" ANY -dnsRecordType A -lbMethod STATICPROXIMITY -backupLBMethod ROUNDROBIN -EDR DISABLED",
 		" -domainName gw.vpn.example.com -TTL 30\n", " ADNS 53 ",
-	} {
-		if !strings.Contains(text, line) {
-			t.Errorf("%q is missing in\n%s", line, text)
-		}
-	}
+	)
 }
 
 // TestTaken says what NITRO says of what is there already (error 273), and goes on once
@@ -353,29 +327,5 @@ func (w *walker) move(g *plugins.Geo) {
 func TestNamesBrokenOff(t *testing.T) {
 	b := newBox(t)
 	b.withGSLB(t, `{"address": "10.0.0.5"}`)
-	foreign := b.Except("aovlb_hq")
-	a := plugintest.WithNames(t, "names, one site after the other", nil)
-	c := plugintest.WithNames(t, "names of sites and gateways that are called otherwise, and have each other's addresses", func(g *plugins.Geo) { g.Names[0].Name = "else.vpn.example.com" })
-	for _, to := range []*plugins.Deployment{a, c, nil, c, a, nil} {
-		for n := range 200 {
-			d := b.driver(t)
-			p, err := d.Plan(t.Context(), to)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.BreakAfter(n)
-			err = d.Apply(t.Context(), p, nil)
-			b.BreakAfter(-1)
-			if err == nil {
-				break
-			}
-			if n == 199 {
-				t.Fatal(err)
-			}
-		}
-		apply(t, b.driver(t), to)
-		if diff := cmp.Diff(foreign, b.Except("aovlb_hq")); diff != "" {
-			t.Fatal(diff)
-		}
-	}
+	plugintest.NamesBrokenOff(t, b.target("hq", "aovlb_hq"))
 }

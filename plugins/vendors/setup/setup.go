@@ -4,6 +4,7 @@ package setup
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	"github.com/aovlb/aovlb/plugins"
@@ -29,6 +30,14 @@ func Check(ctx context.Context, c *plugins.Config) error {
 		return &plugins.FieldError{Path: "owner", Err: err}
 	}
 	return nil
+}
+
+// Log returns a driver's logger; nil is one that says nothing.
+func Log(l *slog.Logger) *slog.Logger {
+	if l != nil {
+		return l
+	}
+	return slog.New(slog.DiscardHandler)
 }
 
 // Set takes what the driver is configured with from now on.
