@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/plugintest/filebox"
 )
 
@@ -32,9 +31,10 @@ type apply struct {
 	said []string
 }
 
-// slowBox returns the file of a deployment for a balancer each of whose writes takes a
-// while.
-func slowBox(t *testing.T) string {
+// hangingBox returns the file of a deployment for a balancer that doesn't answer some
+// writes, counted from 1: an apply is in the middle of its work then, until its driver
+// is ended.
+func hangingBox(t *testing.T, writes ...int) string {
 	t.Helper()
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "plugins")
@@ -52,7 +52,7 @@ func slowBox(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(bin, "aovlb-plugin-filebox"), b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	box := &filebox.Box{Pause: plugins.Duration(60 * time.Millisecond)}
+	box := &filebox.Box{Hang: writes}
 	if err := box.Save(filepath.Join(dir, "box.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -123,13 +123,31 @@ func (a *apply) until(text string) {
 	}
 }
 
+// hangs waits until the balancer has been given so many writes, of which it won't
+// answer the last.
+func hangs(t *testing.T, file string, writes int) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		box, err := filebox.Load(filepath.Join(filepath.Dir(file), "box.json"))
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case box.Writes == writes:
+			return
+		case box.Writes > writes || time.Now().After(end):
+			t.Fatalf("%d writes were begun, want %d", box.Writes, writes)
+		}
+	}
+}
+
 // TestApplyOutlivesItsDriver: aovlb apply whose driver is killed, twice, says so, and
 // does what was left with a new one.
 func TestApplyOutlivesItsDriver(t *testing.T) {
-	file := slowBox(t)
+	file := hangingBox(t, 3, 5)
 	a := startApply(t, file)
-	for _, done := range []string{"2/", "1/"} {
+	for i, done := range []string{"2/", "1/"} {
 		a.until(done)
+		hangs(t, file, 3+2*i)
 		if err := syscall.Kill(<-a.pids, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -161,9 +179,10 @@ func TestApplyOutlivesItsDriver(t *testing.T) {
 func TestApplyCalledOff(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(fmt.Sprint(sig), func(t *testing.T) {
-			file := slowBox(t)
+			file := hangingBox(t, 3)
 			a := startApply(t, file)
 			a.until("2/")
+			hangs(t, file, 3)
 			if err := a.cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}

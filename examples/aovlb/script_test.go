@@ -46,13 +46,27 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// freePort returns a port that nobody listens at, by UDP or TCP, at any address. It
+// isn't one that systems give to sockets by themselves, which could be given away
+// again before it is used: see randomPorts.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var err error
+	for range 100 {
+		port := randomPorts().ike
+		at := ":" + itoa(int(port))
+		var l net.Listener
+		if l, err = net.Listen("tcp", at); err != nil {
+			continue
+		}
+		var c net.PacketConn
+		c, err = net.ListenPacket("udp", at)
+		l.Close()
+		if err == nil {
+			c.Close()
+			return int(port), nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, err
 }
 
 // subst FILE: puts environment variables into a file.
@@ -77,7 +91,7 @@ func cmdReady(ts *testscript.TestScript, neg bool, _ []string) {
 	r := &remote{listen: &listen, tokenFile: &token, env: env}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(10 * time.Second)
+	late := time.After(60 * time.Second)
 	for {
 		if _, err := r.status(context.Background()); (err == nil) != neg {
 			return
@@ -127,7 +141,7 @@ func cmdClient(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	b := make([]byte, 2048)
-	for range 6 {
+	for range 60 {
 		_, err = c.Write([]byte("hello"))
 		if err != nil {
 			continue

@@ -6,6 +6,7 @@ import (
 	"log"
 	"net"
 	"net/netip"
+	"sync"
 
 	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/lb"
@@ -32,8 +33,11 @@ func serve(ctx context.Context, addr netip.Addr, ports [2]uint16, gateways ...lb
 	}
 	monitor := &lb.Monitor{Pool: pool, Checks: []lb.Check{{Name: "ike", Prober: ikev2.Prober{}, Port: ports[0]}}}
 	engine := &udp.Engine{Balancer: &lb.Balancer{Pool: pool, Table: new(lb.Table)}, Classifier: ikev2.Classifier{}}
-	errs := make(chan error, 2)
-	go func() { errs <- monitor.Run(ctx) }()
-	go func() { errs <- engine.Serve(ctx, conns...) }()
-	return <-errs
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	wg.Go(func() { cancel(monitor.Run(ctx)) })
+	wg.Go(func() { cancel(engine.Serve(ctx, conns...)) })
+	wg.Wait() // the first that ends has ended the other, which has closed its sockets
+	return context.Cause(ctx)
 }

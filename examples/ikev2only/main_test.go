@@ -16,7 +16,7 @@ import (
 // Two gateways and sixteen computers on loopback: each computer gets a tunnel, and
 // keeps it.
 func TestServe(t *testing.T) {
-	ports := [2]uint16{50500, 54500}
+	ports := [2]uint16{15500, 19500} // below those that systems give to sockets by themselves
 	front := netip.MustParseAddr("127.0.7.1")
 	secret := []byte("a key for all")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -73,6 +73,14 @@ func TestServe(t *testing.T) {
 	cancel()
 	if err := <-done; err == nil {
 		t.Error("serve returned nil")
+	}
+	// Nothing of it goes on: who calls it again gets its ports.
+	for _, p := range ports {
+		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(front, p)))
+		if err != nil {
+			t.Fatal("it has ended, and its sockets are open:", err)
+		}
+		c.Close()
 	}
 }
 

@@ -30,8 +30,9 @@ type world struct {
 func addr(n byte) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 6, n}) }
 
 func newWorld(t *testing.T, ctx context.Context) *world {
+	// The ports are below those that systems give to sockets by themselves.
 	w := &world{service: service{
-		addr: addr(1), ike: 60500, natt: 64500, sstp: 60443, auth: 61812, acct: 61813, secret: radius.NewSecret(secret),
+		addr: addr(1), ike: 16500, natt: 16501, sstp: 16443, auth: 16812, acct: 16813, secret: radius.NewSecret(secret),
 	}}
 	cert, roots, err := standin.SelfSigned("vpn.example.com")
 	if err != nil {

@@ -174,6 +174,20 @@ func withWord(k *Key, value string) string {
 type splice struct {
 	from, to int
 	text     string
+	lines    bool // it is lines of their own, and no value
+}
+
+// compare sorts splices. What is put in at an offset comes before what is taken away
+// there; and where a file ends in a key without a value or a line end, the value comes
+// before the lines that follow it.
+func (s splice) compare(o splice) int {
+	if c := cmp.Or(cmp.Compare(s.from, o.from), cmp.Compare(s.to, o.to)); c != 0 || s.lines == o.lines {
+		return c
+	}
+	if s.lines {
+		return 1
+	}
+	return -1
 }
 
 // Apply returns the phone book with an edit made, and what it changes. Nothing
@@ -355,10 +369,7 @@ func (w *editor) entry(e Entry, settings []Setting) {
 		}
 	}
 	if len(w.splices)-first > 1 {
-		// What is put in at an offset comes before what is taken away there.
-		slices.SortStableFunc(w.splices[first:], func(a, b splice) int {
-			return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(a.to, b.to))
-		})
+		slices.SortStableFunc(w.splices[first:], splice.compare)
 	}
 }
 
@@ -401,7 +412,7 @@ func (w *editor) replace(e Entry, l *line, key, value string) {
 	if string(data[from:to]) == value {
 		return
 	}
-	w.splices = append(w.splices, splice{from, to, value})
+	w.splices = append(w.splices, splice{from: from, to: to, text: value})
 	w.changes = append(w.changes, Change{Entry: e.Name(), Key: key, Old: decode(data[from:to]), New: value, Line: w.counted.of(from)})
 }
 
@@ -469,9 +480,9 @@ func (w *editor) insertion(e Entry, at int, text ...string) splice {
 	}
 	all := strings.Join(text, newline)
 	if offset > 0 && data[offset-1] != '\n' { // the file ends without a line end
-		return splice{offset, offset, newline + all}
+		return splice{from: offset, to: offset, text: newline + all, lines: true}
 	}
-	return splice{offset, offset, all + newline}
+	return splice{from: offset, to: offset, text: all + newline, lines: true}
 }
 
 // list makes a setting that is a list: its counter, and right after it its lines.
@@ -497,7 +508,7 @@ func (w *editor) list(e Entry, s Setting) {
 	}
 	c := Change{Entry: e.Name(), Key: s.Key, New: s.List.Text, Added: len(counters) == 0}
 	for _, i := range have {
-		w.splices = append(w.splices, splice{w.lines[i].start, w.lines[i].end, ""})
+		w.splices = append(w.splices, splice{from: w.lines[i].start, to: w.lines[i].end, lines: true})
 	}
 	text := make([]string, 0, 1+len(want))
 	for _, l := range want {
@@ -518,7 +529,7 @@ func (w *editor) list(e Entry, s Setting) {
 		c.Line = w.counted.of(from)
 		c.Old = w.oldList(e, s, decode(data[from:to]))
 		if string(data[from:to]) != count {
-			w.splices = append(w.splices, splice{from, to, count})
+			w.splices = append(w.splices, splice{from: from, to: to, text: count})
 		}
 		if len(text) > 0 {
 			w.splices = append(w.splices, w.insertion(e, counters[0]+1, text...))

@@ -53,6 +53,8 @@ func TestApply(t *testing.T) {
 		{"added after what precedes", "[a]\r\nVpnStrategy=7\r\n\r\nMEDIA=rastapi\r\n", []string{"Mobility=off"}, "[a]\r\nVpnStrategy=7\r\nDisableMobility=1\r\n\r\nMEDIA=rastapi\r\n", 1},
 		{"added to nothing", "[a]", []string{"VpnStrategy=8"}, "[a]\r\nVpnStrategy=8", 1},
 		{"added at the end, without an end", "[a]\r\nEncoding=1", []string{"VpnStrategy=8", "IpInterfaceMetric=3"}, "[a]\r\nEncoding=1\r\nVpnStrategy=8\r\nIpInterfaceMetric=3", 2},
+		{"no value and no end, before what is added there", "[a]\r\nVpnStrategy=", []string{"Suite=" + policy, "VpnStrategy=8"}, "[a]\r\nVpnStrategy=8\r\nNumCustomPolicy=1\r\nCustomIPSecPolicies=020000000200000003000000030000000200000003000000", 2},
+		{"no value and no end, amid what is added there", "[a]\r\nNumRoutes=", []string{"VpnStrategy=8", "NetworkOutageTime=60", "Routes=10.0.0.0/8"}, "[a]\r\nVpnStrategy=8\r\nNetworkOutageTime=60\r\nNumRoutes=1\r\nRoutes=0100000002000000080000000A0000000000000000000000000000000000000000000000", 3},
 		{"unknown key", "[a]\r\nFuture=1\r\n", []string{"Future=2"}, "[a]\r\nFuture=2\r\n", 1},
 		{"policy where there is none", "[a]\r\nNumCustomPolicy=0\r\nNumEku=0\r\n", []string{"Suite=" + policy}, "[a]\r\nNumCustomPolicy=1\r\nCustomIPSecPolicies=020000000200000003000000030000000200000003000000\r\nNumEku=0\r\n", 1},
 		{"policy in place of another", "[a]\r\nNumCustomPolicy=1\r\nCustomIPSecPolicies=020000000400000003000000050000000200000000000000\r\nNumEku=0\r\n", []string{"Suite=" + policy}, "[a]\r\nNumCustomPolicy=1\r\nCustomIPSecPolicies=020000000200000003000000030000000200000003000000\r\nNumEku=0\r\n", 1},

@@ -25,6 +25,10 @@ type Box struct {
 	Break *int `json:"break,omitempty"`
 	// Pause is how long each write takes.
 	Pause plugins.Duration `json:"pause,omitempty"`
+	// Hang are the writes, counted as Writes does, that are never answered and
+	// change nothing. Who waits until Writes says that one has begun can end the
+	// driver in the middle of its work, however fast or slow the machine is.
+	Hang []int `json:"hang,omitempty"`
 }
 
 // ErrBroken is what a Box says that has stopped.
@@ -73,6 +77,8 @@ func change(file string, f func(*Box) bool) error {
 	if err != nil {
 		return err
 	}
+	before := *b
+	before.Objects, before.Drained = slices.Clone(b.Objects), slices.Clone(b.Drained)
 	if !f(b) {
 		return nil
 	}
@@ -83,6 +89,13 @@ func change(file string, f func(*Box) bool) error {
 		*b.Break--
 	}
 	b.Writes++
+	if slices.Contains(b.Hang, b.Writes) {
+		before.Writes = b.Writes
+		if err := before.Save(file); err != nil {
+			return err
+		}
+		select {} // until the process ends
+	}
 	if b.Pause > 0 {
 		<-time.After(b.Pause.D()) // a call of an appliance, which nobody can take back
 	}
