@@ -139,7 +139,7 @@ func readCA(spec *plugins.ACME) (*caSpec, error) {
 	}
 	if spec.CAFile != "" {
 		var err error
-		if c.roots, err = rootsOf(spec.CAFile); err != nil {
+		if c.roots, err = new(certFiles).roots(spec.CAFile); err != nil {
 			errs = append(errs, &plugins.FieldError{Path: "ca_file", Err: err})
 		}
 	}
@@ -199,15 +199,6 @@ func (c *cas) begin(ctx context.Context, name string, want *caSpec) {
 			c.log.Error("the CA isn't asked any more", "certificate", name, "error", err)
 		}
 	}()
-}
-
-// rootsOf reads CAs from a file of any format, which must hold one.
-func rootsOf(name string) (*x509.CertPool, error) {
-	roots, err := new(certFiles).roots(name)
-	if err == nil && roots.Equal(x509.NewCertPool()) {
-		return nil, fmt.Errorf("%s: it holds no certificate", name)
-	}
-	return roots, err
 }
 
 func (x *ca) end() {

@@ -231,9 +231,12 @@ func runCertCheck(ctx context.Context, env *environment, args []string) error {
 	return err
 }
 
-// roots reads CAs from a file of any format; there may be none in it.
+// roots reads CAs from a file of any format, which must hold one.
 func (c *certFiles) roots(name string) (*x509.CertPool, error) {
 	u, err := c.readOne(name)
+	if err == nil && len(u.Certificates) == 0 {
+		err = errors.New("it holds no certificate")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

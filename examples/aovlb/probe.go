@@ -211,7 +211,7 @@ func askSSTP(ctx context.Context, a *asked, f *finding) error {
 	p := &sstp.Prober{ServerName: name, Verify: a.verify || a.ca != "", PlainHTTP: a.plain}
 	if a.ca != "" {
 		var err error
-		if p.RootCAs, err = rootsOf(a.ca); err != nil {
+		if p.RootCAs, err = new(certFiles).roots(a.ca); err != nil {
 			return err
 		}
 	}
