@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/aovlb/aovlb/lb"
+	"github.com/aovlb/aovlb/lb/tcp"
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
@@ -546,19 +548,14 @@ func TestRemovedListener(t *testing.T) {
 	if got := s.ask(); got != firstStream {
 		t.Errorf("its stream: was %s, is %s", firstStream, got)
 	}
-	// The engines are told while Apply returns: soon, not at once.
+	if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.lb)); err == nil {
+		conn.Close()
+		t.Error("new connections are still accepted")
+	}
+	// An engine of UDP is told while Apply returns: soon, not at once.
 	for i := 2; w.client(i).try() != ""; i++ {
 		if i == 50 {
 			t.Fatal("new clients are still served")
-		}
-	}
-	for i := 0; ; i++ {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.lb))
-		if err != nil {
-			break
-		}
-		if conn.Close(); i == 50 {
-			t.Fatal("new connections are still accepted")
 		}
 	}
 	states := make(map[string]int)
@@ -577,6 +574,77 @@ func TestRemovedListener(t *testing.T) {
 	}
 	w.client(100).ask()
 	w.stream(100).ask()
+}
+
+// Once Apply has returned, new connections are served as it says, by nobody else: what
+// served before, with other certificates maybe, accepts no more.
+func TestOnlyTheNewAccepts(t *testing.T) {
+	w := newWorld(t, 1)
+	dep := w.deployment(1)
+	dep.Sites[0].Groups[0].Listeners = dep.Sites[0].Groups[0].Listeners[1:]
+	d := start(t, new(Driver), dep)
+	w.stream(1).ask()
+	for i := range 20 {
+		old := d.current().listeners[0]
+		before := old.tcp.Stats().Accepted
+		dep = dep.Clone()
+		dep.Sites[0].Groups[0].Listeners[0].IdleTimeout = plugins.Duration(time.Hour + time.Duration(i)*time.Second)
+		apply(t, d, dep)
+		w.stream(2).ask()
+		if n := old.tcp.Stats().Accepted - before; d.current().listeners[0] == old || n > 0 {
+			t.Errorf("change %d: what served before took %d connections", i, n)
+		}
+	}
+	none := w.deployment(1)
+	none.Sites[0].Groups[0].Listeners = none.Sites[0].Groups[0].Listeners[:1]
+	for i := range 5 {
+		apply(t, d, none)
+		if conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", w.lb)); err == nil {
+			conn.Close()
+			t.Errorf("removal %d: a connection was accepted", i)
+		}
+		apply(t, d, dep)
+	}
+}
+
+// slowly is a listener whose Close takes its time, and says when it is through.
+type slowly struct {
+	net.Listener
+	closed atomic.Bool
+}
+
+func (s *slowly) Close() error {
+	<-time.After(50 * time.Millisecond)
+	err := s.Listener.Close()
+	s.closed.Store(true)
+	return err
+}
+
+// A listener that makes way for another is closed before that one is opened, however
+// long it takes.
+func TestLingerAcceptsNoMore(t *testing.T) {
+	w := newWorld(t, 1)
+	dep := w.deployment(1)
+	d := start(t, new(Driver), dep)
+	conn, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &slowly{Listener: conn}
+	l := d.newListener(&dep.Sites[0].Groups[0].Listeners[1], d.current().groups[0], nil)
+	l.front, l.cancel = new(front), func() {}
+	l.doors = []*door{newDoor(slow)}
+	go func() {
+		defer close(l.done)
+		if err := l.tcp.Serve(t.Context(), l.doors[0]); !errors.Is(err, tcp.ErrClosed) {
+			t.Error(err)
+		}
+	}()
+	d.linger(l)
+	if !slow.closed.Load() {
+		t.Error("it accepts still")
+	}
+	<-l.done
 }
 
 // Sockets that were opened for the process are used.

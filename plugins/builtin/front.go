@@ -247,6 +247,33 @@ func (f *front) listeners() ([]net.Listener, error) {
 	return out, nil
 }
 
+// A door is a listener that tells when it is closed, after which nothing comes out
+// of it: neither the kernel's queue nor a call of Accept that had begun gives more.
+type door struct {
+	net.Listener
+	once   sync.Once
+	closed chan struct{}
+}
+
+func newDoor(l net.Listener) *door { return &door{Listener: l, closed: make(chan struct{})} }
+
+// Close closes the listener.
+func (d *door) Close() error {
+	err := d.Listener.Close()
+	d.once.Do(func() { close(d.closed) })
+	return err
+}
+
+// accepting returns the listeners for the engine of l, which is to own them.
+func (l *listener) accepting() ([]net.Listener, error) {
+	conns, err := l.front.listeners()
+	for i, c := range conns {
+		d := newDoor(c)
+		l.doors, conns[i] = append(l.doors, d), d
+	}
+	return conns, err
+}
+
 // fits reports whether f can serve a listener that wants so many sockets.
 func (f *front) fits(sockets int) bool {
 	return f.inherited || f.key.network == "tcp" || len(f.files) == cmp.Or(sockets, 1)

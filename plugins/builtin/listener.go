@@ -35,6 +35,7 @@ type listener struct {
 	sec     *radsec.Server    // before rad, if that is reached over TLS
 
 	cancel   context.CancelFunc
+	doors    []*door       // where the engine accepts, of TCP
 	done     chan struct{} // closed when the engine has returned
 	err      atomic.Pointer[error]
 	draining atomic.Bool
@@ -143,7 +144,7 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 		l.udp.Restore(flows)
 		run = func() error { return l.udp.Serve(ctx, conns...) }
 	} else {
-		conns, err := l.front.listeners()
+		conns, err := l.accepting()
 		if err != nil {
 			cancel()
 			return fmt.Errorf("builtin: listener %s: %w", l.name(), err)
@@ -226,7 +227,8 @@ func (l *listener) stop() []udp.FlowState {
 func (l *listener) datagrams() bool { return l.tcp == nil && l.sec == nil }
 
 // linger lets the clients of l stay for a while, after which its sockets are
-// closed, unless another listener has taken them over.
+// closed, unless another listener has taken them over. When it returns, l accepts no
+// connection any more: the next one is its successor's.
 func (d *Driver) linger(l *listener) {
 	l.draining.Store(true)
 	if !l.datagrams() {
@@ -241,6 +243,9 @@ func (d *Driver) linger(l *listener) {
 		l.shutdown(ctx)
 		d.fronts.release(l.front, l)
 	})
+	for _, door := range l.doors {
+		<-door.closed // that is what shutdown begins with
+	}
 }
 
 // equal reports whether an engine made for spec would be like that of l.

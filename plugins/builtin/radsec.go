@@ -252,7 +252,7 @@ func newRadSec(spec *plugins.Listener, g *group, p *radius.Proxy, log *slog.Logg
 
 // serveRadSec serves TLS, and the proxy behind it, until one of them ends.
 func (l *listener) serveRadSec(ctx context.Context) (func() error, error) {
-	conns, err := l.front.listeners()
+	conns, err := l.accepting()
 	if err != nil {
 		return nil, err
 	}
