@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -152,7 +153,8 @@ func TestKillPluginWithinCalls(t *testing.T) {
 	}
 	total := 0
 	for n := 0; n <= total; n++ {
-		empty := &filebox.Box{Pause: plugins.Duration(20 * time.Millisecond)}
+		// The write after the nth never ends, so that it is sure to be killed there.
+		empty := &filebox.Box{Hang: []int{n + 1}}
 		if err := empty.Save(box); err != nil {
 			t.Fatal(err)
 		}
@@ -161,24 +163,26 @@ func TestKillPluginWithinCalls(t *testing.T) {
 			t.Fatal(err)
 		}
 		total = len(plan.Changes)
-		if n == 0 {
-			// Killed while the first write is under way.
-			go func() {
-				time.Sleep(10 * time.Millisecond)
-				_ = syscall.Kill(p.PID(), syscall.SIGKILL)
-			}()
-		}
-		begin := time.Now()
-		var killed time.Time
-		err = p.Apply(t.Context(), plan, func(g plugins.Progress) {
-			if g.Done == n {
-				killed = time.Now()
-				_ = syscall.Kill(p.PID(), syscall.SIGKILL)
+		killed, ended := time.Now(), make(chan error, 1)
+		var done atomic.Int64
+		go func() {
+			ended <- p.Apply(t.Context(), plan, func(g plugins.Progress) {
+				if done.Store(int64(g.Done)); g.Done == total {
+					_ = syscall.Kill(p.PID(), syscall.SIGKILL)
+				}
+			})
+		}()
+		if n < total {
+			eventually(t, "it has told of what is done, and the next write hangs", 10*time.Second, func() bool {
+				b, err := filebox.Load(box)
+				return err == nil && b.Writes == n+1 && done.Load() == int64(n)
+			})
+			killed = time.Now()
+			if err := syscall.Kill(p.PID(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
 			}
-		})
-		if killed.IsZero() {
-			killed = begin
 		}
+		err = <-ended
 		var lost *wire.UnavailableError
 		if n < total && !errors.As(err, &lost) {
 			t.Fatalf("killed after %d of %d changes: %v", n, total, err)

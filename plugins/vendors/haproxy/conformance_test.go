@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,7 +79,7 @@ func startHAProxy(t *testing.T) *real {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = c.Process.Signal(os.Interrupt)
+		_ = c.Process.Signal(syscall.SIGTERM)
 		_ = c.Wait() // it ends by the signal
 		if t.Failed() {
 			t.Log(logs.String())
