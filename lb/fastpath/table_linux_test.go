@@ -55,6 +55,7 @@ func TestLayout(t *testing.T) {
 	}
 	for name, size := range map[string]uintptr{
 		"records": unsafe.Sizeof(record{}), "pairs6": unsafe.Sizeof(pairs{}), "devices": unsafe.Sizeof(device{}), "states": unsafe.Sizeof(state{}),
+		"strangers": unsafe.Sizeof(strangers{}),
 	} {
 		if m := spec.Maps[name]; m == nil || uintptr(m.ValueSize) != size {
 			t.Errorf("%s: %+v, want values of %d octets", name, m, size)
@@ -255,6 +256,24 @@ func TestTableAges(t *testing.T) {
 	t.Logf("a search takes %.2f steps, one for nothing %.2f; %d were refused", a, b, refused)
 	if a > 4 || b > 12 || refused > 10 {
 		t.Error("that is too much")
+	}
+}
+
+// When all flows that there may be are of IPv6, a quarter of them can be replaced at once.
+func TestTableReplaced(t *testing.T) {
+	const flows = 1000
+	x := newTable(flows)
+	var at []uint32
+	for i := range 2*flows + flows/2 {
+		if i >= 2*flows {
+			x.drop(at[i-2*flows])
+		}
+		p := manyth(4*i + 3)
+		n, err := x.put(&p, statusOf(&p, i%2), [spis]uint32{})
+		if err != nil {
+			t.Fatalf("the %d-th: %v", i, err)
+		}
+		at = append(at, n)
 	}
 }
 
