@@ -1,9 +1,6 @@
 package plugins
 
-import (
-	"path"
-	"slices"
-)
+import "path"
 
 // A FastPath says whether the operating system's kernel carries the clients of
 // ikev2 listeners once they are established. What it can't carry, this program
@@ -37,11 +34,6 @@ type FastPathOptions struct {
 	// Pin is a folder of a BPF file system. With it a restart of this program
 	// drops no packet of the clients that are carried. It takes a state directory.
 	Pin string `json:"pin,omitempty"`
-	// StrangersOn are the numbers of processors that handle first messages, and all
-	// else that is of no client who is carried, in place of those at which it comes
-	// in: so a flood of it takes next to nothing from those. It takes FastPathXDP.
-	// Empty means that it stays where it comes in.
-	StrangersOn []int `json:"strangers_on,omitempty"`
 }
 
 // A FastPathHook names where the kernel takes packets.
@@ -73,8 +65,6 @@ type FastPathStats struct {
 	// no place in the kernel's table, as too many had come and gone in a second.
 	Full   uint64 `json:"full,omitempty"`
 	Failed uint64 `json:"failed,omitempty"`
-	// Handed counts datagrams that were handed on to StrangersOn.
-	Handed uint64 `json:"handed,omitempty"`
 	// Left counts packets that were left to this program, by reason.
 	Left map[string]uint64 `json:"left,omitempty"`
 }
@@ -92,17 +82,6 @@ func (v *validator) fastPath(at string, s *Site) {
 	for i, name := range o.Interfaces {
 		if name == "" || len(name) > 15 {
 			v.add(index(at, ".interfaces", i), "%q is no name of a network device", name)
-		}
-	}
-	if len(o.StrangersOn) > 64 {
-		v.add(at+".strangers_on", "%d processors are too many, 64 is the most", len(o.StrangersOn))
-	}
-	if len(o.StrangersOn) > 0 && o.Hook != FastPathXDP {
-		v.add(at+".strangers_on", "it takes hook: xdp; later, the kernel hands nothing on to another processor")
-	}
-	for i, n := range o.StrangersOn {
-		if n < 0 || slices.Contains(o.StrangersOn[:i], n) {
-			v.add(index(at, ".strangers_on", i), "%d is no number of a processor (0 and up), or is there twice", n)
 		}
 	}
 	if o.Pin != "" && (!path.IsAbs(o.Pin) || path.Clean(o.Pin) != o.Pin) {

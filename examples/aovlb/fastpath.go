@@ -48,9 +48,6 @@ func printFastPath(w io.Writer, s *plugins.Stats) {
 		}
 		fmt.Fprintf(w, "  left to this program: %s\n", strings.Join(left, ", "))
 	}
-	if f.Handed > 0 {
-		fmt.Fprintf(w, "  of no client that is carried, and handed on to other processors: %d\n", f.Handed)
-	}
 	if f.Left["forwarding"] > 0 {
 		fmt.Fprintln(w, "  the kernel looks up no routes: set net.ipv4.conf.lo.forwarding (and net.ipv6.conf.lo.forwarding) to 1")
 	}

@@ -27,8 +27,6 @@ var (
 		"Times that a flow was not taken: full (max_flows), or failed (there was no place, as too many had come and gone within a second).", []string{"reason"}, nil)
 	descFastLeft = prometheus.NewDesc("aovlb_fastpath_left_total",
 		"Packets that were left to this program, by reason.", []string{"reason"}, nil)
-	descFastHanded = prometheus.NewDesc("aovlb_fastpath_handed_total",
-		"Datagrams of no client that is carried, which were handed on to the processors of strangers_on.", nil, nil)
 	descFastPackets = prometheus.NewDesc("aovlb_fastpath_packets_total",
 		"Packets of a listener both ways, by who carried them: kernel, program.", []string{"group", "listener", "by"}, nil)
 	descFastBytes = prometheus.NewDesc("aovlb_fastpath_bytes_total",
@@ -38,7 +36,7 @@ var (
 // Describe says what Collect collects.
 func (fastPathMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descFastActive, descFastDevice, descFastFlows, descFastWaiting, descFastMost, descFastRefused, descFastLeft, descFastHanded, descFastPackets, descFastBytes,
+		descFastActive, descFastDevice, descFastFlows, descFastWaiting, descFastMost, descFastRefused, descFastLeft, descFastPackets, descFastBytes,
 	} {
 		ch <- d
 	}
@@ -70,7 +68,6 @@ func (m fastPathMetrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(descFastMost, f.MaxFlows)
 	counter(descFastRefused, f.Full, "full")
 	counter(descFastRefused, f.Failed, "failed")
-	counter(descFastHanded, f.Handed)
 	for _, why := range fastpath.Reasons() {
 		counter(descFastLeft, f.Left[why], word(why))
 	}

@@ -56,10 +56,9 @@ type Config struct {
 	// for. Empty means those that have one of the addresses At, and those by
 	// which the routes lead to the addresses Toward and to clients anywhere.
 	Interfaces []string
-	// At are the addresses and ports of listeners; an unspecified address means
-	// all. Toward are those of backends.
-	At     []netip.AddrPort
-	Toward []netip.Addr
+	// At are the addresses of listeners; an unspecified one means all. Toward
+	// are those of backends.
+	At, Toward []netip.Addr
 	// MaxFlows bounds the flows that are carried at once; 0 means
 	// DefaultMaxFlows, and 4,194,304 is the most. For each, carried or not, the kernel's tables have 416
 	// bytes: a flow is two lines of a table that is never more than half full, and
@@ -73,14 +72,6 @@ type Config struct {
 	// 0 means DefaultLease. It is how long a restart may take, and for how long
 	// clients are still carried after the end.
 	Lease time.Duration
-	// StrangersOn are the numbers of processors, 64 at most, that datagrams to the
-	// ports of At which are of no flow that is carried are handed on to, by who
-	// sends them, before the kernel's stack has them. So a flood of first messages
-	// takes next to nothing from the processor that carries. It is for HookXDP, for
-	// devices that have it and that no VLAN device is on (the tag would get lost, if
-	// the card takes it off). Empty means that they stay at the processor that they
-	// came to.
-	StrangersOn []int
 	// Logger, if not nil, hears of what an administrator should know.
 	Logger *slog.Logger
 }
@@ -98,9 +89,6 @@ type Stats struct {
 	// enough, though there was room: where flows come and go faster than places
 	// can be used again, a second after they have been left.
 	Full, Unfit, Failed uint64
-	// Handed counts datagrams of no flow that were handed on to another processor;
-	// see Config.StrangersOn.
-	Handed uint64
 	// Passed counts packets that were left to the Engine, and ICMP errors that
 	// were copied, by reason; see [Reasons].
 	Passed map[string]uint64

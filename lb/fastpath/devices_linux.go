@@ -113,8 +113,8 @@ func (p *Path) wanted(all []netDevice) (list []uint32, err error) {
 }
 
 func (p *Path) listensAt(a netip.Addr) bool {
-	return slices.ContainsFunc(p.c.At, func(at netip.AddrPort) bool {
-		return at.Addr().Unmap() == a || at.Addr().IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast()
+	return slices.ContainsFunc(p.c.At, func(at netip.Addr) bool {
+		return at.Unmap() == a || at.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast()
 	})
 }
 
@@ -132,9 +132,6 @@ func (p *Path) tell(all []netDevice, family uint16) {
 		}
 		if d.vlan != 0 && d.parent < maxDevices {
 			t.By, t.VLAN = d.parent, d.vlan
-		}
-		if a := p.attached[d.index]; a != nil && a.xdp != nil && len(p.c.StrangersOn) > 0 && !hasVLANs(all, d.index) {
-			t.Strangers = 1
 		}
 		if a := p.attached[t.By]; a != nil && a.xdp != nil && xdpFeatures(family, t.By)&xdpSend != 0 {
 			t.XDP = 1
@@ -239,11 +236,7 @@ func (p *Path) detachAll() error {
 // forwarding sees to it that routes can be looked up.
 func (p *Path) forwarding() error {
 	families := map[string]bool{}
-	all := slices.Clone(p.c.Toward)
-	for _, a := range p.c.At {
-		all = append(all, a.Addr())
-	}
-	for _, a := range all {
+	for _, a := range slices.Concat(p.c.At, p.c.Toward) {
 		switch {
 		case a.Unmap().Is4():
 			families["ipv4"] = true

@@ -16,12 +16,9 @@ const (
 	spis        = 4 // known for each direction
 	maxBackends = 4096
 	maxDevices  = 4096
-	// mostStrangersOn bounds Config.StrangersOn.
-	mostStrangersOn = 64
-
-	probes   = 64 // how far from its place a record may be
-	minESP   = 12 // SPI, sequence number, trailer (RFC 4303 §2)
-	firstSPI = 256
+	probes      = 64 // how far from its place a record may be
+	minESP      = 12 // SPI, sequence number, trailer (RFC 4303 §2)
+	firstSPI    = 256
 )
 
 // sides of a flow.
@@ -52,18 +49,7 @@ type device struct {
 	VLAN    uint16
 	TC, XDP uint8
 	MAC     [6]byte
-	// Strangers says whether what comes in by it may be handed on.
-	Strangers uint8
-	_         uint8
-}
-
-// strangers is struct strangers.
-type strangers struct {
-	N     uint32
-	Onto  [mostStrangersOn]uint32
-	_     uint32
-	Ports [1024]uint64
-	Seed  uint64
+	_       [2]byte
 }
 
 func port(p uint16) (b [2]byte) {

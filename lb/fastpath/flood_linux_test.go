@@ -17,18 +17,7 @@ import (
 
 // These tests measure what a flood of first messages does to flows that are carried.
 
-// floodHow is how the balancer meets it.
-type floodHow struct {
-	name        string
-	hook        fastpath.Hook
-	strangersOn []int
-}
-
-var floodHows = []floodHow{
-	{"tc", fastpath.HookTC, nil},
-	{"xdp", fastpath.HookXDP, nil},
-	{"xdp, strangers on the other processor", fastpath.HookXDP, []int{0}},
-}
+var hooks = []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP}
 
 // TestFloodLatency measures round trips: after each, or after each eighth, comes a first
 // message from somewhere, to the engine, which is on processor 0. It measures too what is
@@ -37,8 +26,8 @@ var floodHows = []floodHow{
 // processor 0 is at work.
 func TestFloodLatency(t *testing.T) {
 	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "taskset")
-	for _, how := range floodHows {
-		t.Run(how.name, func(t *testing.T) { floodLatency(t, how) })
+	for _, hook := range hooks {
+		t.Run(hook.String(), func(t *testing.T) { floodLatency(t, hook) })
 	}
 }
 
@@ -50,12 +39,12 @@ type beside struct {
 	spin    bool
 }
 
-func floodLatency(t *testing.T, how floodHow) {
+func floodLatency(t *testing.T, hook fastpath.Hook) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	rounds, l := 4*benchRounds(5), newLatencyLab(t)
 	c, err := tryChild(t, l.ns("l"), childConfig{
 		Listen: []netip.AddrPort{vip}, Backends: []netip.Addr{netip.MustParseAddr("10.91.2.2")},
-		Hook: how.hook, Interfaces: []string{"fl", "fm"}, StrangersOn: how.strangersOn,
+		Hook: hook, Interfaces: []string{"fl", "fm"},
 	}, "taskset", "-c", "0")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +81,7 @@ func floodLatency(t *testing.T, how floodHow) {
 			onProcessor(t, 1, func() {
 				took, lost := pair.rounds(speedESP(), 2500, between)
 				rate[i] = append(rate[i], float64(sent-first)/time.Since(start).Seconds())
-				x[i].add(t, how.name, took, lost)
+				x[i].add(t, hook.String(), took, lost)
 			})
 			down()
 			time.Sleep(50 * time.Millisecond) // the engine may have more to do
@@ -102,7 +91,7 @@ func floodLatency(t *testing.T, how floodHow) {
 	if r.Engine.CarriedPackets < uint64(rounds*len(all)*5000) {
 		t.Errorf("only %d packets were carried; left: %v", r.Engine.CarriedPackets, r.Path.Passed)
 	}
-	t.Logf("p50 %.2f µs, p99 %.2f µs; %d messages in all (%d flows), %d handed on", median(x[0].p50), median(x[0].p99), sent, r.Engine.Opened, r.Path.Handed)
+	t.Logf("p50 %.2f µs, p99 %.2f µs; %d messages in all (%d flows)", median(x[0].p50), median(x[0].p99), sent, r.Engine.Opened)
 	for i, b := range all[1:] {
 		t.Logf("  beside %s (%v a second): p50 %s and p99 %s of that", b.name, rate[i+1], against(x[i+1].p50, x[0].p50), against(x[i+1].p99, x[0].p99))
 	}
@@ -136,32 +125,35 @@ const floodRate = 30000
 // while first messages come in between, to a socket of the other processor.
 func TestFloodSpeed(t *testing.T) {
 	needRoot(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool")
+	for _, hook := range hooks {
+		t.Run(hook.String(), func(t *testing.T) { floodSpeed(t, hook) })
+	}
+}
+
+func floodSpeed(t *testing.T, hook fastpath.Hook) {
 	rounds, l := benchRounds(5), newSpeedLab(t).load()
-	for _, how := range floodHows {
-		b := balancer{how.name, vip, 1 << 20, func(l *speedLab, c load) ([]int, func() string, func()) {
-			p, carrier, down := l.open(how.hook, c.flows, how.strangersOn...)
-			for i := range c.flows {
-				carry(t, p, carrier, i)
-			}
-			end := l.sinkSocket()
-			return nil, func() string { return fmt.Sprint(p.Stats()) }, func() { end(); down() }
-		}}
-		var r, ns, rate spread
-		for range rounds {
-			without := l.measure(b, load{flows: 1000, size: 64}, 500*time.Millisecond)
-			with := l.measure(b, load{flows: 1000, size: 64, strangers: uint32(without.rate / floodRate)}, 500*time.Millisecond)
-			if why := without.flaw() + with.flaw(); why != "" {
-				t.Logf("a round of %s doesn't count: %s", how.name, why)
-				continue
-			}
-			r, ns, rate = append(r, with.ns/without.ns), append(ns, without.ns), append(rate, with.strange)
+	b := balancer{hook.String(), vip, 1 << 20, func(l *speedLab, c load) ([]int, func() string, func()) {
+		p, carrier, down := l.open(hook, c.flows)
+		for i := range c.flows {
+			carry(t, p, carrier, i)
 		}
-		if len(r) <= rounds/2 {
-			t.Errorf("%s: only %d of %d rounds count", how.name, len(r), rounds)
+		end := l.sinkSocket()
+		return nil, func() string { return fmt.Sprint(p.Stats()) }, func() { end(); down() }
+	}}
+	var r, ns, rate spread
+	for range rounds {
+		without := l.measure(b, load{flows: 1000, size: 64}, 500*time.Millisecond)
+		with := l.measure(b, load{flows: 1000, size: 64, strangers: uint32(without.rate / floodRate)}, 500*time.Millisecond)
+		if why := without.flaw() + with.flaw(); why != "" {
+			t.Logf("a round doesn't count: %s", why)
 			continue
 		}
-		t.Logf("%s: a carried packet takes %s ns, and beside %s first messages a second %s of that", how.name, ns, rate, ratio(r))
+		r, ns, rate = append(r, with.ns/without.ns), append(ns, without.ns), append(rate, with.strange)
 	}
+	if len(r) <= rounds/2 {
+		t.Fatalf("only %d of %d rounds count", len(r), rounds)
+	}
+	t.Logf("a carried packet takes %s ns, and beside %s first messages a second %s of that", ns, rate, ratio(r))
 }
 
 // sinkSocket has a thread on processor 0 receive what comes to the balancer's socket.

@@ -38,7 +38,6 @@ type childConfig struct {
 	Hook        fastpath.Hook
 	Interfaces  []string
 	MaxFlows    int
-	StrangersOn []int
 	Pin         string
 	Lease       time.Duration
 	Restore     []udp.FlowState
@@ -175,6 +174,10 @@ func TestChild(t *testing.T) {
 	defer cancel()
 	over := make(chan struct{})
 	if !cfg.Off {
+		var at []netip.Addr
+		for _, l := range cfg.Listen {
+			at = append(at, l.Addr())
+		}
 		logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		var err error
 		if cfg.Log != "" {
@@ -186,7 +189,7 @@ func TestChild(t *testing.T) {
 			logger = slog.New(slog.NewTextHandler(f, nil))
 		}
 		path, err = fastpath.Open(fastpath.Config{
-			Hook: cfg.Hook, Interfaces: cfg.Interfaces, At: cfg.Listen, Toward: cfg.Backends, MaxFlows: cfg.MaxFlows, StrangersOn: cfg.StrangersOn, Pin: cfg.Pin,
+			Hook: cfg.Hook, Interfaces: cfg.Interfaces, At: at, Toward: cfg.Backends, MaxFlows: cfg.MaxFlows, Pin: cfg.Pin,
 			Lease: cfg.Lease, Logger: logger,
 		})
 		if err != nil {

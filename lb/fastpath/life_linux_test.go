@@ -348,9 +348,6 @@ func TestRefusal(t *testing.T) {
 		{"-all,+net_admin", nil, "lacks CAP_BPF,"},
 		{"-all,+bpf", nil, "lacks CAP_NET_ADMIN,"},
 		{"-all,+bpf,+net_admin", func(c *childConfig) { c.Interfaces = []string{"nosuch"} }, "no network device to attach to"},
-		{"-all,+bpf,+net_admin", func(c *childConfig) { c.StrangersOn = []int{0} }, "takes HookXDP"},
-		{"-all,+bpf,+net_admin", func(c *childConfig) { c.Hook, c.StrangersOn = fastpath.HookXDP, []int{0, 100000} }, "there is no processor 100000"},
-		{"-all,+bpf,+net_admin", func(c *childConfig) { c.Hook, c.StrangersOn = fastpath.HookXDP, make([]int, 65) }, "the most is 64"},
 		{"-all,+bpf,+net_admin", func(c *childConfig) { c.Pin = "/proc" }, "BPF file system"},
 	} {
 		cfg := natCase.config(l)
@@ -366,9 +363,6 @@ func TestRefusal(t *testing.T) {
 	for _, hook := range []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP} {
 		cfg := natCase.config(l)
 		cfg.Hook = hook
-		if hook == fastpath.HookXDP {
-			cfg.StrangersOn = []int{0}
-		}
 		c, err := tryChild(t, l.balancer, cfg, "setpriv", "--bounding-set=-all,+bpf,+net_admin", "--inh-caps=-all,+bpf,+net_admin")
 		if err != nil {
 			t.Fatalf("%v: %v", hook, err)

@@ -118,7 +118,6 @@ type scenario struct {
 	transparent bool
 	vlan        bool
 	hook        fastpath.Hook
-	strangersOn []int
 }
 
 var scenarios = []scenario{
@@ -130,9 +129,6 @@ var scenarios = []scenario{
 	{name: "XDP", client: "10.82.1.2:1234", vip: "10.82.1.1:4500", gateway: "10.82.2.2:4500", hook: fastpath.HookXDP},
 	{name: "XDP IPv6", client: "[fd82:1::2]:1234", vip: "[fd82:1::1]:4500", gateway: "[fd82:2::2]:4500", hook: fastpath.HookXDP},
 	{name: "XDP IPv6 transparent", client: "[fd82:1::2]:1234", vip: "[fd82:1::1]:4500", gateway: "[fd82:2::2]:4500", hook: fastpath.HookXDP, transparent: true},
-	{name: "XDP, strangers handed on", client: "10.82.1.2:1234", vip: "10.82.1.1:4500", gateway: "10.82.2.2:4500", hook: fastpath.HookXDP, strangersOn: []int{0}},
-	{name: "XDP IPv6, strangers handed on", client: "[fd82:1::2]:1234", vip: "[fd82:1::1]:4500", gateway: "[fd82:2::2]:4500", hook: fastpath.HookXDP, strangersOn: []int{0}},
-	{name: "XDP VLAN, strangers", client: "10.82.1.2:1234", vip: "10.82.1.1:4500", gateway: "10.82.2.2:4500", hook: fastpath.HookXDP, vlan: true, strangersOn: []int{0}},
 	{name: "XDP VLAN", client: "10.82.1.2:1234", vip: "10.82.1.1:4500", gateway: "10.82.2.2:4500", hook: fastpath.HookXDP, vlan: true},
 }
 
@@ -140,7 +136,7 @@ func (s *scenario) config(l *lab) childConfig {
 	c := childConfig{
 		Listen:      []netip.AddrPort{netip.MustParseAddrPort(s.vip)},
 		Backends:    []netip.Addr{netip.MustParseAddrPort(s.gateway).Addr()},
-		Transparent: s.transparent, Hook: s.hook, MaxFlows: 100, StrangersOn: s.strangersOn,
+		Transparent: s.transparent, Hook: s.hook, MaxFlows: 100,
 	}
 	if s.vlan {
 		c.Interfaces = []string{"fa", "fb", "fa.5", "fb.6"}
@@ -190,12 +186,6 @@ func TestCarry(t *testing.T) {
 			if got := r.Path.Attached[l.fa]; s.hook == fastpath.HookTC && got != s.hook {
 				t.Errorf("attached %v", r.Path.Attached)
 			}
-			// The first message came to the engine by way of a processor, and what is of
-			// the flow now doesn't.
-			if got, want := r.Path.Handed > 0, s.strangersOn != nil && !s.vlan; got != want {
-				t.Errorf("%d datagrams of strangers were handed on", r.Path.Handed)
-			}
-			handed := r.Path.Handed
 			if got := l.redirected(); (got >= sent) != (s.hook == fastpath.HookXDP && !s.vlan) {
 				t.Errorf("XDP sent %d of %d packets", got, sent)
 			}
@@ -206,9 +196,6 @@ func TestCarry(t *testing.T) {
 			n.send(esp(n.up, 3000)) // in fragments
 			n.answer(esp(n.down, 3000))
 			r = c.report()
-			if r.Path.Handed != handed {
-				t.Errorf("%d datagrams of a flow that is carried were handed on", r.Path.Handed-handed)
-			}
 			if r.Control != control+2 || r.Engine.CarriedPackets != uint64(sent) {
 				t.Errorf("the engine saw %d messages about sessions, want 2; %d packets were carried, want still %d", r.Control-control, r.Engine.CarriedPackets, sent)
 			}

@@ -37,8 +37,7 @@ type Path struct {
 	gens    []uint64 // of maps.Generations, shared with the kernel
 	devices []byte   // of maps.Devices, likewise
 	state   *state
-	others  *strangers // of maps.Strangers, likewise
-	lock    *os.File   // of the folder where things are pinned
+	lock    *os.File // of the folder where things are pinned
 	mapped  [][]byte
 	pins    string // where, with the layout; empty: not pinned
 
@@ -64,9 +63,6 @@ type maps struct {
 	Devices     *ebpf.Map `ebpf:"devices"`
 	States      *ebpf.Map `ebpf:"states"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
-	Strangers   *ebpf.Map `ebpf:"strangers"`
-	Processors  *ebpf.Map `ebpf:"processors"`
-	Handed      *ebpf.Map `ebpf:"handed"`
 }
 
 // ends are what a flow is known by.
@@ -123,9 +119,6 @@ func Open(c Config) (*Path, error) {
 	if p.c.MaxFlows > mostFlows {
 		return nil, fmt.Errorf("fastpath: MaxFlows is %d, the most is %d", p.c.MaxFlows, mostFlows)
 	}
-	if err := p.c.strangersOn(); err != nil {
-		return nil, err
-	}
 	p.c.Lease = cmp.Or(max(c.Lease, 0), DefaultLease)
 	p.backends = make([]backend, 1, 16) // 0 is nobody's
 	err := p.open()
@@ -168,11 +161,6 @@ func (p *Path) load() error {
 	if err != nil {
 		return fmt.Errorf("the program's file: %w", err)
 	}
-	possible, err := ebpf.PossibleCPU()
-	if err != nil {
-		return fmt.Errorf("counting processors: %w", err)
-	}
-	spec.Maps["processors"].MaxEntries = uint32(possible)
 	spec.Maps["records"].MaxEntries, spec.Maps["pairs6"].MaxEntries = sizes(p.c.MaxFlows)
 	opts := ebpf.CollectionOptions{}
 	if p.pins, err = pinFolder(p.c.Pin); err != nil {
@@ -244,15 +232,10 @@ func (p *Path) share() (err error) {
 	for p.state.Seed == 0 {
 		p.state.Seed = rand.Uint64()
 	}
-	others, err := mapped[strangers](p, p.maps.Strangers)
-	if err != nil {
-		return err
-	}
-	p.others = &others[0]
 	p.table.seed, p.table.grace = p.state.Seed, grace
 	p.table.ways = make([]way, len(p.table.records))
 	p.state.Places = uint64(p.table.places())
-	return p.handOn()
+	return nil
 }
 
 // mapped maps the values of m.
@@ -309,13 +292,10 @@ func (p *Path) Run(ctx context.Context) error {
 
 // Watch has the Path look for other network devices; see Config.At and
 // Config.Toward.
-func (p *Path) Watch(at []netip.AddrPort, toward []netip.Addr) {
+func (p *Path) Watch(at, toward []netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.c.At, p.c.Toward = at, toward
-	if !p.closed {
-		p.listens()
-	}
 }
 
 // renew extends the lease. What isn't pinned ends with the process, and needs none.
@@ -366,26 +346,19 @@ func (p *Path) Stats() Stats {
 	for _, a := range p.attached {
 		s.Attached[a.name] = a.hook()
 	}
-	s.Handed = sum(p.maps.Handed, 0)
 	names := Reasons()
 	for i, name := range names {
 		if !p.packets() {
 			i += len(names) // they are told by XDP alone
 		}
-		s.Passed[name] = sum(p.maps.Reasons, uint32(i))
-	}
-	return s
-}
-
-// sum returns what all processors have counted.
-func sum(m *ebpf.Map, key uint32) (all uint64) {
-	var each []uint64
-	if m.Lookup(key, &each) == nil {
-		for _, n := range each {
-			all += n
+		var each []uint64
+		if p.maps.Reasons.Lookup(uint32(i), &each) == nil {
+			for _, n := range each {
+				s.Passed[name] += n
+			}
 		}
 	}
-	return all
+	return s
 }
 
 // packets reports whether there is TC, which what XDP passes comes to.
@@ -426,9 +399,9 @@ func (p *Path) release() error {
 	for _, b := range p.mapped {
 		errs = append(errs, unix.Munmap(b))
 	}
-	p.mapped, p.table, p.devices, p.state, p.gens, p.others = nil, table{}, nil, nil, nil, nil
+	p.mapped, p.table, p.devices, p.state, p.gens = nil, table{}, nil, nil, nil
 	m := &p.maps
-	for _, x := range []*ebpf.Map{m.Records, m.Pairs6, m.Generations, m.Devices, m.States, m.Reasons, m.Strangers, m.Processors, m.Handed} {
+	for _, x := range []*ebpf.Map{m.Records, m.Pairs6, m.Generations, m.Devices, m.States, m.Reasons} {
 		if x != nil {
 			errs = append(errs, x.Close())
 		}

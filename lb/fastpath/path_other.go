@@ -26,7 +26,7 @@ func (p *Path) Run(ctx context.Context) error {
 }
 
 // Watch does nothing.
-func (p *Path) Watch([]netip.AddrPort, []netip.Addr) {}
+func (p *Path) Watch([]netip.Addr, []netip.Addr) {}
 
 // Stats returns nothing.
 func (p *Path) Stats() Stats { return Stats{} }

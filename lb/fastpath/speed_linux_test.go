@@ -280,10 +280,10 @@ func carried(hook fastpath.Hook) func(*speedLab, load) ([]int, func() string, fu
 var vip = netip.MustParseAddrPort("10.91.1.1:4500")
 
 // open opens a fast path with room for so many flows.
-func (l *speedLab) open(hook fastpath.Hook, most int, strangersOn ...int) (p *fastpath.Path, c *fastpath.Carrier, down func()) {
+func (l *speedLab) open(hook fastpath.Hook, most int) (p *fastpath.Path, c *fastpath.Carrier, down func()) {
 	l.t.Helper()
 	inNetns(l.t, l.ns("l"), func() (err error) {
-		p, err = fastpath.Open(fastpath.Config{Hook: hook, Interfaces: []string{"fl", "fm"}, MaxFlows: most, At: []netip.AddrPort{vip}, StrangersOn: strangersOn})
+		p, err = fastpath.Open(fastpath.Config{Hook: hook, Interfaces: []string{"fl", "fm"}, MaxFlows: most})
 		return err
 	})
 	if s := p.Stats(); s.Attached["fl"] != hook || s.Attached["fm"] != hook {

@@ -65,7 +65,7 @@ func (d *Driver) stageFast(old *running, next *staged, at string) error {
 	}
 	p, err := fastpath.Open(fastpath.Config{
 		Hook: hook, Interfaces: want.opts.Interfaces, At: sockets, Toward: backends,
-		MaxFlows: want.opts.MaxFlows, Pin: pin, StrangersOn: want.opts.StrangersOn, Logger: d.logger(),
+		MaxFlows: want.opts.MaxFlows, Pin: pin, Logger: d.logger(),
 	})
 	switch {
 	case err != nil && want.mode == plugins.FastPathRequire:
@@ -95,20 +95,18 @@ func (d *Driver) closeFast(f *fast, keep bool) {
 	}
 }
 
-// fastAddresses returns the addresses of the listeners whose clients can be carried and
-// of those beside them, port 500's, and those of their backends.
-func fastAddresses(s *plugins.Site) (sockets []netip.AddrPort, backends []netip.Addr) {
+// fastAddresses returns the addresses of the listeners whose clients can be carried,
+// and those of their backends.
+func fastAddresses(s *plugins.Site) (sockets, backends []netip.Addr) {
 	for i := range s.Groups {
 		g := &s.Groups[i]
-		if !slices.ContainsFunc(g.Listeners, func(l plugins.Listener) bool { return mayBeFast(&l) }) {
-			continue
-		}
+		some := false
 		for j := range g.Listeners {
-			if l := &g.Listeners[j]; l.Protocol == plugins.ProtocolIKEv2 {
-				sockets = append(sockets, l.Address)
+			if l := &g.Listeners[j]; mayBeFast(l) {
+				sockets, some = append(sockets, l.Address.Addr()), true
 			}
 		}
-		if p := s.Pool(g.Pool); p != nil {
+		if p := s.Pool(g.Pool); some && p != nil {
 			for _, b := range p.Backends {
 				backends = append(backends, b.Address)
 			}
@@ -141,7 +139,7 @@ func (f *fast) stats() *plugins.FastPathStats {
 		return s
 	}
 	p := f.path.Stats()
-	s.Flows, s.Waiting, s.MaxFlows, s.Full, s.Failed, s.Handed = p.Flows, p.Waiting, p.MaxFlows, p.Full, p.Failed, p.Handed
+	s.Flows, s.Waiting, s.MaxFlows, s.Full, s.Failed = p.Flows, p.Waiting, p.MaxFlows, p.Full, p.Failed
 	s.Attached, s.Left = make(map[string]string), make(map[string]uint64)
 	for name, hook := range p.Attached {
 		s.Attached[name] = hook.String()
@@ -164,7 +162,7 @@ func fastChange(old, now *plugins.Site) []plugins.Change {
 			return string(s.FastPath)
 		}
 		o := s.FastPathOptions
-		return fmt.Sprintf("%s, hook %q, interfaces %q, max_flows %d, pin %q, strangers_on %v", s.FastPath, o.Hook, slices.Clone(o.Interfaces), o.MaxFlows, o.Pin, o.StrangersOn)
+		return fmt.Sprintf("%s, hook %q, interfaces %q, max_flows %d, pin %q", s.FastPath, o.Hook, slices.Clone(o.Interfaces), o.MaxFlows, o.Pin)
 	}
 	before, after := text(old), text(now)
 	if before == after {

@@ -118,20 +118,7 @@ struct device {
 	__u16 vlan;  /* 0: none */
 	__u8 tc, xdp; /* whether they may be sent by these */
 	__u8 mac[6]; /* its own */
-	__u8 strangers; /* what comes in by it may be handed on, see below */
-	__u8 pad;
-};
-
-#define ONTO 64 /* processors, at most */
-
-/* Datagrams to these ports that are of no flow here are handed on to other processors, by
- * XDP, if there are any: then a flood of them takes no time from the one that carries. */
-struct strangers {
-	__u32 n;	     /* processors */
-	__u32 onto[ONTO];
-	__u32 pad;
-	__u64 ports[1024];   /* a bit each */
-	__u64 seed;	     /* of who is handed to which */
+	__u8 pad[2];
 };
 
 /* The sizes of these maps are user space's to set. */
@@ -181,29 +168,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } reasons SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct strangers);
-} strangers SEC(".maps");
-
-/* By the number of a processor; user space says how many there can be. */
-struct {
-	__uint(type, BPF_MAP_TYPE_CPUMAP);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} processors SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} handed SEC(".maps");
 
 /* At both places the same packet is looked at, so each has counters of its own. */
 enum hook { TC = 0, XDP = REASONS };
@@ -437,26 +401,19 @@ static __always_inline int lookup4(struct flow *f, const struct state *s, __be32
 	return find(f, s, h, AF_INET, src, dst, sport, dport);
 }
 
-/* What a search for a packet's flow comes to. */
-enum found {
-	OTHER = 0, /* it is none of those that are searched for */
-	FOUND,
-	STRANGER,
-};
-
 /* find4 finds the flow of a packet. That it is one of the flow's fragments isn't
  * known unless it is the first, so it matters not whose: none is carried. */
-static __always_inline enum found find4(enum hook hook, struct flow *f, const struct state *s, const struct iphdr *ip, const struct udphdr *udp)
+static __always_inline int find4(enum hook hook, struct flow *f, const struct state *s, const struct iphdr *ip, const struct udphdr *udp)
 {
 	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
-		return OTHER;
+		return 0;
 	if (ip->frag_off & bpf_htons(0xbfff)) { /* all but "don't fragment" */
 		count(hook, FRAGMENT);
-		return OTHER;
+		return 0;
 	}
 	if (ip->ihl != 5)
-		return OTHER;
-	return lookup4(f, s, ip->saddr, ip->daddr, udp->source, udp->dest) ? FOUND : STRANGER;
+		return 0;
+	return lookup4(f, s, ip->saddr, ip->daddr, udp->source, udp->dest);
 }
 
 /* lookup6 also finds the addresses of the record. */
@@ -573,7 +530,7 @@ static __always_inline int tc4(struct __sk_buff *skb)
 	udp = (void *)(ip + 1);
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
 		return NEXT;
-	if (find4(TC, &f, s, ip, udp) != FOUND || !wanted(TC, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+	if (!find4(TC, &f, s, ip, udp) || !wanted(TC, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
 		return NEXT;
 	if (route4(TC, skb, ip, f.r, size_of(skb, bpf_ntohs(ip->tot_len), sizeof(*ip) + sizeof(*udp)), &way))
 		return NEXT;
@@ -867,29 +824,6 @@ static __always_inline int frame(struct xdp_md *ctx, const struct device *dev, c
 	return bpf_redirect(by, 0);
 }
 
-/* hand hands a datagram of a stranger on to another processor, where it passes the stack,
- * and TC, as it would have here. Who it comes from says to which: so all that one sends
- * stays in order, and whatever the port. */
-static __always_inline int hand(struct xdp_md *ctx, __be32 from, __be16 to)
-{
-	__u32 zero = 0, at, cpu, port = bpf_ntohs(to);
-	struct strangers *s = bpf_map_lookup_elem(&strangers, &zero);
-	struct device *dev;
-	__u64 *n;
-
-	if (!s || !s->n || !(s->ports[port / 64] >> port % 64 & 1))
-		return XDP_PASS;
-	dev = device_of(ctx->ingress_ifindex);
-	if (!dev || !dev->strangers)
-		return XDP_PASS;
-	at = (mix(s->seed, from) >> 32) * s->n >> 32;
-	cpu = s->onto[at % ONTO];
-	n = bpf_map_lookup_elem(&handed, &zero);
-	if (n)
-		*n += 1;
-	return bpf_redirect_map(&processors, cpu, XDP_PASS);
-}
-
 static __always_inline int xdp4(struct xdp_md *ctx, void *l3, int tagged)
 {
 	struct bpf_fib_lookup way;
@@ -898,15 +832,11 @@ static __always_inline int xdp4(struct xdp_md *ctx, void *l3, int tagged)
 	struct device *dev;
 	struct state *s = the_state();
 	struct flow f;
-	enum found found;
 	__u16 addresses;
 
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
 		return XDP_PASS;
-	found = find4(XDP, &f, s, ip, udp);
-	if (found == STRANGER)
-		return hand(ctx, ip->saddr, udp->dest);
-	if (found != FOUND || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+	if (!find4(XDP, &f, s, ip, udp) || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
 		return XDP_PASS;
 	if (route4(XDP, ctx, ip, f.r, bpf_ntohs(ip->tot_len), &way))
 		return XDP_PASS;
@@ -933,8 +863,6 @@ static __always_inline int xdp6(struct xdp_md *ctx, void *l3, int tagged)
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
 		return XDP_PASS;
 	pairs = find6(XDP, &f, s, ip, udp);
-	if (!pairs && ip->version == 6 && ip->nexthdr == IPPROTO_UDP)
-		return hand(ctx, ip->saddr.in6_u.u6_addr32[1] ^ ip->saddr.in6_u.u6_addr32[3], udp->dest);
 	if (!pairs || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
 		return XDP_PASS;
 	if (route6(XDP, ctx, ip, f.r, pairs, bpf_ntohs(ip->payload_len) + sizeof(*ip), &way))
