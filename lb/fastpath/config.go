@@ -60,9 +60,9 @@ type Config struct {
 	// are those of backends.
 	At, Toward []netip.Addr
 	// MaxFlows bounds the flows that are carried at once; 0 means
-	// DefaultMaxFlows, and 4,194,304 is the most. For each, carried or not, the kernel's tables have 384
+	// DefaultMaxFlows, and 4,194,304 is the most. For each, carried or not, the kernel's tables have 416
 	// bytes: a flow is two lines of a table that is never more than half full, and
-	// 128 bytes are for IPv6.
+	// 160 bytes are for IPv6.
 	MaxFlows int
 	// Pin, if not empty, is a folder of a BPF file system in which the programs
 	// and the flows outlive the process, so that a restart or an upgrade drops

@@ -16,7 +16,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/internal/peers/netns"
 	"github.com/aovlb/aovlb/lb/fastpath"
 )
@@ -50,21 +49,28 @@ func sockaddr(a netip.AddrPort) *unix.SockaddrInet4 {
 
 func (l *speedLab) pair(dst netip.AddrPort) (p pair) {
 	l.t.Helper()
-	open := func(ns, at string) (fd int) {
-		netns.Do(l.t, l.ns(ns), func() (err error) {
-			if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
-				return err
-			}
-			return unix.Bind(fd, sockaddr(netip.MustParseAddrPort(at)))
-		})
-		l.t.Cleanup(func() { _ = unix.Close(fd) })
-		return fd
-	}
-	p = pair{open("c", "10.64.0.1:1025"), open("g", "10.91.2.2:4500")}
+	p = pair{l.socket("c", "10.64.0.1:1025"), l.socket("g", gatewayAt)}
 	if err := unix.Connect(p.client, sockaddr(dst)); err != nil {
 		l.t.Fatal(err)
 	}
 	return p
+}
+
+const gatewayAt = "10.91.2.2:4500"
+
+// socket opens one that may have another's address.
+func (l *speedLab) socket(ns, at string) (fd int) {
+	netns.Do(l.t, l.ns(ns), func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return err
+		}
+		return unix.Bind(fd, sockaddr(netip.MustParseAddrPort(at)))
+	})
+	l.t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
 }
 
 // receive waits for a datagram that begins as b does.
@@ -285,7 +291,7 @@ func TestSetup(t *testing.T) {
 	netns.Need(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool")
 	rounds, l := benchRounds(5), newSpeedLab(t).load()
 	with := func(hook fastpath.Hook, beside bool, told *string) balancer {
-		return balancer{hook.String(), netip.MustParseAddrPort("10.91.1.1:4500"), 1 << 20, func(l *speedLab, c load) ([]int, func() string, func()) {
+		return balancer{hook.String(), vip, 1 << 20, func(l *speedLab, c load) ([]int, func() string, func()) {
 			p, carrier, down := l.open(hook, c.flows+2*perSecond)
 			for i := range c.flows {
 				carry(t, p, carrier, i)
@@ -303,7 +309,7 @@ func TestSetup(t *testing.T) {
 		for range rounds {
 			var ns [2]float64
 			for _, i := range rand.Perm(2) {
-				m := l.measure(with(hook, i == 1, &told), load{1000, 64, false}, time.Second)
+				m := l.measure(with(hook, i == 1, &told), load{flows: 1000, size: 64}, time.Second)
 				// The setup has the processor for a while.
 				if why := m.flaw(); why != "" && (i == 0 || m.arrived < 0.99) {
 					t.Logf("a round of %v doesn't count: %s", hook, why)
@@ -320,134 +326,5 @@ func TestSetup(t *testing.T) {
 			continue
 		}
 		t.Logf("%v: a carried packet takes %s of what it takes without; %s", hook, ratio(r), told)
-	}
-}
-
-// TestFloodLatency measures what a flood of first messages does to flows that are
-// carried: after each round trip, or after each eighth, comes one from somewhere, to
-// the engine, which is on processor 0; and what is left of that if a rule of nftables
-// bounds first messages before the kernel's stack has them (docs/fastpath.md).
-func TestFloodLatency(t *testing.T) {
-	netns.Need(t, "AOVLB_BENCH", "ip", "nsenter", "ethtool", "nft", "taskset")
-	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	rounds := 4 * benchRounds(5)
-	for _, hook := range []fastpath.Hook{fastpath.HookTC, fastpath.HookXDP} {
-		l := newLatencyLab(t)
-		c, err := tryChild(t, l.ns("l"), childConfig{
-			Listen: []netip.AddrPort{netip.MustParseAddrPort("10.91.1.1:4500")}, Backends: []netip.Addr{netip.MustParseAddr("10.91.2.2")},
-			Hook: hook, Interfaces: []string{"fl", "fm"},
-		}, "taskset", "-c", "0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		pair := l.pair(netip.MustParseAddrPort("10.91.1.1:4500"))
-		establish(t, pair)
-		flood, sent := l.flood(), 0
-		each := []int{0, 1, 8, 1} // 0: none
-		const bounded = 3
-		x, rate := make([]latencies, len(each)), make([]spread, len(each))
-		for range rounds {
-			for _, i := range rand.Perm(len(each)) {
-				down := func() {}
-				if i == bounded {
-					down = l.bound()
-				}
-				n, first, start := 0, sent, time.Now()
-				between := func() {
-					if n++; each[i] > 0 && n%each[i] == 0 {
-						flood(sent)
-						sent++
-					}
-				}
-				onProcessor(t, 1, func() {
-					took, lost := pair.rounds(speedESP(), 2500, between)
-					rate[i] = append(rate[i], float64(sent-first)/time.Since(start).Seconds())
-					x[i].add(t, hook.String(), took, lost)
-				})
-				down()
-				time.Sleep(50 * time.Millisecond) // the engine may have more to do
-			}
-		}
-		r := c.tell(command{End: true})
-		if r.Engine.CarriedPackets < uint64(rounds*len(each)*5000) {
-			t.Errorf("%v: only %d packets were carried; left: %v", hook, r.Engine.CarriedPackets, r.Path.Passed)
-		}
-		t.Logf("%v: p50 %.2f µs, p99 %.2f µs; %d messages in all (%d flows)", hook, median(x[0].p50), median(x[0].p99), sent, r.Engine.Opened)
-		for i := range each[1:] {
-			how := ""
-			if i+1 == bounded {
-				how = ", bounded by a rule,"
-			}
-			t.Logf("  in a flood of %v messages a second%s p50 %s and p99 %s of that", rate[i+1], how, against(x[i+1].p50, x[0].p50), against(x[i+1].p99, x[0].p99))
-		}
-	}
-}
-
-// establish has the engine know the flow of a pair, and the kernel carry it.
-func establish(t *testing.T, p pair) {
-	t.Helper()
-	for _, b := range [][2][]byte{
-		{ike(ikev2.FlagInitiator, ikev2.ExchangeAuth, 7), ike(ikev2.FlagResponse, ikev2.ExchangeAuth, 7)},
-		{speedESP(), speedESP()},
-	} {
-		buf := make([]byte, 2000)
-		if _, err := unix.Write(p.client, b[0]); err != nil {
-			t.Fatal(err)
-		}
-		from, ok := receiveSlowly(p.gateway, b[0], buf)
-		if !ok {
-			t.Fatal("nothing came to the gateway")
-		}
-		if err := unix.Sendto(p.gateway, b[1], 0, from); err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := receiveSlowly(p.client, b[1], buf); !ok {
-			t.Fatal("nothing came back")
-		}
-	}
-}
-
-func receiveSlowly(fd int, b, buf []byte) (from unix.Sockaddr, ok bool) {
-	for range 50 {
-		if from, ok = receive(fd, b, buf); ok {
-			return from, ok
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	return nil, false
-}
-
-// bound has first messages bounded, to 5,000 a second.
-func (l *speedLab) bound() (down func()) {
-	netns.Sh(l.t, fmt.Sprintf(`nsenter --net=/run/netns/%s nft -f - <<END
-table netdev first {
- chain in { type filter hook ingress device fl priority 0; udp dport 4500 @th,64,32 0 @th,160,64 0 limit rate over 5000/second burst 50 packets counter drop; }
-}
-END
-`, l.ns("l")))
-	return func() {
-		out := netns.Sh(l.t, fmt.Sprintf("nsenter --net=/run/netns/%s sh -ec 'nft list table netdev first; nft delete table netdev first'", l.ns("l")))
-		if strings.Contains(out, "counter packets 0 ") {
-			l.t.Errorf("the rule dropped nothing: %s", out)
-		}
-	}
-}
-
-// flood returns what sends the i-th first message.
-func (l *speedLab) flood() func(i int) {
-	var fd int
-	netns.Do(l.t, l.ns("c"), func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		return err
-	})
-	l.t.Cleanup(func() { _ = unix.Close(fd) })
-	first := ikev2.AppendMessage(ikev2.AppendMarker(nil), ikev2.Header{SPIi: 1, Exchange: ikev2.ExchangeSAInit, Flags: ikev2.FlagInitiator},
-		ikev2.Payload{Type: ikev2.PayloadNonce, Body: make([]byte, 32)})
-	to := &unix.SockaddrInet4{Addr: [4]byte{10, 91, 1, 1}}
-	packet := append([]byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 65, 0, 0, 10, 91, 1, 1, 0x10, 0, 0x11, 0x94, 0, byte(8 + len(first)), 0, 0}, first...)
-	return func(i int) {
-		packet[14], packet[15], packet[28+11] = byte(i>>8), byte(i), byte(i)
-		packet[28+10], packet[28+9] = byte(i>>8), byte(i>>16)
-		_ = unix.Sendto(fd, packet, 0, to)
 	}
 }

@@ -43,9 +43,9 @@ var loadObject []byte
 
 // settings are those of the programs in testdata/load.c.
 type settings struct {
-	Flows, Device, Bounce, Window, Here, Until, Pause, _ uint32
-	First                                                [46]byte
-	_                                                    [2]byte
+	Flows, Device, Bounce, Window, Here, Until, Pause, Strangers uint32
+	First                                                        [46]byte
+	_                                                            [2]byte
 }
 
 const (
@@ -152,14 +152,14 @@ func (l *speedLab) set(e *loadEnd, s settings) {
 
 // tally is what the programs have counted.
 type tally struct {
-	sent, lost uint64
-	took       time.Duration // from the first to the last that was sent
-	arrived    [2]uint64
+	sent, lost, strangers uint64
+	took                  time.Duration // from the first to the last that was sent
+	arrived               [2]uint64
 }
 
 func (l *speedLab) tally() (n tally) {
 	l.t.Helper()
-	var sent [5]uint64
+	var sent [6]uint64
 	if err := l.c.coll.Maps["sents"].Lookup(uint32(0), &sent); err != nil {
 		l.t.Fatal(err)
 	}
@@ -171,13 +171,14 @@ func (l *speedLab) tally() (n tally) {
 		n.arrived[i] = c[0]
 	}
 	n.sent, n.lost, n.took = sent[0], sent[1], time.Duration(sent[4]-sent[3])
+	n.strangers = sent[5]
 	return n
 }
 
 // reset has the counts begin anew.
 func (l *speedLab) reset() {
 	l.t.Helper()
-	if err := l.c.coll.Maps["sents"].Update(uint32(0), &[5]uint64{}, ebpf.UpdateAny); err != nil {
+	if err := l.c.coll.Maps["sents"].Update(uint32(0), &[6]uint64{}, ebpf.UpdateAny); err != nil {
 		l.t.Fatal(err)
 	}
 	for i := range 2 {
@@ -276,6 +277,8 @@ func carried(hook fastpath.Hook) func(*speedLab, load) ([]int, func() string, fu
 		return nil, func() string { return fmt.Sprint(p.Stats()) }, down
 	}
 }
+
+var vip = netip.MustParseAddrPort("10.91.1.1:4500")
 
 // open opens a fast path with room for so many flows.
 func (l *speedLab) open(hook fastpath.Hook, most int) (p *fastpath.Path, c *fastpath.Carrier, down func()) {
@@ -384,6 +387,7 @@ type measured struct {
 	rate    float64 // packets a second that arrived
 	arrived float64 // of those that should have
 	busy    float64 // for what part of the time there was work
+	strange float64 // first messages a second that were sent beside
 }
 
 // flaw says why a measurement doesn't count; empty: it does.
@@ -403,6 +407,7 @@ func (m *measured) flaw() string {
 type load struct {
 	flows, size int
 	both        bool
+	strangers   uint32 // as settings
 }
 
 func (c load) String() string {
@@ -419,7 +424,7 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 	pids, stats, down := b.up(l, c)
 	defer down()
 	pids = append(pids, l.threads(1, "fl", "fm")...)
-	gate, gen := settings{Here: atGateway}, settings{Flows: uint32(c.flows), Device: l.c.dev, Window: window, Here: atClient, Until: atGateway}
+	gate, gen := settings{Here: atGateway}, settings{Flows: uint32(c.flows), Device: l.c.dev, Window: window, Here: atClient, Until: atGateway, Strangers: c.strangers}
 	ways := 1.0
 	if c.both {
 		gate.Bounce, gen.Until, ways = 1, atClient, 2
@@ -447,7 +452,7 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 	if testing.Verbose() && os.Getenv("AOVLB_DETAIL") != "" {
 		l.t.Logf("    %-7s %.0f ns/packet, %.2f M/s, %.0f %% at work, sent %d, lost %d, arrived %v %s", b.name, float64(worked)/got, got/took.Seconds()/1e6, 100*busy.Seconds()/took.Seconds(), all.sent, all.lost, all.arrived, stats())
 	}
-	return measured{ns: float64(worked) / got, rate: got / took.Seconds(), arrived: got / ways / float64(all.sent), busy: busy.Seconds() / took.Seconds()}
+	return measured{ns: float64(worked) / got, rate: got / took.Seconds(), arrived: got / ways / float64(all.sent), busy: busy.Seconds() / took.Seconds(), strange: float64(all.strangers) / took.Seconds()}
 }
 
 func (l *speedLab) frame(dst netip.AddrPort, size int) []byte {
@@ -507,7 +512,7 @@ func TestSpeed(t *testing.T) {
 	for _, both := range []bool{false, true} {
 		for _, size := range []int{64, 1400} {
 			for _, flows := range []int{1, 1000, 100000} {
-				c := load{flows, size, both}
+				c := load{flows: flows, size: size, both: both}
 				t.Run(c.String(), func(t *testing.T) { compare(t, c, rounds, d) })
 			}
 		}
@@ -516,17 +521,15 @@ func TestSpeed(t *testing.T) {
 
 func balancers() []balancer {
 	gateway := netip.MustParseAddrPort("10.91.2.2:4500")
-	vip := func(port uint16) netip.AddrPort {
-		return netip.AddrPortFrom(netip.MustParseAddr("10.91.1.1"), port)
-	}
+	at := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(vip.Addr(), port) }
 	return []balancer{
 		{"drop", gateway, 1 << 20, drop},
 		{"wire", gateway, 1 << 20, wire},
 		{"routed", gateway, 1 << 20, routed},
-		{"nft", vip(4502), 1 << 20, nft},
-		{"nginx", vip(4501), 2000, nginx},
-		{"tc", vip(4500), 1 << 20, carried(fastpath.HookTC)},
-		{"xdp", vip(4500), 1 << 20, carried(fastpath.HookXDP)},
+		{"nft", at(4502), 1 << 20, nft},
+		{"nginx", at(4501), 2000, nginx},
+		{"tc", vip, 1 << 20, carried(fastpath.HookTC)},
+		{"xdp", vip, 1 << 20, carried(fastpath.HookXDP)},
 	}
 }
 

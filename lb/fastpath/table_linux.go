@@ -68,10 +68,10 @@ var (
 )
 
 // sizes returns how many records and pairs there are for flows. Each has two records, so
-// the table will be half full; some more are for when flows are few, and for what has been
-// taken out just now.
+// the table will be half full; some more are for when flows are few. Of pairs, those of a
+// quarter of the flows may wait, taken out just now, while as many others come.
 func sizes(flows int) (records, pairs uint32) {
-	return 4*uint32(flows) + 2*probes, 2*uint32(flows) + probes
+	return 4*uint32(flows) + 2*probes, 2*uint32(flows) + uint32(flows)/2 + probes
 }
 
 // status makes a record's.

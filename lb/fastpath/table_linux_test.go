@@ -258,6 +258,24 @@ func TestTableAges(t *testing.T) {
 	}
 }
 
+// When all flows that there may be are of IPv6, a quarter of them can be replaced at once.
+func TestTableReplaced(t *testing.T) {
+	const flows = 1000
+	x := newTable(flows)
+	var at []uint32
+	for i := range 2*flows + flows/2 {
+		if i >= 2*flows {
+			x.drop(at[i-2*flows])
+		}
+		p := manyth(4*i + 3)
+		n, err := x.put(&p, statusOf(&p, i%2), [spis]uint32{})
+		if err != nil {
+			t.Fatalf("the %d-th: %v", i, err)
+		}
+		at = append(at, n)
+	}
+}
+
 // A process that comes after another knows which places and pairs are free.
 func TestTableBegin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

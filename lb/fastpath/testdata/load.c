@@ -29,6 +29,12 @@ struct frame {
 	__be32 spi;
 } __attribute__((packed));
 
+/* A first message has zeros in place of an SPI, and then what IKE knows the client by. */
+struct first {
+	struct frame frame;
+	__u64 initiator;
+} __attribute__((packed));
+
 struct settings {
 	__u32 flows;
 	__u32 device; /* to send by */
@@ -37,7 +43,7 @@ struct settings {
 	__u32 here;   /* which of the counts is the sink's */
 	__u32 until;  /* which of them the generator waits for */
 	__u32 pause;  /* rounds of waiting after each packet */
-	__u32 pad;
+	__u32 strangers; /* before each so many packets comes a first message; 0: never */
 	struct frame first; /* what each packet begins with */
 	__u16 pad2;
 };
@@ -68,6 +74,7 @@ struct sent {
 	__u64 lost; /* given up on: they were under way for too long */
 	__u64 base; /* n - lost and what had arrived were equal, but for this */
 	__u64 first, last; /* when packets were sent, in ns */
+	__u64 strangers;   /* that were sent */
 };
 
 struct {
@@ -134,28 +141,43 @@ static __always_inline void await(struct settings *s, struct sent *sent)
 	}
 }
 
+static __always_inline void from(struct frame *f, struct settings *s, __u32 addr, __u16 port)
+{
+	__u32 was = s->first.ip.saddr, now = bpf_htonl(addr);
+
+	*f = s->first;
+	f->ip.check = ~folded((__u16)~f->ip.check + (__u16)~was + (__u16)~(was >> 16) + (__u16)now + (now >> 16));
+	f->ip.saddr = now;
+	f->udp.source = bpf_htons(port);
+}
+
 /* Flow i is of 10.(64 + i / 65536).(i / 256 % 256).(i % 256), port 1024 + i % 60000. */
 SEC("xdp")
 int generate(struct xdp_md *ctx)
 {
 	struct frame *f = (void *)(long)ctx->data;
-	__u32 zero = 0, i, was, now;
+	struct first *stranger = (void *)f;
+	__u32 zero = 0, i;
 	struct settings *s = bpf_map_lookup_elem(&setting, &zero);
 	struct sent *sent = bpf_map_lookup_elem(&sents, &zero);
 
-	if (!s || !sent || !s->flows || (void *)(f + 1) > (void *)(long)ctx->data_end)
+	if (!s || !sent || !s->flows || (void *)(stranger + 1) > (void *)(long)ctx->data_end)
 		return XDP_DROP;
 	await(s, sent);
 	if (s->pause)
 		bpf_loop(s->pause, idle, 0, 0);
+	i = bpf_get_prandom_u32();
+	if (s->strangers && i % s->strangers == 0) {
+		sent->strangers++;
+		i = bpf_get_prandom_u32();
+		from(f, s, 0x0a480000 + i % 0x80000, 1024 + i % 60000);
+		f->spi = 0;
+		stranger->initiator = (__u64)i << 32 | sent->strangers;
+		return bpf_redirect(s->device, 0);
+	}
 	sent->n++;
-	i = bpf_get_prandom_u32() % s->flows;
-	was = s->first.ip.saddr;
-	now = bpf_htonl(0x0a400000 + i);
-	*f = s->first;
-	f->ip.check = ~folded((__u16)~f->ip.check + (__u16)~was + (__u16)~(was >> 16) + (__u16)now + (now >> 16));
-	f->ip.saddr = now;
-	f->udp.source = bpf_htons(1024 + i % 60000);
+	i %= s->flows;
+	from(f, s, 0x0a400000 + i, 1024 + i % 60000);
 	return bpf_redirect(s->device, 0);
 }
 
@@ -171,6 +193,8 @@ int sink(struct xdp_md *ctx)
 
 	if (!s || (void *)(f + 1) > (void *)(long)ctx->data_end || f->eth.h_proto != bpf_htons(ETH_P_IP) || f->ip.protocol != IPPROTO_UDP)
 		return XDP_PASS;
+	if (!f->spi)
+		return XDP_DROP;
 	here = s->here;
 	n = bpf_map_lookup_elem(&counts, &here);
 	if (n)
