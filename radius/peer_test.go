@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 // freeRADIUS is the configuration of a server that accepts "good", discards
@@ -162,12 +163,11 @@ func awaitReady(t *testing.T, lines *bufio.Scanner, cmd *exec.Cmd) {
 // freePort returns a port of 127.0.0.1 that was free a moment ago.
 func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	port, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 }
 
 func TestProberAgainstFreeRADIUS(t *testing.T) {

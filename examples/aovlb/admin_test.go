@@ -20,12 +20,14 @@ import (
 
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/plugins/builtin"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 // newServer returns a server that serves nothing on the network: its one
 // listener is on loopback, and so are its backends.
 func newServer(t testing.TB) *server {
-	port, err := freePort()
+	port, err := freeport.Pick()
 	if err != nil {
 		t.Skip("no loopback:", err)
 	}
@@ -39,7 +41,7 @@ func newServer(t testing.TB) *server {
       - name: vpn
         pool: ras
         listeners: [{name: u, protocol: ikev2, address: "127.0.0.1:PORT", workers: 1}]
-`, "PORT", itoa(port))
+`, "PORT", itoa(int(port)))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"github.com/aovlb/aovlb/internal/peers"
 	"github.com/aovlb/aovlb/radius"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 // TestRADIUSKilled sends the accounting of 5,000 sessions, 10,000 records, through
@@ -49,18 +51,18 @@ const (
 var killedSecret = radius.NewSecret([]byte("of everybody"))
 
 func killed(t *testing.T, store string) {
-	port, err := freePort()
+	port, err := freeport.Pick()
 	if err != nil {
 		t.Skip("no loopback:", err)
 	}
-	back, err := freePort()
+	back, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
 	books := &books{records: make(map[string][]booked), seen: make(map[string][]byte)}
 	var servers []*bookkeeper
 	for i := range 2 {
-		s := &bookkeeper{t: t, books: books, at: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, byte(61 + i)}), uint16(back))}
+		s := &bookkeeper{t: t, books: books, at: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 9, byte(61 + i)}), back)}
 		s.start()
 		t.Cleanup(s.stop)
 		servers = append(servers, s)
@@ -69,7 +71,7 @@ func killed(t *testing.T, store string) {
 	p.start()
 	t.Cleanup(p.kill)
 
-	nas := &crowd{t: t, to: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)), acked: make(map[string]bool)}
+	nas := &crowd{t: t, to: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), acked: make(map[string]bool)}
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -104,7 +106,7 @@ func killed(t *testing.T, store string) {
 	}
 }
 
-func killedFile(t *testing.T, store string, port, back int) string {
+func killedFile(t *testing.T, store string, port, back uint16) string {
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
 	if err := os.WriteFile(secret, []byte("of everybody\n"), 0o600); err != nil {

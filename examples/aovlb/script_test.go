@@ -14,6 +14,8 @@ import (
 
 	"github.com/aovlb/aovlb/plugins/plugintest/filebox"
 	"github.com/aovlb/aovlb/plugins/sdk"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 func TestMain(m *testing.M) {
@@ -28,11 +30,11 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			for _, name := range []string{"GW", "P1", "P2", "P3", "P4"} {
-				port, err := freePort()
+				port, err := freeport.Pick()
 				if err != nil {
 					return err
 				}
-				e.Setenv(name, strconv.Itoa(port))
+				e.Setenv(name, strconv.Itoa(int(port)))
 			}
 			e.Values[listenersKey{}] = make(map[string]func())
 			e.Setenv("AOVLB_ADMIN", "unix:"+e.WorkDir+"/a.sock")
@@ -44,29 +46,6 @@ func TestScripts(t *testing.T) {
 			"waitfor": cmdWaitFor,
 		},
 	})
-}
-
-// freePort returns a port that nobody listens at, by UDP or TCP, at any address. It
-// isn't one that systems give to sockets by themselves, which could be given away
-// again before it is used: see randomPorts.
-func freePort() (int, error) {
-	var err error
-	for range 100 {
-		port := randomPorts().ike
-		at := ":" + itoa(int(port))
-		var l net.Listener
-		if l, err = net.Listen("tcp", at); err != nil {
-			continue
-		}
-		var c net.PacketConn
-		c, err = net.ListenPacket("udp", at)
-		l.Close()
-		if err == nil {
-			c.Close()
-			return int(port), nil
-		}
-	}
-	return 0, err
 }
 
 // subst FILE: puts environment variables into a file.

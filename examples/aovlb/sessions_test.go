@@ -18,6 +18,8 @@ import (
 
 	"github.com/aovlb/aovlb/internal/standin"
 	"github.com/aovlb/aovlb/sstp"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 // offloadWorld is "aovlb serve" with a listener that ends TLS, and behind it a
@@ -69,7 +71,7 @@ func newOffload(t *testing.T, mode, extra string) *offloadWorld {
 		t.Skip("no second loopback address:", err)
 	}
 	w.port = l.Addr().(*net.TCPAddr).Port
-	front, err := freePort()
+	front, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,10 +81,10 @@ func newOffload(t *testing.T, mode, extra string) *offloadWorld {
 		w.gateway.Certificate, plain = cert, "false"
 	}
 	w.client = &standin.SSTPClient{
-		Name: "alice", Server: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(front)), ServerName: "vpn.example.com",
+		Name: "alice", Server: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), front), ServerName: "vpn.example.com",
 		RootCAs: roots, Every: 10 * time.Millisecond, Repeat: time.Hour,
 	}
-	w.write("aovlb.yaml", strings.NewReplacer("DIR", w.dir, "PORT", itoa(w.port), "FRONT", itoa(front), "PLAIN", plain, "MODE", mode, "EXTRA", extra).Replace(`sites:
+	w.write("aovlb.yaml", strings.NewReplacer("DIR", w.dir, "PORT", itoa(w.port), "FRONT", itoa(int(front)), "PLAIN", plain, "MODE", mode, "EXTRA", extra).Replace(`sites:
   - name: hq
     pools:
       - name: ras

@@ -7,10 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 // The rules of the conformance tests, applied to servers that many trust: a rule
@@ -35,13 +38,12 @@ func needPeers(t *testing.T, tools ...string) {
 // freePort returns an address on loopback that nobody listens at.
 func freePort(t *testing.T) (addr, port string) {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	p, err := freeport.Pick()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	_, port, _ = net.SplitHostPort(c.LocalAddr().String())
-	return c.LocalAddr().String(), port
+	port = strconv.Itoa(int(p))
+	return net.JoinHostPort("127.0.0.1", port), port
 }
 
 // publicDir makes a directory that servers which give up root can use.

@@ -9,14 +9,16 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 // A Pebble is Let's Encrypt's ACME server for tests, on loopback:
@@ -113,17 +115,18 @@ func (p *Pebble) get(url string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(res.Body, 1<<20))
 }
 
-// freePorts returns TCP ports of loopback that nobody has now.
+// freePorts returns ports that nobody has now.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(ports) < n {
+		port, err := freeport.Pick()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if !slices.Contains(ports, int(port)) {
+			ports = append(ports, int(port))
+		}
 	}
 	return ports
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/aovlb/aovlb/lb/udp"
 	"github.com/aovlb/aovlb/plugins"
 	"github.com/aovlb/aovlb/radius"
+
+	"github.com/aovlb/aovlb/internal/peers/freeport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -48,20 +50,11 @@ func newWorld(t *testing.T, gateways int) *world {
 
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Skip("no loopback:", err)
-		}
-		defer l.Close()
-		port := l.Addr().(*net.TCPAddr).Port
-		if c, err := net.ListenPacket("udp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			c.Close()
-			return uint16(port)
-		}
+	port, err := freeport.Pick()
+	if err != nil {
+		t.Skip("no sockets:", err)
 	}
-	t.Fatal("no free port")
-	return 0
+	return port
 }
 
 func gatewayAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 0, 9, byte(i)}) }
