@@ -104,6 +104,8 @@ func TestRouteAskIsShared(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBalancer(t, "a", "b", "c")
+				b.Table.Stats()        // which seeds it
+				b.Table.index.seed = 1 // with others, both networks may have one share
 				asks := func(from string, n uint64) bool {
 					f := flow(from, 4500, 4500)
 					_, err := b.Route(&Verdict{Miss: MissAsk, Keys: [MaxKeys]Key{spi(n), FlowKey(f)}}, f)
@@ -310,6 +312,13 @@ func TestHalfOpenAnswerMovesNobody(t *testing.T) {
 	}
 	if c, _ := b.Table.Lookup(spi(1)); c.Backend != b.member(t, "a").ID {
 		t.Errorf("it took the client: %+v", c)
+	}
+	// No more so if the other gateway has only begun with it.
+	if b.Answered(b.member(t, "a"), f, StageHalfOpen, WhyPicked, spi(2)); b.Answered(b.member(t, "b"), forged, StageHalfOpen, WhyKnown, spi(2)) {
+		t.Error("a half-open answer that names another's half-open client was recorded")
+	}
+	if c, _ := b.Table.Lookup(spi(2)); c.Backend != b.member(t, "a").ID {
+		t.Errorf("it took the half-open client: %+v", c)
 	}
 	b.Answered(b.member(t, "b"), f, StageHalfOpen, WhyMoved, spi(1))
 	if c, _ := b.Table.Lookup(spi(1)); c.Backend != b.member(t, "b").ID {

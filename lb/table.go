@@ -338,7 +338,7 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 	t.resource(c, src)
 	t.touch(c, now)
 	for _, k := range keys {
-		if stage != StageEstablished && why == WhyKnown && t.proven(k, now) {
+		if stage != StageEstablished && why == WhyKnown && t.holds(k, m, now) {
 			// Sent from another client's flow, but not led here by it.
 			continue
 		}
@@ -356,8 +356,8 @@ func (t *Table) bind(m *Member, src Key, stage Stage, why Why, keys []Key) (c ui
 // about, or 0 if it is about a new one. Anybody can start a handshake in a
 // client's name without ever seeing an answer, so:
 //   - a half-open answer doesn't join an established client by a weaker name;
-//   - a half-open answer moves no established client whose backend may still have
-//     it, by whatever name;
+//   - a half-open answer moves no client whose backend may still have it, by whatever
+//     name, nor takes a name from it;
 //   - a flow alone never moves a client: it may have changed hands, and the
 //     backend that had it may still send. The flow's own name goes over.
 //
@@ -374,7 +374,7 @@ func (t *Table) answeredFor(m *Member, stage Stage, why Why, keys []Key, now tic
 			r := &t.clients.items[known]
 			here := r.backend == m.ID
 			switch {
-			case !here && stage < r.stage && why == WhyKnown:
+			case !here && stage != StageEstablished && why == WhyKnown:
 			case c != 0 && here && r.stage == StageEstablished:
 				t.remove(c)
 				return known
@@ -390,10 +390,11 @@ func (t *Table) answeredFor(m *Member, stage Stage, why Why, keys []Key, now tic
 	return c
 }
 
-// proven reports whether k is the name of an established client.
-func (t *Table) proven(k Key, now tick) bool {
+// holds reports whether k is the name of a client that no half-open answer of m may
+// take it from: an established one, or one that is at another backend.
+func (t *Table) holds(k Key, m *Member, now tick) bool {
 	c := t.client(k, now)
-	return c != 0 && t.clients.items[c].stage == StageEstablished
+	return c != 0 && (t.clients.items[c].stage == StageEstablished || t.clients.items[c].backend != m.ID)
 }
 
 // add makes a client, if the limits allow it.

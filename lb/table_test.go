@@ -54,7 +54,7 @@ func (m *model) answeredFor(id ID, stage Stage, why Why, keys []Key) (c *modelCl
 		}
 		here := known.backend == id
 		switch {
-		case !here && stage < known.stage && why == WhyKnown:
+		case !here && stage != StageEstablished && why == WhyKnown:
 		case c != nil && here && known.stage == StageEstablished:
 			c.names = nil
 			return known
@@ -82,7 +82,7 @@ func (m *model) bind(id ID, src Key, stage Stage, why Why, keys []Key) {
 	c.backend, c.source, c.seen, c.stage = id, src, time.Now(), max(c.stage, stage)
 	for _, k := range keys {
 		other := m.client(k)
-		if other != nil && stage != StageEstablished && why == WhyKnown && other.stage == StageEstablished {
+		if other != nil && stage != StageEstablished && why == WhyKnown && (other.stage == StageEstablished || other.backend != id) {
 			continue
 		}
 		if other == c {

@@ -3,6 +3,7 @@ package udp_test
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -274,6 +275,47 @@ func TestForgedSource(t *testing.T) {
 				}
 				if s := w.engine.Stats(); s.Moved != 0 {
 					t.Errorf("moved %d times", s.Moved)
+				}
+				w.stop(c, own)
+			})
+		})
+	}
+}
+
+// named is a toy whose answers name their client, as those of IKE do.
+type named struct{ toy }
+
+func (n named) Answer(b []byte, f lb.Flow) lb.Verdict {
+	v := n.toy.Answer(b, f)
+	if v.Stage != lb.StageNone && len(b) >= 9 {
+		v.Keys[0], v.Keys[1] = lb.Uint64Key(toyNumber, binary.BigEndian.Uint64(b[1:])), lb.FlowKey(f)
+	}
+	return v
+}
+
+// A client in the midst of its handshake keeps its gateway, though its first message
+// comes from the address of another gateway's client too, which answers it.
+func TestForgedBeginning(t *testing.T) {
+	for _, later := range []string{"the forger's gateway", "its own gateway"} {
+		t.Run(later+" later", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 2)
+				w.engine.Classifier = named{}
+				w.serve()
+				c := w.client("198.51.100.1:4500")
+				home := c.ask(datagram('N', 7))
+				c.ask(datagram('E', 7))
+				own, n := w.elsewhere(home, 'h')
+				for name, g := range w.gateways {
+					if (name == home) == (later == "the forger's gateway") {
+						g.think(time.Millisecond)
+					}
+				}
+				c.tell(datagram('N', n, 'h'))
+				c.tell(datagram('N', n, 'h'))
+				time.Sleep(10 * time.Millisecond)
+				if got := own.ask(datagram('C', n)); got == home || got == "" {
+					t.Errorf("it is answered by %q, which is the other's: %v", got, got == home)
 				}
 				w.stop(c, own)
 			})

@@ -640,6 +640,27 @@ func TestLingerAcceptsNoMore(t *testing.T) {
 	<-l.done
 }
 
+// A listener whose address was taken while its sockets were opened anew has none: it can
+// be removed all the same.
+func TestRemovedWithoutSockets(t *testing.T) {
+	w := newWorld(t, 1)
+	dep := w.deployment(1)
+	d := start(t, new(Driver), dep)
+	taken, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	spec := dep.Clone().Sites[0].Groups[0].Listeners[0]
+	spec.Name, spec.Address = "late", taken.LocalAddr().(*net.UDPAddr).AddrPort()
+	l := d.newListener(&spec, d.current().groups[0], nil)
+	d.reopen(&staged{reopen: []*listener{l}})
+	if l.front != nil || l.failed() == nil {
+		t.Fatalf("its sockets could be opened: %v", l.failed())
+	}
+	d.linger(l) // what it leaves to do is waited for when d ends
+}
+
 // Sockets that were opened for the process are used.
 func TestInherited(t *testing.T) {
 	w := newWorld(t, 1)

@@ -120,12 +120,12 @@ func (s *fronts) claim(f *front, l *listener) {
 	f.owner = l
 }
 
-// release closes f, if l owns it still. Inherited sockets stay open, because they
+// release closes f, if there is one, which l owns still. Inherited sockets stay open, because they
 // can't be opened again.
 func (s *fronts) release(f *front, l *listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f.owner != l {
+	if f == nil || f.owner != l {
 		return
 	}
 	f.owner = nil
