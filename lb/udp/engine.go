@@ -113,8 +113,13 @@ type Engine struct {
 	// protocols whose Classifier says what is about a session and what is of
 	// it (see [lb.Verdict.Control]). When Serve returns, what it carries stays
 	// carried: it is for whoever made it to end that, or for the next Engine
-	// that restores the flows to go on with it.
+	// that restores the flows to go on with it. It has the Engine be Calm.
 	FastPath FastPath
+	// Calm has a worker that gets one new client after the other, and has nothing else
+	// to do, look for datagrams each half of a millisecond rather than be woken by each
+	// (Linux). That takes less time from the processor that they arrive at, where
+	// others' packets may be carried; and it is how much later an answer may come.
+	Calm bool
 
 	// Logger, if not nil, hears of rare events.
 	Logger *slog.Logger

@@ -203,6 +203,7 @@ type shard struct {
 	nextFast   int           // of carried, to be looked after next
 	swept      time.Duration // when they were
 	closing    bool          // flows end because the Engine does
+	strangers  uint64        // datagrams that came of no flow
 	counters   counters
 }
 
@@ -357,6 +358,7 @@ func (s *shard) newcomer(k *flowKey, end *endpoint, b []byte) *flow {
 	if s.plumbing.inherit(*k, fl, end) {
 		return s.fromClient(k, end, b)
 	}
+	s.strangers++
 	v := s.classifier.Classify(b, fl)
 	if v.Drop {
 		s.dropped(fl, &v)

@@ -44,6 +44,12 @@ import (
 // way through the scheduler, was measured to be no faster, while a few such workers
 // kept all other goroutines of the process from running.
 //
+// Lulls. To wake a waiting worker costs the processor that a datagram has come to more
+// than the rest of its way to the socket. Where a FastPath carries clients, that is time
+// of theirs, and what comes to the sockets is in no such hurry. So, there, a worker that gets
+// one new client after the other, and has nothing else to do, looks for them twice in a
+// millisecond, rather than be woken by each.
+//
 // Buffers. A datagram may have up to 64 KiB: an IKE_AUTH with certificates arrives
 // here reassembled from IP fragments. Every buffer is that large, so nothing is
 // ever truncated; memory that isn't used isn't there. Path MTU discovery is off on
@@ -59,7 +65,9 @@ const (
 	upstreamBuffer = 1 << 20
 	maxEvents      = 256
 	sweepEvery     = time.Second
-	wakeSlot       = -1 // in events: the eventfd; listeners are below
+	// lull is how long a worker sleeps between two looks.
+	lull     = 500 * time.Microsecond
+	wakeSlot = -1 // in events: the eventfd; listeners are below
 )
 
 type rawSocket struct {
@@ -157,6 +165,8 @@ type worker struct {
 
 	events [maxEvents]unix.EpollEvent
 	sweep  time.Duration // when to look for silent flows, if awake
+	lulls  lulls
+	more   bool // in this turn there was more to receive than was taken
 
 	mu    sync.Mutex // below
 	inbox []func()
@@ -297,6 +307,7 @@ func (w *worker) turn() error {
 	w.rested.waited(w.shard.now, n > 0 && n < maxEvents)
 	w.shard.now = time.Since(w.d.start)
 	w.round++
+	w.more = n == maxEvents
 	for i := range w.events[:n] {
 		if err := w.event(&w.events[i], n > 1); err != nil {
 			return err
@@ -313,7 +324,27 @@ func (w *worker) turn() error {
 	if w.shard.draining && w.shard.table.used == 0 {
 		w.d.drained(w)
 	}
+	if (w.d.e.Calm || w.d.e.FastPath != nil) && w.lulls.due(w.shard.now, w.shard.strangers) && !w.more {
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(lull)}, nil)
+	}
 	return nil
+}
+
+// lulls tells when a worker sleeps.
+type lulls struct {
+	strangers uint64        // how many there had been
+	last      time.Duration // when the last of them came
+}
+
+// due reports whether new clients come in quick succession: there have been so many now,
+// and the last before these came just now too.
+func (l *lulls) due(now time.Duration, strangers uint64) bool {
+	if strangers == l.strangers {
+		return false
+	}
+	often := l.strangers > 0 && now-l.last < 2*lull
+	l.strangers, l.last = strangers, now
+	return often
 }
 
 // wait returns how many events there are.
@@ -455,6 +486,7 @@ func (w *worker) readListener(l *listener) error {
 	default: // nothing there, or the network's error of an earlier datagram
 		return nil
 	}
+	w.more = w.more || n == batch
 	c := &w.shard.counters
 	var packets, bytes uint64
 	for i := range n {
@@ -874,6 +906,7 @@ func (w *worker) readUpstream(u *upstream, most int) {
 	at := w.used
 	n, e := recvmmsg(u.raw.fd, w.upHdr[at:min(at+most, batch)])
 	u.raw.habit.had(n)
+	w.more = w.more || n > 1 && n == most
 	if e != 0 {
 		if networkError(e) {
 			w.shard.failed(u, e)

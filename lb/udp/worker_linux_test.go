@@ -273,3 +273,76 @@ func TestBatchError(t *testing.T) {
 		}
 	}
 }
+
+// A worker sleeps while new clients come one after the other, and only then.
+func TestLulls(t *testing.T) {
+	var l lulls
+	var now time.Duration
+	for i, c := range []struct {
+		after     time.Duration
+		strangers uint64
+		want      bool
+	}{
+		{0, 0, false},                           // nobody has come
+		{time.Hour, 1, false},                   // the first
+		{100 * time.Microsecond, 2, true},       // another, right after
+		{lull + 50*time.Microsecond, 15, true},  // some, while it slept
+		{lull + 50*time.Microsecond, 15, false}, // none, though others' datagrams came
+		{lull, 16, false},                       // one a while after the last
+		{2 * lull, 17, false},                   // and so on
+		{2*lull - time.Microsecond, 18, true},   // but now
+		{time.Second, 18, false}, {time.Second, 19, false},
+	} {
+		now += c.after
+		if got := l.due(now, c.strangers); got != c.want {
+			t.Errorf("%d: after %v, of %d: %v, want %v", i, c.after, c.strangers, got, c.want)
+		}
+	}
+}
+
+// A worker that is to be calm sleeps after the second of two new clients, unless there is
+// more to receive.
+func TestCalm(t *testing.T) {
+	backend := testBackend(t, "127.0.0.1:0")
+	w, _ := testWorker(t, &Engine{Calm: true}, backend)
+	conn := testBackend(t, "127.0.0.1:0")
+	at := conn.LocalAddr().(*net.UDPAddr)
+	l, err := newListener(conn, w.d.e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(l.fd) })
+	if err := w.addListener(l); err != nil {
+		t.Fatal(err)
+	}
+	newcomers := func(n int) (took time.Duration) {
+		for range n {
+			c := testBackend(t, "127.0.0.1:0")
+			if _, err := c.WriteTo([]byte("hello"), at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		awaitInput(t, l.fd)
+		start := time.Now()
+		if err := w.turn(); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(start)
+	}
+	slept := false
+	for i := 0; i < 50 && !slept; i++ { // the machine may be slow in between
+		slept = newcomers(1) >= lull
+	}
+	if !slept {
+		t.Error("it didn't sleep")
+	}
+	newcomers(batch + 10)
+	l.habit.many = true // it has seen some at once
+	newcomers(batch)
+	if !w.more {
+		t.Error("a full batch, and nothing more is expected")
+	}
+	for w.more {
+		newcomers(1)
+	}
+}
