@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,5 +53,35 @@ func TestInheritedByAnother(t *testing.T) {
 	}
 	if files, err := e.inherited(); files != nil || err != nil {
 		t.Error(files, err)
+	}
+}
+
+// With the lines for the fast path taken, the unit permits all that it takes, as systemd
+// reads it: what is written later counts.
+func TestUnitFastPath(t *testing.T) {
+	b, err := os.ReadFile("systemd/aovlb.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := make(map[string][]string)
+	for line := range strings.SplitSeq(string(b), "\n") {
+		key, value, ok := strings.Cut(strings.TrimPrefix(line, "#"), "=")
+		if !ok || strings.ContainsAny(key, " \t") {
+			continue
+		}
+		if key == "SystemCallFilter" && strings.HasPrefix(value, "~") && strings.Contains(value, "@privileged") {
+			have[key] = slices.DeleteFunc(have[key], func(s string) bool { return s == "bpf" }) // it is one of those
+		}
+		have[key] = append(have[key], strings.Fields(value)...)
+	}
+	for key, want := range map[string][]string{
+		"AmbientCapabilities": {"CAP_BPF", "CAP_NET_ADMIN"}, "CapabilityBoundingSet": {"CAP_BPF", "CAP_NET_ADMIN"},
+		"SystemCallFilter": {"bpf"}, "RestrictAddressFamilies": {"AF_NETLINK"}, "ReadWritePaths": {"-/run/aovlb-fastpath"},
+	} {
+		for _, w := range want {
+			if !slices.Contains(have[key], w) {
+				t.Errorf("%s has no %s: %v", key, w, have[key])
+			}
+		}
 	}
 }
