@@ -2,6 +2,7 @@ package fastpath
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -153,7 +154,9 @@ func (p *Path) take() (uint32, bool) {
 	if len(p.slots) >= p.c.MaxFlows {
 		return 0, false
 	}
-	p.slots = append(p.slots, slot{})
+	// Not at 0, so that an Engine that goes on with another Path takes no new flow for
+	// one that it had.
+	p.slots = append(p.slots, slot{serial: rand.Uint32()})
 	return uint32(len(p.slots) - 1), true
 }
 

@@ -18,6 +18,9 @@ const (
 	DefaultMaxFlows = 1 << 16
 	// mostFlows may be asked for: their table is a gigabyte, which 32 bits can count.
 	mostFlows = 1 << 22
+	// DefaultFirstMessages bounds the first messages that a processor lets through in a
+	// second.
+	DefaultFirstMessages = 2000
 	// DefaultLease is for how long a Path that is pinned carries after its
 	// process was last alive.
 	DefaultLease = 30 * time.Second
@@ -56,14 +59,22 @@ type Config struct {
 	// for. Empty means those that have one of the addresses At, and those by
 	// which the routes lead to the addresses Toward and to clients anywhere.
 	Interfaces []string
-	// At are the addresses of listeners; an unspecified one means all. Toward
-	// are those of backends.
-	At, Toward []netip.Addr
+	// At are the addresses and ports of listeners; an unspecified address means
+	// all. Toward are the addresses of backends.
+	At     []netip.AddrPort
+	Toward []netip.Addr
 	// MaxFlows bounds the flows that are carried at once; 0 means
 	// DefaultMaxFlows, and 4,194,304 is the most. For each, carried or not, the kernel's tables have 416
 	// bytes: a flow is two lines of a table that is never more than half full, and
 	// 160 bytes are for IPv6.
 	MaxFlows int
+	// FirstMessages bounds the first messages of IKE to the listeners At, of clients
+	// that aren't carried: each processor lets that many through in a second, on the
+	// average of ten seconds, and drops what is beyond. So many clients may come at once,
+	// but a flood that lasts takes little time from what is carried. 0 means
+	// DefaultFirstMessages; below 0, there is no bound. A client whose first message is
+	// dropped sends it again (RFC 7296 §2.1).
+	FirstMessages int
 	// Pin, if not empty, is a folder of a BPF file system in which the programs
 	// and the flows outlive the process, so that a restart or an upgrade drops
 	// no packet. It is made if its parent exists.
@@ -87,8 +98,10 @@ type Stats struct {
 	// Full counts refusals because of MaxFlows, Unfit those of flows that can't
 	// be carried at all, and Failed those for which the table had no place near
 	// enough, though there was room: where flows come and go faster than places
-	// can be used again, a second after they have been left.
+	// can be used again: when the kernel says that no program uses them any more.
 	Full, Unfit, Failed uint64
+	// Dropped counts first messages beyond Config.FirstMessages.
+	Dropped uint64
 	// Passed counts packets that were left to the Engine, and ICMP errors that
 	// were copied, by reason; see [Reasons].
 	Passed map[string]uint64

@@ -28,6 +28,27 @@ func (a *attachment) hook() Hook {
 	return HookTC
 }
 
+// there reports whether the programs are still attached: the device may have gone and
+// another have its number, or somebody has detached them.
+func (a *attachment) there() bool {
+	for _, l := range []link.Link{a.tc, a.xdp} {
+		if l == nil {
+			continue
+		}
+		info, err := l.Info()
+		if err != nil {
+			continue // nobody can tell
+		}
+		if x := info.TCX(); x != nil && x.Ifindex == 0 {
+			return false
+		}
+		if x := info.XDP(); x != nil && x.Ifindex == 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // close closes the process's links: what isn't pinned is detached.
 func (a *attachment) close() error {
 	var errs []error
@@ -50,8 +71,8 @@ func (p *Path) refresh() error {
 	if err != nil {
 		return err
 	}
-	for i := range p.attached {
-		if !slices.ContainsFunc(all, func(d netDevice) bool { return d.index == i }) {
+	for i, a := range p.attached {
+		if !slices.ContainsFunc(all, func(d netDevice) bool { return d.index == i }) || !a.there() {
 			p.gone(i)
 		}
 	}
@@ -67,10 +88,26 @@ func (p *Path) refresh() error {
 		}
 	}
 	p.tell(all, family)
-	if len(p.attached) == 0 {
-		errs = append(errs, errors.New("there is no network device to attach to: name them in Interfaces"))
+	errs = append(errs, p.bound())
+	if err := oneLine(errs...); err != nil || len(p.attached) > 0 {
+		return err
 	}
-	return errors.Join(errs...)
+	return errors.New("there is no network device to attach to: name them in Interfaces")
+}
+
+// oneLine joins errors, with what an administrator reads in one line.
+func oneLine(errs ...error) error {
+	var all error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return all
 }
 
 // wanted returns the numbers of the devices that packets of flows come in by.
@@ -113,9 +150,73 @@ func (p *Path) wanted(all []netDevice) (list []uint32, err error) {
 }
 
 func (p *Path) listensAt(a netip.Addr) bool {
-	return slices.ContainsFunc(p.c.At, func(at netip.Addr) bool {
-		return at.Unmap() == a || at.IsUnspecified() && !a.IsLoopback() && !a.IsLinkLocalUnicast()
-	})
+	return slices.ContainsFunc(p.c.At, func(at netip.AddrPort) bool { return includes(at.Addr(), a) })
+}
+
+// includes reports whether a listener at an address, which may be unspecified, is also
+// at one of the machine's.
+func includes(at, a netip.Addr) bool {
+	return at.Unmap() == a || at.IsUnspecified() && (at.Is6() || a.Is4()) && !a.IsLoopback() && !a.IsLinkLocalUnicast()
+}
+
+// bound has the kernel's programs know to which listeners first messages are bounded.
+func (p *Path) bound() error {
+	want, err := p.listeners()
+	if err != nil {
+		return err
+	}
+	if p.bounded == nil {
+		p.bounded = make(map[listener]bool)
+		var old listener
+		var none uint32
+		for all := p.maps.Listeners.Iterate(); all.Next(&old, &none); {
+			p.bounded[old] = true // an earlier process's
+		}
+	}
+	for l := range p.bounded {
+		if !want[l] {
+			if err := p.maps.Listeners.Delete(&l); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return fmt.Errorf("the bound of first messages: %w", err)
+			}
+			delete(p.bounded, l)
+		}
+	}
+	for l := range want {
+		if p.bounded[l] {
+			continue
+		}
+		if err := p.maps.Listeners.Put(&l, uint32(0)); err != nil {
+			return fmt.Errorf("the bound of first messages: %w", err)
+		}
+		p.bounded[l] = true
+	}
+	return nil
+}
+
+// listeners returns all of At, with the machine's addresses in place of unspecified ones.
+func (p *Path) listeners() (map[listener]bool, error) {
+	list := make(map[listener]bool)
+	var have map[uint32][]netip.Addr
+	for _, at := range p.c.At {
+		if !at.Addr().IsUnspecified() {
+			list[listener{Addr: at.Addr().As16(), Port: port(at.Port())}] = true
+			continue
+		}
+		var err error
+		if have == nil {
+			if have, err = addresses(); err != nil {
+				return nil, err
+			}
+		}
+		for _, addrs := range have {
+			for _, a := range addrs {
+				if includes(at.Addr(), a) {
+					list[listener{Addr: a.As16(), Port: port(at.Port())}] = true
+				}
+			}
+		}
+	}
+	return list, nil
 }
 
 // tell writes the kernel's table of devices.
@@ -133,8 +234,13 @@ func (p *Path) tell(all []netDevice, family uint16) {
 		if d.vlan != 0 && d.parent < maxDevices {
 			t.By, t.VLAN = d.parent, d.vlan
 		}
-		if a := p.attached[t.By]; a != nil && a.xdp != nil && xdpFeatures(family, t.By)&xdpSend != 0 {
-			t.XDP = 1
+		if a := p.attached[t.By]; a != nil && a.xdp != nil {
+			if slices.ContainsFunc(all, func(by netDevice) bool { return by.index == t.By && by.mac == d.mac }) {
+				t.Seen = 1 // XDP leaves other addresses to TC
+			}
+			if xdpFeatures(family, t.By)&xdpSend != 0 {
+				t.XDP = 1
+			}
 		}
 	}
 	size := int(unsafe.Sizeof(device{}))
@@ -236,7 +342,11 @@ func (p *Path) detachAll() error {
 // forwarding sees to it that routes can be looked up.
 func (p *Path) forwarding() error {
 	families := map[string]bool{}
-	for _, a := range slices.Concat(p.c.At, p.c.Toward) {
+	all := slices.Clone(p.c.Toward)
+	for _, at := range p.c.At {
+		all = append(all, at.Addr())
+	}
+	for _, a := range all {
 		switch {
 		case a.Unmap().Is4():
 			families["ipv4"] = true
@@ -260,5 +370,5 @@ func (p *Path) forwarding() error {
 			errs = append(errs, fmt.Errorf("the kernel looks up no routes while net.%s.conf.lo.forwarding is 0, and it can't be set from here (sysctl -w net.%s.conf.lo.forwarding=1): %w", f, f, err))
 		}
 	}
-	return errors.Join(errs...)
+	return oneLine(errs...)
 }

@@ -32,13 +32,16 @@
 // quoted packet's addresses put back, and go on to the stack too, which keeps what
 // they say about the size of packets.
 //
+// First messages of IKE to the listeners are dropped, beyond Config.FirstMessages;
+// nothing else ever is.
+//
 // Packets that are carried don't pass netfilter (nftables, iptables), as they pass
 // no socket. What must be filtered has to be so before the flow is established, or
 // on another machine.
 //
 // # Rights and kernels
 //
-// Linux 6.6 for TCX, 5.18 for XDP alone. CAP_BPF and CAP_NET_ADMIN; CAP_PERFMON is
+// Linux 6.6 for TCX, 6.3 for XDP alone: since then it says what drivers can. CAP_BPF and CAP_NET_ADMIN; CAP_PERFMON is
 // not needed. No clang, no headers and no BTF are needed on the machine that it
 // runs on. The programs are looked up routes for as this machine's own packets are,
 // so net.ipv4.conf.lo.forwarding (and net.ipv6…) must be 1, which Open sees to if

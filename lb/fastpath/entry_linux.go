@@ -11,7 +11,7 @@ import (
 
 const (
 	// layout is the version of it. Maps of another can't be gone on with.
-	layout = "2"
+	layout = "3"
 
 	spis        = 4 // known for each direction
 	maxBackends = 4096
@@ -41,7 +41,14 @@ type record struct {
 type pairs struct{ Src, Dst, ToSrc, ToDst [16]byte }
 
 // state is struct state.
-type state struct{ Lease, Seed, Places uint64 }
+type state struct{ Lease, Seed, Places, Apart uint64 }
+
+// listener is struct listener.
+type listener struct {
+	Addr [16]byte
+	Port [2]byte
+	_    [2]byte
+}
 
 // device is struct device.
 type device struct {
@@ -49,7 +56,8 @@ type device struct {
 	VLAN    uint16
 	TC, XDP uint8
 	MAC     [6]byte
-	_       [2]byte
+	Seen    uint8
+	_       uint8
 }
 
 func port(p uint16) (b [2]byte) {

@@ -31,18 +31,20 @@ import (
 const childEnv = "AOVLB_FASTPATH_TEST_CHILD"
 
 type childConfig struct {
-	Listen      []netip.AddrPort
-	Backends    []netip.Addr
-	Transparent bool
-	Hook        fastpath.Hook
-	Interfaces  []string
-	MaxFlows    int
-	Pin         string
-	Lease       time.Duration
-	Restore     []udp.FlowState
-	Idle        time.Duration
-	Off         bool   // no fast path
-	Log         string // a file for all that the fast path says
+	Listen        []netip.AddrPort
+	Backends      []netip.Addr
+	Transparent   bool
+	Hook          fastpath.Hook
+	Interfaces    []string
+	MaxFlows      int
+	Pin           string
+	Lease         time.Duration
+	Restore       []udp.FlowState
+	Idle          time.Duration
+	Off           bool // no fast path
+	FirstMessages int
+	Fill          int    // so many flows are carried from the start, which the engine doesn't know
+	Log           string // a file for all that the fast path says
 }
 
 // report is what a child tells when asked.
@@ -173,10 +175,6 @@ func TestChild(t *testing.T) {
 	defer cancel()
 	over := make(chan struct{})
 	if !cfg.Off {
-		var at []netip.Addr
-		for _, l := range cfg.Listen {
-			at = append(at, l.Addr())
-		}
 		logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 		var err error
 		if cfg.Log != "" {
@@ -188,8 +186,9 @@ func TestChild(t *testing.T) {
 			logger = slog.New(slog.NewTextHandler(f, nil))
 		}
 		path, err = fastpath.Open(fastpath.Config{
-			Hook: cfg.Hook, Interfaces: cfg.Interfaces, At: at, Toward: cfg.Backends, MaxFlows: cfg.MaxFlows, Pin: cfg.Pin,
-			Lease: cfg.Lease, Logger: logger,
+			Hook: cfg.Hook, Interfaces: cfg.Interfaces, At: cfg.Listen, Toward: cfg.Backends, MaxFlows: cfg.MaxFlows, Pin: cfg.Pin,
+			FirstMessages: cfg.FirstMessages,
+			Lease:         cfg.Lease, Logger: logger,
 		})
 		if err != nil {
 			fmt.Printf("refused: %v\n", err)
@@ -228,6 +227,9 @@ func serveChild(ctx context.Context, t *testing.T, cfg childConfig, b *lb.Balanc
 	if path != nil {
 		carrier = path.Carrier()
 		e.FastPath = carrier
+		for i := range cfg.Fill {
+			carry(t, path, carrier, i)
+		}
 	}
 	e.Restore(cfg.Restore)
 	served := make(chan error, 1)

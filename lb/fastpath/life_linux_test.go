@@ -163,7 +163,7 @@ func TestRestart(t *testing.T) {
 		}
 		n.send(esp(n.up, 100))
 		c.tell(command{End: true})
-		if list, err := os.ReadDir(filepath.Join(cfg.Pin, "layout-2")); err != nil || len(list) != 0 {
+		if list, err := os.ReadDir(filepath.Join(cfg.Pin, "layout-3")); err != nil || len(list) != 0 {
 			t.Errorf("left behind: %v %v", list, err)
 		}
 		if err := fastpath.Clean(cfg.Pin); err != nil {
@@ -189,7 +189,7 @@ func TestOtherLayout(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, dir string, cfg *childConfig) (line string){
 		// A later version: what it has is in a folder of its own.
 		"of another version": func(t *testing.T, dir string, _ *childConfig) string {
-			if err := os.Rename(filepath.Join(dir, "layout-2"), filepath.Join(dir, "layout-1")); err != nil {
+			if err := os.Rename(filepath.Join(dir, "layout-3"), filepath.Join(dir, "layout-1")); err != nil {
 				t.Fatal(err)
 			}
 			return "what another version had pinned is removed"
@@ -201,7 +201,7 @@ func TestOtherLayout(t *testing.T) {
 		},
 		// The same name, with other values in it.
 		"of another form": func(t *testing.T, dir string, _ *childConfig) string {
-			pin := filepath.Join(dir, "layout-2", "records")
+			pin := filepath.Join(dir, "layout-3", "records")
 			was, err := ebpf.LoadPinnedMap(pin, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -248,7 +248,7 @@ func TestOtherLayout(t *testing.T) {
 					t.Errorf("%d packets were carried, want %d; %d flows; left: %v", r.Engine.CarriedPackets, sent, r.Path.Flows, r.Path.Passed)
 				}
 				list, err := os.ReadDir(cfg.Pin)
-				if err != nil || len(list) != 1 || list[0].Name() != "layout-2" {
+				if err != nil || len(list) != 1 || list[0].Name() != "layout-3" {
 					t.Errorf("left there: %v %v", list, err)
 				}
 				log, err := os.ReadFile(cfg.Log)
@@ -293,6 +293,55 @@ func TestICMP(t *testing.T) {
 		r := c.report()
 		if r.Path.Passed["icmp copied"] != 1 || r.Unreachable == 0 {
 			t.Errorf("%d errors were copied, the engine heard of %d; want one of each", r.Path.Passed["icmp copied"], r.Unreachable)
+		}
+	}
+}
+
+// A client that refuses what was carried to it is heard of by the gateway, at the port that
+// this knows.
+func TestICMPToGateway(t *testing.T) {
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	for _, s := range []scenario{natCase, natCase6, {client: natCase.client, vip: natCase.vip, gateway: natCase.gateway, transparent: true}} {
+		l := newLab(t, false)
+		c := startChild(t, l.balancer, s.config(l))
+		n := s.tunnel(l)
+		n.establish()
+		n.flow(5)
+		_, _ = n.client.Close(), n.gateway.Close()
+		var conn *net.UDPConn
+		netns.Do(t, l.gateway, func() (err error) {
+			conn, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s.gateway)), net.UDPAddrFromAddrPort(n.at))
+			return err
+		})
+		defer conn.Close()
+		if _, err := conn.Write(esp(n.down, 100)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := conn.Read(make([]byte, 100)); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("of %s the gateway gets %v, want that the connection is refused", s.client, err)
+		}
+		if r := c.report(); r.Path.Passed["icmp copied"] != 1 {
+			t.Errorf("%d errors were copied, want one", r.Path.Passed["icmp copied"])
+		}
+	}
+}
+
+// Flows of a listener at all addresses are carried, of both families.
+func TestUnspecified(t *testing.T) {
+	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	for at, list := range map[string][]scenario{"[::]:4500": {natCase, natCase6}, "0.0.0.0:4500": {natCase}} {
+		for _, s := range list {
+			l := newLab(t, false)
+			cfg := s.config(l)
+			cfg.Listen = []netip.AddrPort{netip.MustParseAddrPort(at)}
+			c := startChild(t, l.balancer, cfg)
+			n := s.tunnel(l)
+			n.establish()
+			sent := n.flow(10)
+			if r := c.report(); r.Engine.CarriedPackets != uint64(sent) {
+				t.Errorf("at %s, of %s, %d of %d packets were carried; left: %v", at, s.client, r.Engine.CarriedPackets, sent, r.Path.Passed)
+			}
 		}
 	}
 }

@@ -18,7 +18,7 @@ type netDevice struct {
 	name          string
 	mac           [6]byte
 	ethernet, up  bool
-	vlan          uint16 // 0: it is none
+	vlan          uint16 // 0: it is none of 802.1Q
 }
 
 // attributes calls f for each attribute in b.
@@ -133,11 +133,18 @@ func (d *netDevice) attribute(typ uint16, v []byte) {
 			case typ == unix.IFLA_INFO_KIND:
 				kind = unix.ByteSliceToString(v)
 			case typ == unix.IFLA_INFO_DATA && kind == "vlan":
+				id, proto := uint16(0), uint16(unix.ETH_P_8021Q)
 				attributes(v, func(typ uint16, v []byte) {
-					if typ == 1 && len(v) >= 2 { // IFLA_VLAN_ID
-						d.vlan = binary.NativeEndian.Uint16(v)
+					switch {
+					case typ == 1 && len(v) >= 2: // IFLA_VLAN_ID
+						id = binary.NativeEndian.Uint16(v)
+					case typ == 5 && len(v) >= 2: // IFLA_VLAN_PROTOCOL
+						proto = binary.BigEndian.Uint16(v)
 					}
 				})
+				if proto == unix.ETH_P_8021Q {
+					d.vlan = id
+				}
 			}
 		})
 	}

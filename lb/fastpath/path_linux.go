@@ -40,6 +40,7 @@ type Path struct {
 	lock    *os.File // of the folder where things are pinned
 	mapped  [][]byte
 	pins    string // where, with the layout; empty: not pinned
+	barrier barrier
 
 	full, unfit, failed atomic.Uint64
 
@@ -52,6 +53,7 @@ type Path struct {
 	waiting  int             // slots without an owner
 	began    time.Time
 	attached map[uint32]*attachment // by number of the device
+	bounded  map[listener]bool      // in maps.Listeners
 	closed   bool
 }
 
@@ -62,6 +64,7 @@ type maps struct {
 	Generations *ebpf.Map `ebpf:"generations"`
 	Devices     *ebpf.Map `ebpf:"devices"`
 	States      *ebpf.Map `ebpf:"states"`
+	Listeners   *ebpf.Map `ebpf:"listeners"`
 	Reasons     *ebpf.Map `ebpf:"reasons"`
 }
 
@@ -120,6 +123,7 @@ func Open(c Config) (*Path, error) {
 		return nil, fmt.Errorf("fastpath: MaxFlows is %d, the most is %d", p.c.MaxFlows, mostFlows)
 	}
 	p.c.Lease = cmp.Or(max(c.Lease, 0), DefaultLease)
+	p.c.FirstMessages = cmp.Or(c.FirstMessages, DefaultFirstMessages)
 	p.backends = make([]backend, 1, 16) // 0 is nobody's
 	err := p.open()
 	if err != nil {
@@ -148,6 +152,7 @@ func (p *Path) open() error {
 	if err := p.refresh(); err != nil {
 		return err
 	}
+	p.leaveXDP()
 	p.leaveOlder()
 	return nil
 }
@@ -202,7 +207,7 @@ func (p *Path) refused(err error) error {
 		return fmt.Errorf("the kernel (%s) refuses the program: %w", release(), v)
 	}
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("the kernel doesn't permit BPF programs, though the capabilities are there%s: %w", lockdown(), err)
+		return fmt.Errorf("the kernel doesn't permit BPF programs, though the capabilities are there%s: %w", lockdown("/sys/kernel/security/lockdown"), err)
 	}
 	if errors.Is(err, ebpf.ErrNotSupported) {
 		return fmt.Errorf("the kernel (%s) is too old or has no BPF, 6.6 has all it takes: %w: %w", release(), ErrUnsupported, err)
@@ -235,6 +240,7 @@ func (p *Path) share() (err error) {
 	p.table.seed, p.table.grace = p.state.Seed, grace
 	p.table.ways = make([]way, len(p.table.records))
 	p.state.Places = uint64(p.table.places())
+	p.limit()
 	return nil
 }
 
@@ -265,11 +271,21 @@ func (p *Path) Run(ctx context.Context) error {
 	// Several times within the lease, and often enough for new devices.
 	tick := time.NewTicker(min(p.c.Lease/6, 2*time.Second))
 	defer tick.Stop()
+	settle := time.NewTicker(settleEvery)
+	defer settle.Stop()
+	p.startSettling()
+	defer p.stopSettling()
 	var said string
+	p.mu.Lock()
+	flood := flood{dropped: p.dropped()} // an earlier process's, maybe
+	p.mu.Unlock()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-settle.C:
+			p.settle()
+			continue
 		case <-tick.C:
 		}
 		p.mu.Lock()
@@ -280,6 +296,7 @@ func (p *Path) Run(ctx context.Context) error {
 		p.renew()
 		p.bury()
 		err := p.refresh()
+		flood.tell(p)
 		p.mu.Unlock()
 		if err != nil && err.Error() != said {
 			said = err.Error()
@@ -290,12 +307,49 @@ func (p *Path) Run(ctx context.Context) error {
 	}
 }
 
+// flood tells when first messages begin to be dropped, and when that is over.
+type flood struct {
+	dropped, before uint64 // in all; when the flood began
+	during          bool
+}
+
+func (f *flood) tell(p *Path) {
+	n := p.dropped()
+	switch {
+	case n != f.dropped && !f.during:
+		f.during, f.before = true, f.dropped
+		p.log(slog.LevelWarn, "too many new clients begin at once, so some of their first messages are dropped", "a second and processor", p.c.FirstMessages)
+	case n == f.dropped && f.during:
+		f.during = false
+		p.log(slog.LevelInfo, "no first messages are dropped any more", "dropped", n-f.before)
+	}
+	f.dropped = n
+}
+
 // Watch has the Path look for other network devices; see Config.At and
 // Config.Toward.
-func (p *Path) Watch(at, toward []netip.Addr) {
+func (p *Path) Watch(at []netip.AddrPort, toward []netip.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.c.At, p.c.Toward = at, toward
+}
+
+// Bound changes the bound of first messages; see Config.FirstMessages.
+func (p *Path) Bound(firstMessages int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.c.FirstMessages = cmp.Or(firstMessages, DefaultFirstMessages)
+	if p.state != nil {
+		p.limit()
+	}
+}
+
+func (p *Path) limit() {
+	apart := uint64(0)
+	if p.c.FirstMessages > 0 {
+		apart = uint64(max(time.Second/time.Duration(p.c.FirstMessages), 1))
+	}
+	atomic.StoreUint64(&p.state.Apart, apart)
 }
 
 // renew extends the lease. What isn't pinned ends with the process, and needs none.
@@ -346,19 +400,38 @@ func (p *Path) Stats() Stats {
 	for _, a := range p.attached {
 		s.Attached[a.name] = a.hook()
 	}
-	names := Reasons()
-	for i, name := range names {
+	for i, name := range Reasons() {
 		if !p.packets() {
-			i += len(names) // they are told by XDP alone
+			i += xdpReasons // they are told by XDP alone
 		}
-		var each []uint64
-		if p.maps.Reasons.Lookup(uint32(i), &each) == nil {
-			for _, n := range each {
-				s.Passed[name] += n
-			}
+		s.Passed[name] = p.counted(i)
+	}
+	s.Dropped = p.dropped()
+	return s
+}
+
+// xdpReasons is where XDP's counters begin: after TC's, of which one more is of what is
+// dropped.
+var xdpReasons = len(Reasons()) + 1
+
+// dropped returns how many first messages have been dropped, at either place. p.mu is
+// held.
+func (p *Path) dropped() uint64 {
+	if p.closed {
+		return 0
+	}
+	return p.counted(xdpReasons-1) + p.counted(2*xdpReasons-1)
+}
+
+// counted returns one of the kernel's counters.
+func (p *Path) counted(i int) (sum uint64) {
+	var each []uint64
+	if p.maps.Reasons.Lookup(uint32(i), &each) == nil {
+		for _, n := range each {
+			sum += n
 		}
 	}
-	return s
+	return sum
 }
 
 // packets reports whether there is TC, which what XDP passes comes to.
@@ -401,7 +474,7 @@ func (p *Path) release() error {
 	}
 	p.mapped, p.table, p.devices, p.state, p.gens = nil, table{}, nil, nil, nil
 	m := &p.maps
-	for _, x := range []*ebpf.Map{m.Records, m.Pairs6, m.Generations, m.Devices, m.States, m.Reasons} {
+	for _, x := range []*ebpf.Map{m.Records, m.Pairs6, m.Generations, m.Devices, m.States, m.Listeners, m.Reasons} {
 		if x != nil {
 			errs = append(errs, x.Close())
 		}

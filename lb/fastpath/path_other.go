@@ -26,7 +26,10 @@ func (p *Path) Run(ctx context.Context) error {
 }
 
 // Watch does nothing.
-func (p *Path) Watch([]netip.Addr, []netip.Addr) {}
+func (p *Path) Watch([]netip.AddrPort, []netip.Addr) {}
+
+// Bound does nothing.
+func (p *Path) Bound(int) {}
 
 // Stats returns nothing.
 func (p *Path) Stats() Stats { return Stats{} }

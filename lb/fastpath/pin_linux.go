@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -17,7 +18,7 @@ import (
 
 // What is pinned, in Config.Pin:
 //
-//	layout-2/            the form of the maps
+//	layout-3/            the form of the maps
 //	  records pairs6 …   maps, by their names
 //	  tc-2 xdp-2         links, by the number of their device
 //
@@ -99,6 +100,31 @@ func (p *Path) detachOlder(names string) {
 		}
 		if err != nil {
 			p.log(slog.LevelWarn, "what another version has attached can't be detached", "link", pin, "error", err)
+		}
+	}
+}
+
+// leaveXDP detaches what an earlier process of this layout had at XDP, and this one has
+// not: else first messages would be counted there and by TC.
+func (p *Path) leaveXDP() {
+	if p.pins == "" {
+		return
+	}
+	list, err := filepath.Glob(filepath.Join(p.pins, "xdp-*"))
+	if err != nil {
+		return // the pattern is right
+	}
+	for _, pin := range list {
+		i, err := strconv.ParseUint(strings.TrimPrefix(filepath.Base(pin), "xdp-"), 10, 32)
+		if a := p.attached[uint32(i)]; err == nil && a != nil && a.xdp != nil {
+			continue
+		}
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err == nil {
+			err = errors.Join(l.Detach(), l.Unpin(), l.Close())
+		}
+		if err != nil {
+			p.log(slog.LevelWarn, "what an earlier process has attached can't be detached", "link", pin, "error", err)
 		}
 	}
 }

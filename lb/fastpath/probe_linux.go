@@ -43,9 +43,9 @@ func release() string {
 	return "Linux " + unix.ByteSliceToString(u.Release[:])
 }
 
-// lockdown tells of a kernel that is locked down.
-func lockdown() string {
-	b, err := os.ReadFile("/sys/kernel/security/lockdown")
+// lockdown tells of a kernel that is locked down, by the file that says so.
+func lockdown(file string) string {
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return ""
 	}

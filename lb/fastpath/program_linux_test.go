@@ -14,6 +14,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
@@ -69,7 +70,10 @@ for i in 9 10; do
 done
 ip route add 203.0.113.0/24 via 198.51.100.9 mtu lock 1000
 `)
-	p, err := Open(Config{Interfaces: []string{"va", "vb"}, MaxFlows: 16})
+	p, err := Open(Config{
+		Interfaces: []string{"va", "vb"}, MaxFlows: 16,
+		At: []netip.AddrPort{ap("192.0.2.1:500"), ap("192.0.2.1:4500"), ap("[2001:db8:1::1]:500"), ap("[2001:db8:1::1]:4500")},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,6 +212,8 @@ func (p packet) bytes() []byte {
 const (
 	ranNext     = ^uint32(0)
 	ranSend     = 7
+	ranShot     = 2
+	ranDrop     = 1
 	ranPass     = 2
 	ranRedirect = 4
 )
@@ -405,6 +411,207 @@ func TestLeave(t *testing.T) {
 	if ret, _ := x.tc(p.bytes(), x.a); ret != ranSend {
 		t.Errorf("a packet as large as the way takes: returned %d", int32(ret))
 	}
+}
+
+// First messages to the listeners are dropped when too many have come, and nothing else
+// is.
+func TestFirstMessages(t *testing.T) {
+	x := newBench(t)
+	x.enableXDP()
+	x.carry(natFlow4)
+	x.carry(natFlow6)
+	onFirstProcessor(t)
+	seen := func(yes uint8) {
+		d := &unsafe.Slice((*device)(unsafe.Pointer(unsafe.SliceData(x.p.devices))), maxDevices)[x.a]
+		d.Seen = yes
+	}
+	hooks := map[string]struct {
+		run        func([]byte, uint32) (uint32, []byte)
+		pass, drop uint32
+	}{"tc": {x.tc, ranNext, ranShot}, "xdp": {x.xdp, ranPass, ranDrop}}
+	stranger4 := packet{from: macC, to: macA, src: ap("192.0.2.7:999"), dst: ap("192.0.2.1:4500"), ttl: 64, b: first(true)}
+	stranger6 := packet{from: macC, to: macA, src: ap("[2001:db8:1::7]:999"), dst: ap("[2001:db8:1::1]:4500"), ttl: 64, b: first(true)}
+	set500 := func(p *packet) { p.dst, p.b = netip.AddrPortFrom(p.dst.Addr(), 500), first(false) }
+	for _, c := range []struct {
+		name  string
+		first bool
+		four  bool // only of IPv4
+		edit  func(*packet)
+	}{
+		{"first message at 4500", true, false, func(*packet) {}},
+		{"first message at 500", true, false, set500},
+		{"first message at 4500, without the marker", true, false, func(p *packet) { p.b = first(false) }},
+		{"first message at 500, with the marker", true, false, func(p *packet) { p.dst = netip.AddrPortFrom(p.dst.Addr(), 500) }},
+		{"from 500", true, false, func(p *packet) { p.src = netip.AddrPortFrom(p.src.Addr(), 500) }},
+		{"answered already", false, false, func(p *packet) { p.b[4+8] = 1 }},
+		{"answered already, the last octet", false, false, func(p *packet) { p.b[4+15] = 1 }},
+		{"answered already, at 500", false, false, func(p *packet) { set500(p); p.b[12] = 1 }},
+		{"answered already, without the marker", false, false, func(p *packet) { p.b = first(false); p.b[15] = 1 }},
+		{"ESP with a zero IV", false, false, func(p *packet) { p.b = payload(spiUp, 100); clear(p.b[8:16]) }},
+		{"ESP with a zero IV, like IKE but for the length", false, false, func(p *packet) { p.b = append(first(false), 0) }},
+		{"ESP of nobody", false, false, func(p *packet) { p.b = payload(spiUp, 100) }},
+		{"keepalive", false, false, func(p *packet) { p.b = []byte{0xff} }},
+		{"cut short", false, false, func(p *packet) { p.b = p.b[:19] }},
+		{"no listener's port", false, false, func(p *packet) { p.dst = netip.AddrPortFrom(p.dst.Addr(), 4501) }},
+		{"no listener's address", false, false, func(p *packet) { p.dst = netip.AddrPortFrom(p.dst.Addr().Next(), 4500) }},
+		{"for another machine", false, false, func(p *packet) { p.to[5]++ }},
+		{"TCP", false, false, func(p *packet) { p.proto = 6 }},
+		{"a client that is carried", false, false, func(p *packet) {
+			p.src = natFlow6.Client
+			if p.dst.Addr().Is4() {
+				p.src = natFlow4.Client
+			}
+		}},
+		{"options", false, true, func(p *packet) { p.options = 8 }},
+		{"first fragment", false, true, func(p *packet) { p.frag = 0x2000 }},
+	} {
+		for _, p := range []packet{stranger4, stranger6} {
+			if c.four && p.dst.Addr().Is6() {
+				continue
+			}
+			p.b = bytes.Clone(p.b)
+			c.edit(&p)
+			for name, h := range hooks {
+				label := fmt.Sprintf("%s, %v, %s", c.name, p.dst, name)
+				x.p.state.Apart = 0
+				if ret, _ := h.run(p.bytes(), x.a); ret != h.pass {
+					t.Errorf("%s: without a bound, returned %d", label, int32(ret))
+				}
+				x.p.state.Apart = uint64(time.Hour)
+				h.run(stranger4.bytes(), x.a) // the last for long
+				before, want := x.p.Stats().Dropped, h.pass
+				if c.first {
+					want = h.drop
+				}
+				if ret, out := h.run(p.bytes(), x.a); ret != want || want == h.pass && !bytes.Equal(out, p.bytes()) {
+					t.Errorf("%s: returned %d, want %d, or it was changed", label, int32(ret), int32(want))
+				}
+				if got := x.p.Stats().Dropped - before; (got == 1) != c.first || got > 1 {
+					t.Errorf("%s: %d were counted as dropped", label, got)
+				}
+			}
+		}
+	}
+	for n, apart := range map[int]time.Duration{0: time.Second / DefaultFirstMessages, 1: time.Second, 1000: time.Millisecond, 1 << 40: 1, -1: 0} {
+		if x.p.Bound(n); x.p.state.Apart != uint64(apart) {
+			t.Errorf("a bound of %d has first messages be %d ns apart, want %v", n, x.p.state.Apart, apart)
+		}
+	}
+	x.p.state.Apart = uint64(time.Hour)
+	x.p.state.Lease = 1 // over: whoever listens now has asked for no bound
+	for name, h := range hooks {
+		if ret, _ := h.run(stranger4.bytes(), x.a); ret != h.pass {
+			t.Errorf("%s: returned %d after the lease was over", name, int32(ret))
+		}
+	}
+	x.p.state.Lease = 0
+	seen(1)
+	if ret, _ := x.tc(stranger4.bytes(), x.a); ret != ranNext {
+		t.Errorf("TC dropped what XDP had let through: %d", int32(ret))
+	}
+	if ret, _ := x.xdp(stranger4.bytes(), x.a); ret != ranDrop {
+		t.Errorf("XDP returned %d", ret)
+	}
+	seen(0)
+	if err := x.p.Close(false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Ten seconds' first messages are let through at once, and then as many in a second as
+// were asked for.
+func TestFirstMessagesRate(t *testing.T) {
+	x := newBench(t)
+	frame := packet{from: macC, to: macA, src: ap("192.0.2.7:999"), dst: ap("192.0.2.1:4500"), ttl: 64, b: first(true)}.bytes()
+	onFirstProcessor(t)
+	let := func() bool {
+		ret, _ := x.tc(frame, x.a)
+		return ret == ranNext
+	}
+	const clock = 10 * time.Millisecond // that of the program has steps, of less
+	atOnce, start := 0, time.Now()
+	for x.p.state.Apart = uint64(100 * time.Millisecond); let(); atOnce++ {
+	}
+	if most := 100 + 1 + int((time.Since(start)+clock)/(100*time.Millisecond)); atOnce < 100 || atOnce > most {
+		t.Errorf("%d were let through at once, want 100 to %d", atOnce, most)
+	}
+	x.p.state.Apart = uint64(time.Millisecond)
+	for !let() { // the last had been let through by the other bound
+	}
+	later, last := 0, time.Now()
+	for start = last; time.Since(start) < 500*time.Millisecond; {
+		if let() {
+			later, last = later+1, time.Now()
+		}
+	}
+	if took := last.Sub(start); later < int((took-clock)/time.Millisecond) || later > int((took+clock)/time.Millisecond)+1 {
+		t.Errorf("%d were let through in %v, want one in each millisecond", later, took)
+	}
+	if n := x.p.Stats().Dropped; n == 0 {
+		t.Error("none was dropped")
+	}
+}
+
+// onFirstProcessor has the test stay on one processor: each counts for itself.
+func onFirstProcessor(t *testing.T) {
+	t.Helper()
+	var set unix.CPUSet
+	set.Set(0)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The kernel knows the listeners, those that come and go too, and for an unspecified
+// address all of the machine's.
+func TestListeners(t *testing.T) {
+	x := newBench(t)
+	dropped := func(to string) bool {
+		ret, _ := x.tc(packet{from: macC, to: macA, src: netip.AddrPortFrom(natFlow4.Client.Addr(), 99), dst: ap(to), ttl: 64, b: first(ap(to).Port() != 500)}.bytes(), x.a)
+		return ret == ranShot
+	}
+	onFirstProcessor(t)
+	x.p.state.Apart = uint64(time.Hour)
+	dropped("192.0.2.1:4500") // the last for long
+	for _, c := range []struct{ at, yes, no []string }{
+		{[]string{"192.0.2.1:4500"}, []string{"192.0.2.1:4500"}, []string{"192.0.2.1:500", "198.51.100.1:4500"}},
+		{[]string{"0.0.0.0:500", "198.51.100.1:4500"}, []string{"192.0.2.1:500", "198.51.100.1:500", "198.51.100.1:4500"}, []string{"192.0.2.1:4500", "192.0.2.99:500"}},
+		{[]string{"[::]:4500"}, []string{"192.0.2.1:4500", "198.51.100.1:4500"}, []string{"192.0.2.1:500"}},
+		{nil, nil, []string{"192.0.2.1:4500", "192.0.2.1:500"}},
+	} {
+		var at []netip.AddrPort
+		for _, s := range c.at {
+			at = append(at, ap(s))
+		}
+		x.p.Watch(at, nil)
+		x.p.mu.Lock()
+		err := x.p.refresh()
+		x.p.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, to := range c.yes {
+			if !dropped(to) {
+				t.Errorf("at %v: %s isn't known", c.at, to)
+			}
+		}
+		for _, to := range c.no {
+			if dropped(to) {
+				t.Errorf("at %v: %s is known", c.at, to)
+			}
+		}
+	}
+}
+
+// first is a first message, behind a marker or not.
+func first(marker bool) []byte {
+	b := make([]byte, 4+28, 100)
+	copy(b[4:], "initiatr")
+	b[4+17], b[4+18], b[4+19], b[4+27] = 0x20, 34, 8, 28
+	if !marker {
+		b = b[4:]
+	}
+	return b
 }
 
 // What is revoked, what has ended, what is leased for too short a time, and what

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/internal/peers/netns"
+	"github.com/aovlb/aovlb/lb/fastpath"
 )
 
 // Clients come and go, for some seconds, or as long as AOVLB_SOAK says: in the end
@@ -64,14 +66,26 @@ func TestSoak(t *testing.T) {
 }
 
 // A flood of first messages, from everywhere, doesn't touch a flow that is carried:
-// not one of its packets is lost, and none comes to the engine.
+// not one of its packets is lost, and none comes to the engine. What is beyond the bound
+// doesn't come to it either.
 func TestFlood(t *testing.T) {
 	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool")
+	for _, s := range []scenario{natCase, {client: natCase.client, vip: natCase.vip, gateway: natCase.gateway, hook: fastpath.HookXDP}} {
+		for _, bound := range []int{-1, 10} {
+			t.Run(fmt.Sprintf("%v, %d a second", s.hook, bound), func(t *testing.T) { flooded(t, &s, bound) })
+		}
+	}
+}
+
+func flooded(t *testing.T, s *scenario, bound int) {
 	l := newLab(t, false)
 	l.sh("ip -n NL route add 10.83.0.0/16 via 10.82.1.2")
-	c := startChild(t, l.balancer, natCase.config(l))
-	n := natCase.tunnel(l)
+	cfg := s.config(l)
+	cfg.FirstMessages = bound
+	c := startChild(t, l.balancer, cfg)
+	n := s.tunnel(l)
 	n.establish()
+	start := time.Now()
 	drain := make(chan struct{})
 	stop := make(chan struct{})
 	floods := 0
@@ -129,5 +143,29 @@ func TestFlood(t *testing.T) {
 	if r.Engine.CarriedPackets != sent || r.Path.Flows != 1 {
 		t.Errorf("%d of %d packets were carried, of %d flows", r.Engine.CarriedPackets, sent, r.Path.Flows)
 	}
-	t.Logf("%d first messages; the engine had %d flows, dropped %d for lack of buffers", floods, r.Engine.Flows, r.Engine.Overflow)
+	t.Logf("%d first messages in %v; the engine had %d flows and opened %d, %d messages were too many, %d found no room", floods, time.Since(start), r.Engine.Flows, r.Engine.Opened, r.Path.Dropped, r.Engine.Overflow)
+	if bound < 0 {
+		if r.Path.Dropped > 0 {
+			t.Errorf("%d were dropped without a bound", r.Path.Dropped)
+		}
+		return
+	}
+	most := float64(runtime.NumCPU()) * float64(bound) * (time.Since(start).Seconds() + 10.1)
+	if got := float64(r.Engine.Opened); got > most || r.Path.Dropped == 0 {
+		t.Errorf("%.0f flows were opened, of %d a second and processor at most %.0f; %d messages were dropped", got, bound, most, r.Path.Dropped)
+	}
+	// Whoever comes afterwards gets through.
+	time.Sleep(200 * time.Millisecond)
+	for err := error(nil); err == nil; _, _, err = n.gateway.ReadFromUDPAddrPort(buf) {
+		if err := n.gateway.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.gateway.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	next := &tunnel{t: t, client: l.listen(l.client, "10.82.1.2:1235"), gateway: n.gateway, vip: n.vip, up: 0x3333, down: 0x4444}
+	next.send(ikev2.AppendMessage(ikev2.AppendMarker(nil), ikev2.Header{SPIi: 1, Exchange: ikev2.ExchangeSAInit, Flags: ikev2.FlagInitiator}))
+	next.establish()
+	next.flow(10)
 }

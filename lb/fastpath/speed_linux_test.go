@@ -43,9 +43,9 @@ var loadObject []byte
 
 // settings are those of the programs in testdata/load.c.
 type settings struct {
-	Flows, Device, Bounce, Window, Here, Until, Pause, Strangers uint32
-	First                                                        [46]byte
-	_                                                            [2]byte
+	Flows, Device, Bounce, Window, Here, Until, Pause, Strangers, Alike uint32
+	First                                                               [46]byte
+	_                                                                   [2]byte
 }
 
 const (
@@ -387,7 +387,6 @@ type measured struct {
 	rate    float64 // packets a second that arrived
 	arrived float64 // of those that should have
 	busy    float64 // for what part of the time there was work
-	strange float64 // first messages a second that were sent beside
 }
 
 // flaw says why a measurement doesn't count; empty: it does.
@@ -407,7 +406,6 @@ func (m *measured) flaw() string {
 type load struct {
 	flows, size int
 	both        bool
-	strangers   uint32 // as settings
 }
 
 func (c load) String() string {
@@ -424,7 +422,7 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 	pids, stats, down := b.up(l, c)
 	defer down()
 	pids = append(pids, l.threads(1, "fl", "fm")...)
-	gate, gen := settings{Here: atGateway}, settings{Flows: uint32(c.flows), Device: l.c.dev, Window: window, Here: atClient, Until: atGateway, Strangers: c.strangers}
+	gate, gen := settings{Here: atGateway}, settings{Flows: uint32(c.flows), Device: l.c.dev, Window: window, Here: atClient, Until: atGateway}
 	ways := 1.0
 	if c.both {
 		gate.Bounce, gen.Until, ways = 1, atClient, 2
@@ -434,12 +432,12 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 	l.set(l.g, gate)
 	l.set(l.c, gen)
 	l.reset()
-	l.generate(frame, max(1<<14, 4*c.flows)) // to learn, and to warm up
+	l.generate(frame, max(1<<14, 4*c.flows), step) // to learn, and to warm up
 	warm := l.tally()
 	l.reset()
 	before := taskTimesOf(pids)
 	// All at once: between two calls the kernel needs some 30 ms.
-	l.generate(frame, 1<<12+int(d.Seconds()*float64(warm.sent)/warm.took.Seconds()))
+	l.generate(frame, 1<<12+int(d.Seconds()*float64(warm.sent)/warm.took.Seconds()), step)
 	time.Sleep(20 * time.Millisecond)
 	worked, busy := since(before, taskTimesOf(pids))
 	all := l.tally()
@@ -452,7 +450,7 @@ func (l *speedLab) measure(b balancer, c load, d time.Duration) (m measured) {
 	if testing.Verbose() && os.Getenv("AOVLB_DETAIL") != "" {
 		l.t.Logf("    %-7s %.0f ns/packet, %.2f M/s, %.0f %% at work, sent %d, lost %d, arrived %v %s", b.name, float64(worked)/got, got/took.Seconds()/1e6, 100*busy.Seconds()/took.Seconds(), all.sent, all.lost, all.arrived, stats())
 	}
-	return measured{ns: float64(worked) / got, rate: got / took.Seconds(), arrived: got / ways / float64(all.sent), busy: busy.Seconds() / took.Seconds(), strange: float64(all.strangers) / took.Seconds()}
+	return measured{ns: float64(worked) / got, rate: got / took.Seconds(), arrived: got / ways / float64(all.sent), busy: busy.Seconds() / took.Seconds()}
 }
 
 func (l *speedLab) frame(dst netip.AddrPort, size int) []byte {
@@ -472,8 +470,8 @@ func (l *speedLab) frame(dst netip.AddrPort, size int) []byte {
 	return append(b, make([]byte, size-4)...)
 }
 
-// generate sends packets, from processor 0.
-func (l *speedLab) generate(frame []byte, packets int) {
+// generate sends packets, from processor 0, so many by one call of the kernel's.
+func (l *speedLab) generate(frame []byte, packets, batch int) {
 	l.t.Helper()
 	netns.Do(l.t, l.ns("c"), func() error {
 		var set unix.CPUSet
@@ -481,7 +479,7 @@ func (l *speedLab) generate(frame []byte, packets int) {
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
 			return err
 		}
-		_, err := l.c.coll.Programs["generate"].Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(packets), Flags: 2 /* live frames */, BatchSize: step})
+		_, err := l.c.coll.Programs["generate"].Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(packets), Flags: 2 /* live frames */, BatchSize: uint32(batch)})
 		return err
 	})
 }

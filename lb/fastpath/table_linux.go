@@ -23,8 +23,10 @@ type table struct {
 	ways    []way    // by place; nobody else's
 	pairs   []pairs
 	seed    uint64
-	grace   time.Duration // see below
 	limbo   []left        // oldest first
+	waits   bool          // somebody waits for programs to end: for those that ran when
+	passed  time.Time     // the last wait began, which is over
+	grace   time.Duration // without; see below
 	unused  []uint32
 	touched uint32 // pairs from this on were never used
 }
@@ -43,8 +45,9 @@ type left struct {
 	since         time.Time
 }
 
-// grace is for how long programs may go on using what they have found. They take less
-// than a millisecond, but the processor of a virtual machine can be taken away.
+// grace is for how long programs may go on using what they have found, as far as anybody
+// can tell who doesn't ask the kernel (see barrier). They take less than a millisecond, but
+// the processor of a virtual machine can be taken away.
 const grace = time.Second
 
 // What the status of a record says in place of a family.
@@ -262,7 +265,13 @@ func (t *table) settle() {
 		return
 	}
 	n, now := 0, time.Now()
-	for n < len(t.limbo) && now.Sub(t.limbo[n].since) > t.grace {
+	over := func(l *left) bool {
+		if t.waits {
+			return l.since.Before(t.passed)
+		}
+		return now.Sub(l.since) > t.grace
+	}
+	for n < len(t.limbo) && over(&t.limbo[n]) {
 		l := &t.limbo[n]
 		n++
 		if l.six {

@@ -323,12 +323,52 @@ func TestTableBegin(t *testing.T) {
 	})
 }
 
+// Places are used again when the kernel has said that nobody uses them any more, however
+// much time has passed, and after a while where it isn't asked.
+func TestBarrier(t *testing.T) {
+	x := newBench(t)
+	x.p.table.grace = 0
+	limbo := func() int {
+		x.p.mu.Lock()
+		defer x.p.mu.Unlock()
+		x.p.table.settle()
+		return len(x.p.table.limbo)
+	}
+	leave := func() {
+		x.c.End(x.carry(natFlow4))
+		time.Sleep(time.Millisecond)
+	}
+	x.p.startSettling()
+	leave()
+	if n := limbo(); n != 2 {
+		t.Errorf("%d records wait, want 2", n)
+	}
+	x.p.settle()
+	if n := limbo(); n != 0 {
+		t.Errorf("%d records wait for programs that have ended", n)
+	}
+	leave()
+	if n := limbo(); n != 2 {
+		t.Errorf("what was left after the last wait: %d records wait, want 2", n)
+	}
+	x.p.stopSettling()
+	if n := limbo(); n != 0 {
+		t.Errorf("without a barrier, %d records wait", n)
+	}
+	x.p.settle()
+	leave()
+	if n := limbo(); n != 0 {
+		t.Errorf("without a barrier, and asked for it, %d records wait", n)
+	}
+}
+
 // While flows come, change and go, a program that runs at the same time sends no packet
 // anywhere but where its flow leads.
 func TestTableShared(t *testing.T) {
 	x := newBench(t)
 	x.enableXDP()
-	x.p.table.grace = 20 * time.Millisecond // so that places are used often
+	x.p.startSettling()
+	defer x.p.stopSettling()
 	flow := func(i int) udp.FastFlow {
 		f := natFlow4
 		f.Client, f.Local = netip.AddrPortFrom(f.Client.Addr(), uint16(1000+i)), netip.AddrPortFrom(f.Local.Addr(), uint16(40000+i))
@@ -336,13 +376,17 @@ func TestTableShared(t *testing.T) {
 	}
 	stop, done := make(chan struct{}), make(chan int)
 	go func() {
-		n := 0
+		n, used := 0, time.Now()
 		defer func() { done <- n }()
 		for {
 			select {
 			case <-stop:
 				return
 			default:
+			}
+			if time.Since(used) > 20*time.Millisecond { // so that places are used often
+				x.p.settle()
+				used = time.Now()
 			}
 			f := flow(rand.IntN(8))
 			id, ok := x.c.Carry(f, payload(spiUp, 20), false)

@@ -13,6 +13,8 @@
  *	             ▼                                           ▼
  *	          the network stack                           likewise
  *
+ * Only first messages of IKE, of no flow in a map, are dropped if too many come.
+ *
  * The core is the same for the two places where it can be hooked in: XDP, before
  * the kernel has made a packet of the frame, and TC, right after. Only TC can send
  * a copy, which ICMP errors need, so XDP leaves these to it.
@@ -53,7 +55,9 @@ struct icmp {
 #define PROBES 64	/* how far from its place a record may be */
 #define BACKENDS 4096
 #define DEVICES 4096	/* with numbers below that */
+#define LISTENERS 65536
 #define MIN_UDP 20	/* the shortest ESP in UDP */
+#define SLACK 10000000000ULL /* ns by which first messages may come too early */
 
 /* Why a packet of a flow in the map, or an ICMP error about one, was not carried,
  * or how it was. In the order of the Go constants. */
@@ -71,6 +75,7 @@ enum reason {
 	DEVICE,		/* that way leads to a device it can't be sent by */
 	ICMP,		/* an error that has been copied to where it belongs */
 	FRAGMENT,	/* of any UDP datagram */
+	FLOOD,		/* a first message too many, which was dropped */
 	REASONS,
 };
 
@@ -110,6 +115,14 @@ struct state {
 	__u64 lease;  /* until when, by the monotonic clock, records hold; 0: always */
 	__u64 seed;   /* of the places of records */
 	__u64 places; /* how many there are */
+	__u64 apart;  /* first messages, by what a processor lets through, in ns; 0: all */
+};
+
+/* Where IKE is listened for; an address of IPv4 is mapped into one of IPv6. */
+struct listener {
+	__be32 addr[4];
+	__be16 port;
+	__u16 pad;
 };
 
 /* A device that packets can be sent by. */
@@ -118,7 +131,8 @@ struct device {
 	__u16 vlan;  /* 0: none */
 	__u8 tc, xdp; /* whether they may be sent by these */
 	__u8 mac[6]; /* its own */
-	__u8 pad[2];
+	__u8 seen;   /* XDP has counted the first messages that come in by it */
+	__u8 pad;
 };
 
 /* The sizes of these maps are user space's to set. */
@@ -168,6 +182,22 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } reasons SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LISTENERS);
+	__type(key, struct listener);
+	__type(value, __u32); /* of no meaning */
+} listeners SEC(".maps");
+
+/* When a processor's next first message is due. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} turns SEC(".maps");
 
 /* At both places the same packet is looked at, so each has counters of its own. */
 enum hook { TC = 0, XDP = REASONS };
@@ -401,9 +431,10 @@ static __always_inline int lookup4(struct flow *f, const struct state *s, __be32
 	return find(f, s, h, AF_INET, src, dst, sport, dport);
 }
 
-/* find4 finds the flow of a packet. That it is one of the flow's fragments isn't
- * known unless it is the first, so it matters not whose: none is carried. */
-static __always_inline int find4(enum hook hook, struct flow *f, const struct state *s, const struct iphdr *ip, const struct udphdr *udp)
+/* plain4 reports whether a packet may be of a flow. That it is one of the flow's
+ * fragments isn't known unless it is the first, so it matters not whose: none is
+ * carried. */
+static __always_inline int plain4(enum hook hook, const struct iphdr *ip)
 {
 	if (ip->version != 4 || ip->protocol != IPPROTO_UDP)
 		return 0;
@@ -411,9 +442,7 @@ static __always_inline int find4(enum hook hook, struct flow *f, const struct st
 		count(hook, FRAGMENT);
 		return 0;
 	}
-	if (ip->ihl != 5)
-		return 0;
-	return lookup4(f, s, ip->saddr, ip->daddr, udp->source, udp->dest);
+	return ip->ihl == 5;
 }
 
 /* lookup6 also finds the addresses of the record. */
@@ -434,16 +463,75 @@ static __always_inline struct pairs *lookup6(struct flow *f, const struct state 
 	return pairs;
 }
 
-static __always_inline struct pairs *find6(enum hook hook, struct flow *f, const struct state *s, const struct ipv6hdr *ip, const struct udphdr *udp)
+static __always_inline int plain6(enum hook hook, const struct ipv6hdr *ip)
 {
 	if (ip->version != 6)
 		return 0;
-	if (ip->nexthdr != IPPROTO_UDP) {
-		if (ip->nexthdr == IPPROTO_FRAGMENT)
-			count(hook, FRAGMENT);
+	if (ip->nexthdr == IPPROTO_FRAGMENT)
+		count(hook, FRAGMENT);
+	return ip->nexthdr == IPPROTO_UDP;
+}
+
+/* --- First messages ---------------------------------------------------- */
+
+/* What is behind the UDP header of a first message: maybe the marker, then IKE's
+ * header, which begins with the SPIs, of 8 octets each. The responder's is zero, as it
+ * hasn't spoken yet. */
+struct start {
+	__be32 word[7];
+};
+
+/* is_first agrees with user space, which goes by the octets: there may be a marker at
+ * port 500, and none elsewhere. There it could be ESP, if it didn't have the version and
+ * the length of IKE too. */
+static __always_inline int is_first(const struct start *b, const struct udphdr *udp)
+{
+	if (!(b->word[0] | b->word[3] | b->word[4]))
+		return 1;
+	if (b->word[2] | b->word[3])
 		return 0;
+	return udp->dest == bpf_htons(500) ||
+	       ((b->word[4] & bpf_htonl(0xff0000)) == bpf_htonl(0x200000) &&
+		b->word[6] == bpf_htonl(bpf_ntohs(udp->len) - sizeof(*udp)));
+}
+
+/* beyond reports whether a first message, of no flow in a map, is one too many. Each
+ * processor counts for itself: it is its time that is to be left to what is carried. When
+ * the lease is over nothing is, and none is. */
+static __always_inline int beyond(enum hook hook, const struct state *s, const struct listener *to)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 zero = 0;
+	__u64 *turn;
+
+	if ((s->lease && now > s->lease) || !bpf_map_lookup_elem(&listeners, to))
+		return 0;
+	turn = bpf_map_lookup_elem(&turns, &zero);
+	if (!turn)
+		return 0;
+	if (*turn > now) {
+		count(hook, FLOOD);
+		return 1;
 	}
-	return lookup6(f, s, (const __be32 *)&ip->saddr, (const __be32 *)&ip->daddr, udp->source, udp->dest);
+	if (*turn + SLACK < now)
+		*turn = now - SLACK;
+	*turn += s->apart;
+	return 0;
+}
+
+static __always_inline int beyond4(enum hook hook, const struct state *s, const struct iphdr *ip, __be16 port)
+{
+	struct listener to = { .addr = { 0, 0, bpf_htonl(0xffff), ip->daddr }, .port = port };
+
+	return beyond(hook, s, &to);
+}
+
+static __always_inline int beyond6(enum hook hook, const struct state *s, const struct ipv6hdr *ip, __be16 port)
+{
+	struct listener to = { .port = port };
+
+	__builtin_memcpy(to.addr, &ip->daddr, sizeof(to.addr));
+	return beyond(hook, s, &to);
 }
 
 static __always_inline void rewrite4(struct iphdr *ip, struct udphdr *udp, __u16 addresses, const struct record *to)
@@ -513,6 +601,16 @@ static __always_inline int send(struct __sk_buff *skb, struct record *r, __u32 b
 #define L4_4 (ETH_HLEN + sizeof(struct iphdr))
 #define L4_6 (ETH_HLEN + sizeof(struct ipv6hdr))
 
+/* judges reports whether a packet with its UDP header there is a first message that TC
+ * has to count: what XDP let through isn't counted twice. */
+static __always_inline int judges(struct __sk_buff *skb, const struct state *s, __u32 at, const struct udphdr *udp)
+{
+	struct device *dev = device_of(skb->ifindex);
+	struct start b;
+
+	return s->apart && !(dev && dev->seen) && !bpf_skb_load_bytes(skb, at + sizeof(struct udphdr), &b, sizeof(b)) && is_first(&b, udp);
+}
+
 static __always_inline int tc4(struct __sk_buff *skb)
 {
 	struct bpf_fib_lookup way;
@@ -530,7 +628,11 @@ static __always_inline int tc4(struct __sk_buff *skb)
 	udp = (void *)(ip + 1);
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
 		return NEXT;
-	if (!find4(TC, &f, s, ip, udp) || !wanted(TC, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+	if (!plain4(TC, ip))
+		return NEXT;
+	if (!lookup4(&f, s, ip->saddr, ip->daddr, udp->source, udp->dest))
+		return judges(skb, s, L4_4, udp) && beyond4(TC, s, ip, udp->dest) ? TC_ACT_SHOT : NEXT;
+	if (!wanted(TC, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
 		return NEXT;
 	if (route4(TC, skb, ip, f.r, size_of(skb, bpf_ntohs(ip->tot_len), sizeof(*ip) + sizeof(*udp)), &way))
 		return NEXT;
@@ -571,8 +673,12 @@ static __always_inline int tc6(struct __sk_buff *skb)
 	udp = (void *)(ip + 1);
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)skb->data_end)
 		return NEXT;
-	pairs = find6(TC, &f, s, ip, udp);
-	if (!pairs || !wanted(TC, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
+	if (!plain6(TC, ip))
+		return NEXT;
+	pairs = lookup6(&f, s, (const __be32 *)&ip->saddr, (const __be32 *)&ip->daddr, udp->source, udp->dest);
+	if (!pairs)
+		return judges(skb, s, L4_6, udp) && beyond6(TC, s, ip, udp->dest) ? TC_ACT_SHOT : NEXT;
+	if (!wanted(TC, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
 		return NEXT;
 	if (route6(TC, skb, ip, f.r, pairs, size_of(skb, bpf_ntohs(ip->payload_len) + sizeof(*ip), sizeof(*ip) + sizeof(*udp)), &way))
 		return NEXT;
@@ -824,6 +930,14 @@ static __always_inline int frame(struct xdp_md *ctx, const struct device *dev, c
 	return bpf_redirect(by, 0);
 }
 
+/* counts reports whether a packet is a first message. */
+static __always_inline int counts(struct xdp_md *ctx, const struct state *s, const struct udphdr *udp)
+{
+	const struct start *b = (const void *)(udp + 1);
+
+	return s->apart && (void *)(b + 1) <= (void *)(long)ctx->data_end && is_first(b, udp);
+}
+
 static __always_inline int xdp4(struct xdp_md *ctx, void *l3, int tagged)
 {
 	struct bpf_fib_lookup way;
@@ -836,7 +950,11 @@ static __always_inline int xdp4(struct xdp_md *ctx, void *l3, int tagged)
 
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
 		return XDP_PASS;
-	if (!find4(XDP, &f, s, ip, udp) || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
+	if (!plain4(XDP, ip))
+		return XDP_PASS;
+	if (!lookup4(&f, s, ip->saddr, ip->daddr, udp->source, udp->dest))
+		return counts(ctx, s, udp) && beyond4(XDP, s, ip, udp->dest) ? XDP_DROP : XDP_PASS;
+	if (!wanted(XDP, s, &f, udp, bpf_ntohs(ip->tot_len) - sizeof(*ip), ip->ttl))
 		return XDP_PASS;
 	if (route4(XDP, ctx, ip, f.r, bpf_ntohs(ip->tot_len), &way))
 		return XDP_PASS;
@@ -862,8 +980,12 @@ static __always_inline int xdp6(struct xdp_md *ctx, void *l3, int tagged)
 
 	if (!s || (void *)udp + sizeof(*udp) + 4 > (void *)(long)ctx->data_end)
 		return XDP_PASS;
-	pairs = find6(XDP, &f, s, ip, udp);
-	if (!pairs || !wanted(XDP, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
+	if (!plain6(XDP, ip))
+		return XDP_PASS;
+	pairs = lookup6(&f, s, (const __be32 *)&ip->saddr, (const __be32 *)&ip->daddr, udp->source, udp->dest);
+	if (!pairs)
+		return counts(ctx, s, udp) && beyond6(XDP, s, ip, udp->dest) ? XDP_DROP : XDP_PASS;
+	if (!wanted(XDP, s, &f, udp, bpf_ntohs(ip->payload_len), ip->hop_limit))
 		return XDP_PASS;
 	if (route6(XDP, ctx, ip, f.r, pairs, bpf_ntohs(ip->payload_len) + sizeof(*ip), &way))
 		return XDP_PASS;

@@ -44,6 +44,7 @@ struct settings {
 	__u32 until;  /* which of them the generator waits for */
 	__u32 pause;  /* rounds of waiting after each packet */
 	__u32 strangers; /* before each so many packets comes a first message; 0: never */
+	__u32 alike;     /* in its place comes a packet like others, which isn't counted */
 	struct frame first; /* what each packet begins with */
 	__u16 pad2;
 };
@@ -167,15 +168,19 @@ int generate(struct xdp_md *ctx)
 	if (s->pause)
 		bpf_loop(s->pause, idle, 0, 0);
 	i = bpf_get_prandom_u32();
-	if (s->strangers && i % s->strangers == 0) {
+	if (s->strangers && i % s->strangers == 0 && s->alike) {
+		sent->base++;
+		i = bpf_get_prandom_u32();
+	} else if (s->strangers && i % s->strangers == 0) {
 		sent->strangers++;
 		i = bpf_get_prandom_u32();
 		from(f, s, 0x0a480000 + i % 0x80000, 1024 + i % 60000);
 		f->spi = 0;
 		stranger->initiator = (__u64)i << 32 | sent->strangers;
 		return bpf_redirect(s->device, 0);
+	} else {
+		sent->n++;
 	}
-	sent->n++;
 	i %= s->flows;
 	from(f, s, 0x0a400000 + i, 1024 + i % 60000);
 	return bpf_redirect(s->device, 0);
