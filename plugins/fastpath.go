@@ -31,6 +31,11 @@ type FastPathOptions struct {
 	// MaxFlows is how many clients are carried at once; 0 means 65,536. Further
 	// ones are carried by this program.
 	MaxFlows int `json:"max_flows,omitempty"`
+	// FirstMessages is how many first messages of new clients each processor lets
+	// through in a second, on the average of ten seconds, so that a flood of them takes
+	// little time from clients that are carried; 0 means 2,000, and -1 all. A client
+	// whose message is dropped sends it again.
+	FirstMessages int `json:"first_messages,omitempty"`
 	// Pin is a folder of a BPF file system. With it a restart of this program
 	// drops no packet of the clients that are carried. It takes a state directory.
 	Pin string `json:"pin,omitempty"`
@@ -62,9 +67,11 @@ type FastPathStats struct {
 	Waiting  int `json:"waiting,omitempty"`
 	MaxFlows int `json:"max_flows,omitempty"`
 	// Full counts refusals because of MaxFlows, Failed those for which there was
-	// no place in the kernel's table, as too many had come and gone in a second.
+	// no place in the kernel's table, as too many had come and gone in a moment.
 	Full   uint64 `json:"full,omitempty"`
 	Failed uint64 `json:"failed,omitempty"`
+	// Dropped counts first messages beyond FirstMessages.
+	Dropped uint64 `json:"dropped,omitempty"`
 	// Left counts packets that were left to this program, by reason.
 	Left map[string]uint64 `json:"left,omitempty"`
 }
@@ -79,6 +86,7 @@ func (v *validator) fastPath(at string, s *Site) {
 	at += ".fastpath_options"
 	oneOf(v, at+".hook", o.Hook, FastPathTC, FastPathXDP)
 	v.between(at+".max_flows", o.MaxFlows, 1, 1<<20)
+	v.between(at+".first_messages", o.FirstMessages, -1, 10_000_000)
 	for i, name := range o.Interfaces {
 		if name == "" || len(name) > 15 {
 			v.add(index(at, ".interfaces", i), "%q is no name of a network device", name)

@@ -79,7 +79,10 @@ type staged struct {
 	heirs   map[*group]*group
 	renamed []rename
 
-	freshFast bool // nobody else has fast
+	old       *running
+	freshFast bool   // nobody else has fast
+	shutFast  *fast  // old's, closed for the new one
+	keptFast  func() // has old's be as is asked for
 
 	ringSpecs []stagedRing
 
@@ -94,7 +97,7 @@ type rename struct {
 
 // prepare makes everything that can fail, and changes nothing that runs.
 func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deployment, site *plugins.Site, at string) (*staged, error) {
-	next := &staged{running: running{deployment: dep, site: site}, heirs: make(map[*group]*group)}
+	next := &staged{running: running{deployment: dep, site: site}, old: old, heirs: make(map[*group]*group)}
 	if err := d.stageRings(old, next, site, at); err != nil {
 		return nil, err
 	}
@@ -117,6 +120,7 @@ func (d *Driver) prepare(ctx context.Context, old *running, dep *plugins.Deploym
 		next.pools, next.specs, next.checks = append(next.pools, p), append(next.specs, spec), append(next.checks, checks)
 	}
 	if err := d.stageFast(old, next, at); err != nil {
+		next.callOff(d)
 		return nil, err
 	}
 	for i := range site.Groups {
@@ -227,6 +231,9 @@ func (s *staged) callOff(d *Driver) {
 	if s.freshFast {
 		d.closeFast(s.fast, false)
 	}
+	if s.shutFast != nil {
+		d.reopenFast(s.old)
+	}
 }
 
 // predecessor returns the group whose clients the new group g takes over: the
@@ -257,6 +264,9 @@ func find[T any](list []*T, ok func(*T) bool) *T {
 // commit has next served in place of old.
 func (d *Driver) commit(old *running, next *staged, done func(kinds ...string)) error {
 	d.site.Store(next.site)
+	if next.keptFast != nil {
+		next.keptFast()
+	}
 	d.commitRings(old, next)
 	for i, p := range next.pools {
 		if err := d.update(p, &next.specs[i], next.checks[i]); err != nil {

@@ -29,10 +29,10 @@ type listener struct {
 	udp     *udp.Engine // one of these three
 	tcp     *tcp.Engine
 	rad     *radius.Proxy
-	carrier *fastpath.Carrier // l.udp's
-	path    *fastpath.Path    // what carries for udp; nil: nothing
-	tls     *terminated       // of tcp; nil if TLS passes through
-	sec     *radsec.Server    // before rad, if that is reached over TLS
+	carrier *carrier       // l.udp's
+	path    *fastpath.Path // what carries for udp; nil: nothing
+	tls     *terminated    // of tcp; nil if TLS passes through
+	sec     *radsec.Server // before rad, if that is reached over TLS
 
 	cancel   context.CancelFunc
 	doors    []*door       // where the engine accepts, of TCP
@@ -89,6 +89,8 @@ func (d *Driver) newListener(spec *plugins.Listener, g *group, tls *terminated) 
 			Balancer: g.balancer, Classifier: classifier(spec, &g.made),
 			Port: uint16(spec.BackendPort), Transparent: transparent,
 			Workers: spec.Workers, Logger: log,
+			// It carries first messages of IKE, and nothing that is in a hurry.
+			Calm: spec.Protocol == plugins.ProtocolIKEv2 && !mayBeFast(spec),
 			Trace: &udp.Trace{
 				Unreachable: func(m *lb.Member, err error) { p.suspect(m.Name, err) },
 				Control:     g.watchIKE(spec),
@@ -113,7 +115,8 @@ func (l *listener) accelerate(p *fastpath.Path) {
 		return
 	}
 	l.path = p
-	l.carrier = p.Carrier()
+	l.carrier = new(carrier)
+	l.carrier.now.Store(p.Carrier())
 	l.udp.FastPath = l.carrier
 }
 
@@ -155,7 +158,7 @@ func (d *Driver) serve(l *listener, flows []udp.FlowState) error {
 	d.wg.Go(func() {
 		defer close(l.done)
 		if l.carrier != nil {
-			defer l.carrier.Close()
+			defer l.carrier.close()
 		}
 		d.ended(l, run())
 	})
