@@ -114,6 +114,33 @@ func TestE2EFastPathRefused(t *testing.T) {
 		}
 		return nil
 	})
+	// What is refused leaves the kernel's share as it was.
+	w.reload(deployment + "    fastpath: require\n    fastpath_options: {interfaces: [nosuch1]}\n")
+	peers.Eventually(t, 10*time.Second, "the second refusal", func() error {
+		if out := w.balancer.Output(); strings.Count(out, "reload refused") < 2 {
+			return errors.New(out)
+		}
+		return nil
+	})
+	_, _, before := w.fastPath()
+	peers.Eventually(t, 10*time.Second, "packets being carried as before", func() error {
+		if s, all, carried := w.fastPath(); carried <= before || !s.Active || len(s.Attached) == 0 {
+			return fmt.Errorf("%d of %d packets, %d before: %+v", carried, all, before, s)
+		}
+		return nil
+	})
+	// Another bound of first messages doesn't have it begin anew.
+	attached, reloaded := strings.Count(w.balancer.Output(), "fastpath: attached"), strings.Count(w.balancer.Output(), "reloaded")
+	w.reload(deployment + "    fastpath: require\n    fastpath_options: {first_messages: 3000}\n")
+	peers.Eventually(t, 10*time.Second, "a reload", func() error {
+		if out := w.balancer.Output(); strings.Count(out, "reloaded") == reloaded {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if now := strings.Count(w.balancer.Output(), "fastpath: attached"); now != attached || attached == 0 {
+		t.Errorf("attached %d times, before %d", now, attached)
+	}
 	w.reload(deployment)
 	peers.Eventually(t, 10*time.Second, "no fast path", func() error {
 		if s, _, _ := w.fastPath(); s != nil {

@@ -35,6 +35,9 @@ func printFastPath(w io.Writer, s *plugins.Stats) {
 	if f.Failed > 0 {
 		fmt.Fprintf(w, ", %d that found no place", f.Failed)
 	}
+	if f.Dropped > 0 {
+		fmt.Fprintf(w, ", %d first messages dropped (first_messages)", f.Dropped)
+	}
 	fmt.Fprintln(w)
 	for i := range s.Listeners {
 		if text := carriedShare(&s.Listeners[i]); text != "" {

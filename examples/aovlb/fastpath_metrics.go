@@ -24,9 +24,11 @@ var (
 	descFastWaiting = prometheus.NewDesc("aovlb_fastpath_waiting", "Those of them that an earlier process left, and that this one has not gone on with yet.", nil, nil)
 	descFastMost    = prometheus.NewDesc("aovlb_fastpath_max_flows", "How many flows it can carry.", nil, nil)
 	descFastRefused = prometheus.NewDesc("aovlb_fastpath_refused_total",
-		"Times that a flow was not taken: full (max_flows), or failed (there was no place, as too many had come and gone within a second).", []string{"reason"}, nil)
+		"Times that a flow was not taken: full (max_flows), or failed (there was no place, as too many had come and gone within a moment).", []string{"reason"}, nil)
 	descFastLeft = prometheus.NewDesc("aovlb_fastpath_left_total",
 		"Packets that were left to this program, by reason.", []string{"reason"}, nil)
+	descFastDropped = prometheus.NewDesc("aovlb_fastpath_dropped_total",
+		"First messages of new clients that were dropped, as more came than first_messages lets through.", nil, nil)
 	descFastPackets = prometheus.NewDesc("aovlb_fastpath_packets_total",
 		"Packets of a listener both ways, by who carried them: kernel, program.", []string{"group", "listener", "by"}, nil)
 	descFastBytes = prometheus.NewDesc("aovlb_fastpath_bytes_total",
@@ -36,7 +38,8 @@ var (
 // Describe says what Collect collects.
 func (fastPathMetrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descFastActive, descFastDevice, descFastFlows, descFastWaiting, descFastMost, descFastRefused, descFastLeft, descFastPackets, descFastBytes,
+		descFastActive, descFastDevice, descFastFlows, descFastWaiting, descFastMost, descFastRefused, descFastLeft,
+		descFastDropped, descFastPackets, descFastBytes,
 	} {
 		ch <- d
 	}
@@ -71,6 +74,7 @@ func (m fastPathMetrics) Collect(ch chan<- prometheus.Metric) {
 	for _, why := range fastpath.Reasons() {
 		counter(descFastLeft, f.Left[why], word(why))
 	}
+	counter(descFastDropped, f.Dropped)
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
 		if l.Carried == nil || l.In == nil || l.Out == nil {

@@ -17,7 +17,7 @@ import (
 func TestFastPathMetrics(t *testing.T) {
 	full := plugins.Stats{
 		FastPath: &plugins.FastPathStats{
-			Mode: plugins.FastPathAuto, Active: true, Attached: map[string]string{"eth0": "xdp"}, Flows: 7, MaxFlows: 100, Waiting: 2, Full: 3, Failed: 4,
+			Mode: plugins.FastPathAuto, Active: true, Attached: map[string]string{"eth0": "xdp"}, Flows: 7, MaxFlows: 100, Waiting: 2, Full: 3, Failed: 4, Dropped: 8,
 			Left: map[string]uint64{"control": 5, "no route": 6},
 		},
 		Listeners: []plugins.ListenerStats{
@@ -36,7 +36,7 @@ func TestFastPathMetrics(t *testing.T) {
 		`aovlb_fastpath_attached{device="eth0",hook="xdp"} 1`,
 		`aovlb_fastpath_flows 7`, `aovlb_fastpath_waiting 2`, `aovlb_fastpath_max_flows 100`,
 		`aovlb_fastpath_refused_total{reason="failed"} 4`, `aovlb_fastpath_refused_total{reason="full"} 3`,
-		`aovlb_fastpath_left_total{reason="control"} 5`, `aovlb_fastpath_left_total{reason="no_route"} 6`, `aovlb_fastpath_left_total{reason="ttl"} 0`,
+		`aovlb_fastpath_dropped_total 8`, `aovlb_fastpath_left_total{reason="control"} 5`, `aovlb_fastpath_left_total{reason="no_route"} 6`, `aovlb_fastpath_left_total{reason="ttl"} 0`,
 		`aovlb_fastpath_packets_total{by="kernel",group="vpn",listener="nat-t"} 90`,
 		`aovlb_fastpath_packets_total{by="program",group="vpn",listener="nat-t"} 10`,
 		`aovlb_fastpath_bytes_total{by="kernel",group="vpn",listener="nat-t"} 1001`,
@@ -61,8 +61,8 @@ func TestFastPathMetrics(t *testing.T) {
 			t.Errorf("docs/metrics.md has no %s that is a %s", name, kind)
 		}
 	}
-	if names != 9 {
-		t.Errorf("%d metrics, want 9", names)
+	if names != 10 {
+		t.Errorf("%d metrics, want 10", names)
 	}
 	stats = &plugins.Stats{FastPath: &plugins.FastPathStats{Mode: plugins.FastPathAuto, Reason: "no BPF"}}
 	if got := show(t, m); !strings.Contains(got, "\naovlb_fastpath_active 0\n") || strings.Count(got, "# TYPE") != 1 {
