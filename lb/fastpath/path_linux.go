@@ -122,6 +122,9 @@ func Open(c Config) (*Path, error) {
 	if p.c.MaxFlows > mostFlows {
 		return nil, fmt.Errorf("fastpath: MaxFlows is %d, the most is %d", p.c.MaxFlows, mostFlows)
 	}
+	if c.Hook > HookXDP {
+		return nil, fmt.Errorf("fastpath: %v is unknown, it can be HookTC or HookXDP", c.Hook)
+	}
 	p.c.Lease = cmp.Or(max(c.Lease, 0), DefaultLease)
 	p.c.FirstMessages = cmp.Or(c.FirstMessages, DefaultFirstMessages)
 	p.backends = make([]backend, 1, 16) // 0 is nobody's

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 	"unsafe"
@@ -730,6 +731,13 @@ func TestObject(t *testing.T) {
 	}
 	if !bytes.Equal(b, object) {
 		t.Error("fastpath_bpfel.o isn't what bpf/fastpath.c makes: run go generate ./lb/fastpath")
+	}
+}
+
+// A Hook that is none is refused before anything is looked at.
+func TestUnknownHook(t *testing.T) {
+	if _, err := Open(Config{Hook: 7}); err == nil || !strings.Contains(err.Error(), "Hook(7) is unknown") {
+		t.Errorf("%v", err)
 	}
 }
 
