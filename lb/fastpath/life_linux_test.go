@@ -263,6 +263,23 @@ func TestOtherLayout(t *testing.T) {
 	}
 }
 
+// told sends b by a connected socket, and returns what error that is told of.
+func (l *lab) told(ns, from string, to netip.AddrPort, b []byte) error {
+	l.t.Helper()
+	var conn *net.UDPConn
+	netns.Do(l.t, ns, func() (err error) {
+		conn, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from)), net.UDPAddrFromAddrPort(to))
+		return err
+	})
+	defer conn.Close()
+	if _, err := conn.Write(b); err != nil {
+		l.t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_, err := conn.Read(make([]byte, 100))
+	return err
+}
+
 // ICMP errors about what was carried come to whom they concern, about the packet
 // that that one sent; and the engine hears of them too.
 func TestICMP(t *testing.T) {
@@ -277,17 +294,7 @@ func TestICMP(t *testing.T) {
 		_ = n.gateway.Close()
 		// The client's socket, connected, is told of the refusal.
 		_ = n.client.Close()
-		var conn *net.UDPConn
-		netns.Do(t, l.client, func() (err error) {
-			conn, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s.client)), net.UDPAddrFromAddrPort(n.vip))
-			return err
-		})
-		defer conn.Close()
-		if _, err := conn.Write(esp(n.up, 100)); err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-		if _, err := conn.Read(make([]byte, 100)); !errors.Is(err, syscall.ECONNREFUSED) {
+		if err := l.told(l.client, s.client, n.vip, esp(n.up, 100)); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("with %s closed the client gets %v, want that the connection is refused", addr, err)
 		}
 		r := c.report()
@@ -308,17 +315,7 @@ func TestICMPToGateway(t *testing.T) {
 		n.establish()
 		n.flow(5)
 		_, _ = n.client.Close(), n.gateway.Close()
-		var conn *net.UDPConn
-		netns.Do(t, l.gateway, func() (err error) {
-			conn, err = net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(s.gateway)), net.UDPAddrFromAddrPort(n.at))
-			return err
-		})
-		defer conn.Close()
-		if _, err := conn.Write(esp(n.down, 100)); err != nil {
-			t.Fatal(err)
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-		if _, err := conn.Read(make([]byte, 100)); !errors.Is(err, syscall.ECONNREFUSED) {
+		if err := l.told(l.gateway, s.gateway, n.at, esp(n.down, 100)); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("of %s the gateway gets %v, want that the connection is refused", s.client, err)
 		}
 		if r := c.report(); r.Path.Passed["icmp copied"] != 1 {

@@ -94,14 +94,19 @@ func (p *Path) detachOlder(names string) {
 		if filepath.Dir(pin) == p.pins {
 			continue
 		}
-		l, err := link.LoadPinnedLink(pin, nil)
-		if err == nil {
-			err = errors.Join(l.Detach(), l.Close())
-		}
-		if err != nil {
+		if err := detachPinned(pin); err != nil {
 			p.log(slog.LevelWarn, "what another version has attached can't be detached", "link", pin, "error", err)
 		}
 	}
+}
+
+// detachPinned detaches the program whose link is pinned somewhere.
+func detachPinned(pin string) error {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err != nil {
+		return err
+	}
+	return errors.Join(l.Detach(), l.Close())
 }
 
 // leaveXDP detaches what an earlier process of this layout had at XDP, and this one has
@@ -119,11 +124,7 @@ func (p *Path) leaveXDP() {
 		if a := p.attached[uint32(i)]; err == nil && a != nil && a.xdp != nil {
 			continue
 		}
-		l, err := link.LoadPinnedLink(pin, nil)
-		if err == nil {
-			err = errors.Join(l.Detach(), l.Unpin(), l.Close())
-		}
-		if err != nil {
+		if err := errors.Join(detachPinned(pin), os.Remove(pin)); err != nil {
 			p.log(slog.LevelWarn, "what an earlier process has attached can't be detached", "link", pin, "error", err)
 		}
 	}

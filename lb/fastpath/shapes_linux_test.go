@@ -118,7 +118,7 @@ func TestICMPKinds(t *testing.T) {
 			b := append([]byte{k.typ, k.code, 0, 0}, more...)
 			b = append(b, quoted(n.at, gateway)...)
 			if client.Addr().Is4() {
-				binary.BigEndian.PutUint16(b[2:], icmpSum(b))
+				binary.BigEndian.PutUint16(b[2:], internetSum(b))
 			}
 			if _, err := router.WriteTo(b, &net.IPAddr{IP: n.at.Addr().AsSlice()}); err != nil {
 				t.Fatal(err)
@@ -134,7 +134,7 @@ func TestICMPKinds(t *testing.T) {
 				got = got[:size]
 				if from.String() != c.router || size < 8+len(want) || got[0] != k.typ || got[1] != k.code || !bytes.Equal(got[4:8], more) {
 					t.Errorf("%s: the client got %x from %v", label, got, from)
-				} else if client.Addr().Is4() && icmpSum(got) != 0 { // the socket looks at that of IPv6
+				} else if client.Addr().Is4() && internetSum(got) != 0 { // the socket looks at that of IPv6
 					t.Errorf("%s: its checksum is wrong: %x", label, got)
 				} else if !bytes.Equal(got[8:8+len(want)], want) {
 					t.Errorf("%s: it quotes\n%x, want\n%x", label, got[8:], want)
@@ -153,7 +153,7 @@ func quoted(src, dst netip.AddrPort) (b []byte) {
 	if src.Addr().Is4() {
 		b = []byte{0x45, 0, 0, 128, 0, 7, 0, 0, 63, unix.IPPROTO_UDP, 0, 0}
 		b = append(append(b, src.Addr().AsSlice()...), dst.Addr().AsSlice()...)
-		binary.BigEndian.PutUint16(b[10:], icmpSum(b))
+		binary.BigEndian.PutUint16(b[10:], internetSum(b))
 	} else {
 		b = []byte{0x60, 0, 0, 0, 0, 108, unix.IPPROTO_UDP, 63}
 		b = append(append(b, src.Addr().AsSlice()...), dst.Addr().AsSlice()...)
@@ -163,8 +163,8 @@ func quoted(src, dst netip.AddrPort) (b []byte) {
 	return append(b, 0, 108, 0, 0)
 }
 
-// icmpSum is the checksum of IP and ICMP (RFC 1071).
-func icmpSum(b []byte) uint16 {
+// internetSum is the checksum of IP and ICMP (RFC 1071).
+func internetSum(b []byte) uint16 {
 	sum := uint32(0)
 	for ; len(b) > 1; b = b[2:] {
 		sum += uint32(binary.BigEndian.Uint16(b))

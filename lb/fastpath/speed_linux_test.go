@@ -457,11 +457,7 @@ func (l *speedLab) frame(dst netip.AddrPort, size int) []byte {
 	ip := []byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 10, 64, 0, 0}
 	ip = append(ip, dst.Addr().AsSlice()...)
 	binary.BigEndian.PutUint16(ip[2:], uint16(28+size))
-	sum := uint32(0)
-	for i := 0; i < 20; i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(ip[i:]))
-	}
-	binary.BigEndian.PutUint16(ip[10:], ^uint16(sum&0xffff+sum>>16))
+	binary.BigEndian.PutUint16(ip[10:], internetSum(ip))
 	b := append([]byte{2, 0, 0, 0, 0x91, 1, 2, 0, 0, 0, 0x91, 2, 8, 0}, ip...)
 	b = binary.BigEndian.AppendUint16(b, 1024)
 	b = binary.BigEndian.AppendUint16(b, dst.Port())
