@@ -15,6 +15,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/aovlb/aovlb/internal/peers/netns"
 )
 
 // What was dropped before Run began, by an earlier process say, is no flood of now.
@@ -64,15 +66,7 @@ func TestRestartHook(t *testing.T) {
 	if err := x.p.Close(false); err != nil {
 		t.Fatal(err)
 	}
-	pins := t.TempDir()
-	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
-		t.Skipf("no BPF file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	pins := netns.BPF(t)
 	c.Pin = filepath.Join(pins, "x")
 	for _, hook := range []Hook{HookXDP, HookTC, HookXDP} {
 		c.Hook = hook

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/aovlb/aovlb/ikev2"
 	"github.com/aovlb/aovlb/internal/peers/netns"
@@ -108,15 +107,7 @@ func TestDetach(t *testing.T) {
 // stops being a ghost when its lease is over.
 func TestRestart(t *testing.T) {
 	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
-	pins := t.TempDir()
-	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
-		t.Skipf("no BPF file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	pins := netns.BPF(t)
 	for _, s := range []scenario{natCase, natCase6, {client: "10.82.1.2:1234", vip: "10.82.1.1:4500", gateway: "10.82.2.2:4500", hook: fastpath.HookXDP}} {
 		l := newLab(t, false)
 		cfg := s.config(l)
@@ -177,15 +168,7 @@ func TestRestart(t *testing.T) {
 // sockets serve the clients meanwhile, and no packet is lost.
 func TestOtherLayout(t *testing.T) {
 	netns.Need(t, "AOVLB_PEERS", "ip", "nsenter", "ethtool", "mount", "umount")
-	pins := t.TempDir()
-	if err := unix.Mount("bpf", pins, "bpf", 0, ""); err != nil {
-		t.Skipf("no BPF file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	pins := netns.BPF(t)
 	for name, change := range map[string]func(t *testing.T, dir string, cfg *childConfig) (line string){
 		// A later version: what it has is in a folder of its own.
 		"of another version": func(t *testing.T, dir string, _ *childConfig) string {

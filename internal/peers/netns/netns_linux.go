@@ -82,3 +82,19 @@ func ListenUDP(t testing.TB, name, addr string) *net.UDPConn {
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	return c
 }
+
+// BPF returns a folder where a BPF file system is mounted for the test, and skips the
+// test where there is none.
+func BPF(t testing.TB) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
+		t.Skipf("no BPF file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
